@@ -1,0 +1,274 @@
+//! A stage that is a plain actix actor of the user's.
+
+use std::{
+    fmt::Debug,
+    marker::PhantomData,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+};
+
+use actix::{Actor, Addr, Handler, Message, Recipient, dev::ToEnvelope};
+use tokio::sync::{Notify, oneshot};
+
+use crate::{
+    CancelContext, Failure, IntoWork, Stage, TaskContext, TaskMsg, Work,
+    core::Core,
+    error::UndoError,
+    message::Batch,
+    stage::{is_stopping, key, register, settle, withdraw},
+    task::{Key, StageIx, TaskId, TaskRef},
+};
+
+/// How an actor of yours answers for a task it was given in a [`TaskMsg`].
+///
+/// `Send`, so that the answer may come from anywhere. Dropped unanswered, it fails the task.
+pub struct Reply<O, U = ()> {
+    core: Arc<Core>,
+    task: TaskRef,
+    id: TaskId,
+    stage: StageIx,
+    attempt: u32,
+    stop: Arc<Stop>,
+    answer: oneshot::Sender<Result<O, Failure>>,
+    undo: PhantomData<fn(U)>,
+}
+
+#[derive(Default)]
+struct Stop {
+    announced: AtomicBool,
+    notify: Notify,
+}
+
+impl<C, O, U> TaskMsg<C, Reply<O, U>> {
+    /// The task's context, and how to answer for it.
+    pub fn into_parts(mut self) -> (C, Reply<O, U>) {
+        match self.batch.pop() {
+            Some((_, context)) => (context, self.reply),
+            None => unreachable!("a message to an actor is made with one task in it"),
+        }
+    }
+
+    /// The task's number.
+    pub fn task_id(&self) -> TaskId {
+        self.reply.id
+    }
+}
+
+impl<O, U: Clone + Debug + Send + 'static> Reply<O, U> {
+    /// The task's number.
+    pub fn task_id(&self) -> TaskId {
+        self.id
+    }
+
+    /// Which attempt of this stage this is, from 1.
+    pub fn attempt(&self) -> u32 {
+        self.attempt
+    }
+
+    /// An idempotency key for this task's work in this stage.
+    pub fn key(&self) -> Key {
+        key(&self.core, self.id, self.stage, self.task.life().generation)
+    }
+
+    /// Registers what takes the coming effect back, as
+    /// [`TaskContext::on_cancel`] does. The number is for [`withdraw`](Self::withdraw).
+    ///
+    /// # Errors
+    /// [`UndoError`]; the effect must then not take place.
+    pub async fn on_cancel(&self, undo: U) -> Result<usize, UndoError> {
+        let (number, stopping, recorded) = register(&self.core, &self.task, self.stage, undo)?;
+        settle(&self.core, recorded).await?;
+        if stopping {
+            Err(UndoError::Stopping(self.id))
+        } else {
+            Ok(number)
+        }
+    }
+
+    /// The effect of that undo surely did not happen.
+    ///
+    /// # Errors
+    /// [`UndoError::Unrecorded`] when that could not be recorded.
+    pub async fn withdraw(&self, number: usize) -> Result<(), UndoError> {
+        settle(&self.core, withdraw(&self.core, &self.task, number)).await
+    }
+
+    /// Whether the task is late or cancelled. Its rollback waits for this reply.
+    pub fn is_stopping(&self) -> bool {
+        self.stop.announced.load(Ordering::Acquire) || is_stopping(&self.task)
+    }
+
+    /// Ready once the task is late or cancelled.
+    pub async fn stopping(&self) {
+        while !self.is_stopping() {
+            self.stop.notify.notified().await;
+        }
+    }
+
+    /// Hands the task on to the next stage.
+    pub fn done(self, output: O) {
+        if let Err(Ok(late)) = self.answer.send(Ok(output)) {
+            crate::guard::drop_quietly(late);
+        }
+    }
+
+    /// The attempt failed.
+    pub fn fail(self, failure: impl Into<Failure>) {
+        self.answer.send(Err(failure.into())).ok();
+    }
+}
+
+/// An undo that an actor of yours is to cancel. Dropped unanswered, the cancel has failed.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct Cancel<U> {
+    undo: U,
+    id: TaskId,
+    key: Key,
+    attempt: u32,
+    answer: oneshot::Sender<Result<(), Failure>>,
+}
+
+/// How an actor of yours answers for a [`Cancel`].
+pub struct CancelReply(oneshot::Sender<Result<(), Failure>>);
+
+impl<U> Cancel<U> {
+    /// The undo, and how to answer for it.
+    pub fn into_parts(self) -> (U, CancelReply) {
+        (self.undo, CancelReply(self.answer))
+    }
+
+    /// The task's number.
+    pub fn task_id(&self) -> TaskId {
+        self.id
+    }
+
+    /// The key that the task's work in this stage had when it registered the undo.
+    pub fn key(&self) -> &Key {
+        &self.key
+    }
+
+    /// How often this undo's cancel was started, this one included.
+    pub fn attempt(&self) -> u32 {
+        self.attempt
+    }
+}
+
+impl CancelReply {
+    /// The effect is taken back.
+    pub fn done(self) {
+        self.0.send(Ok(())).ok();
+    }
+
+    /// It could not be taken back.
+    pub fn fail(self, failure: impl Into<Failure>) {
+        self.0.send(Err(failure.into())).ok();
+    }
+}
+
+/// The stage that stands for an actor of yours; made by [`Work::actor`].
+pub struct ActorStage<I: Send + 'static, O: Send + 'static, U: Send + 'static> {
+    tasks: Recipient<TaskMsg<I, Reply<O, U>>>,
+    cancels: Recipient<Cancel<U>>,
+}
+
+/// How many tasks an actor of yours may have at once, unless told otherwise.
+const UNANSWERED: usize = 16;
+
+impl<I, O, U> Work<ActorStage<I, O, U>>
+where
+    I: Send + 'static,
+    O: Send + 'static,
+    U: Clone + Debug + Send + 'static,
+{
+    /// A stage that is an actor of yours, started by you. It handles
+    /// [`TaskMsg<I, Reply<O, U>>`](TaskMsg) and [`Cancel<U>`], and may have as many tasks at once as
+    /// [`capacity`](IntoWork::capacity) says (16 unless told otherwise).
+    ///
+    /// A late or cancelled task is announced through its [`Reply`], and its rollback waits until
+    /// that is answered or dropped. A dead address fails the tasks sent to it, and the undos it was
+    /// to cancel become stuck.
+    pub fn actor<A>(name: impl Into<String>, addr: Addr<A>) -> Self
+    where
+        A: Actor + Handler<TaskMsg<I, Reply<O, U>>> + Handler<Cancel<U>>,
+        A::Context: ToEnvelope<A, TaskMsg<I, Reply<O, U>>> + ToEnvelope<A, Cancel<U>>,
+    {
+        let (tasks, cancels) = (addr.clone().recipient(), addr.recipient());
+        let mut work = Work::with(name, move || ActorStage {
+            tasks: tasks.clone(),
+            cancels: cancels.clone(),
+        })
+        .keep_on_abort()
+        .capacity(UNANSWERED);
+        work.settings.actor = true;
+        work
+    }
+}
+
+impl<I, O, U> Stage for ActorStage<I, O, U>
+where
+    I: Send + 'static,
+    O: Send + 'static,
+    U: Clone + Debug + Send + 'static,
+{
+    type Input = I;
+    type Output = O;
+    type Undo = U;
+
+    async fn run(&mut self, input: I, task: &TaskContext<'_, U>) -> Result<O, Failure> {
+        if !self.tasks.connected() {
+            return Err(Failure::permanent("the stage's actor is dead"));
+        }
+        let (core, record, stage) = task.parts();
+        let (answer, mut answered) = oneshot::channel();
+        let stop = Arc::new(Stop::default());
+        let reply = Reply {
+            core: core.clone(),
+            task: record.clone(),
+            id: task.task_id(),
+            stage,
+            attempt: task.attempt(),
+            stop: stop.clone(),
+            answer,
+            undo: PhantomData,
+        };
+        let mut batch = Batch::new();
+        batch.push(record.clone(), input);
+        self.tasks.do_send(TaskMsg { batch, reply });
+        let wait = async {
+            tokio::select! {
+                biased;
+                answer = &mut answered => return answer,
+                () = task.stopping() => {}
+            }
+            stop.announced.store(true, Ordering::Release);
+            stop.notify.notify_one();
+            answered.await
+        };
+        // The actor can't be stopped, only told: its answer is waited for.
+        task.shield(wait).await.unwrap_or_else(|_| {
+            Err(Failure::new(
+                "the stage's actor dropped the task unanswered",
+            ))
+        })
+    }
+
+    async fn cancel(&mut self, undo: U, cancel: &CancelContext<'_>) -> Result<(), Failure> {
+        let (answer, answered) = oneshot::channel();
+        let (id, key, attempt) = (cancel.task_id(), cancel.key(), cancel.attempt());
+        self.cancels.do_send(Cancel {
+            undo,
+            id,
+            key,
+            attempt,
+            answer,
+        });
+        answered.await.unwrap_or_else(|_| {
+            Err(Failure::new(
+                "the stage's actor is dead, or dropped the cancel unanswered",
+            ))
+        })
+    }
+}

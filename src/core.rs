@@ -1,0 +1,195 @@
+//! What everyone in a pipeline shares: its clock, its ledger, its tasks and whom to tell.
+
+use std::{
+    sync::{
+        Arc, Mutex, OnceLock,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use actix::Recipient;
+
+use crate::{
+    clock::{Clock, NEVER},
+    guard,
+    ledger::{Change, Ledger, LedgerError, Recorded, Transition},
+    message::{ToPool, ToProducer, ToReporter},
+    task::{Ended, Halted, StageName, StopCause, Table, TaskId, TaskRef},
+};
+
+pub(crate) struct Core {
+    pub(crate) name: Arc<str>,
+    pub(crate) clock: Clock,
+    pub(crate) ledger: Option<Arc<dyn Ledger>>,
+    pub(crate) table: Table,
+    pub(crate) stages: Vec<StageName>,
+    /// Which stages are actors of the user's, whose size is fixed.
+    pub(crate) fixed: Vec<bool>,
+    pub(crate) max_undos: usize,
+    /// No stage work starts. Read by workers between two tasks.
+    pub(crate) paused: AtomicBool,
+    /// A record failed: nothing starts any more.
+    pub(crate) suspended: AtomicBool,
+    /// Set once reporter and pools have been started, before any task comes in.
+    pub(crate) lines: OnceLock<Lines>,
+    /// Whom to tell when nothing more is accepted.
+    pub(crate) producers: Mutex<Producers>,
+}
+
+#[derive(Default)]
+pub(crate) struct Producers {
+    running: Vec<Recipient<ToProducer>>,
+    ended: bool,
+}
+
+/// Whom to tell.
+pub(crate) struct Lines {
+    pub(crate) reporter: Recipient<ToReporter>,
+    pub(crate) pools: Vec<Recipient<ToPool>>,
+}
+
+/// How many queued tasks of each stage were ended, to be told to their pools in one go.
+pub(crate) struct Purge(Vec<usize>);
+
+impl Core {
+    pub(crate) fn tell_reporter(&self, message: ToReporter) {
+        if let Some(lines) = self.lines.get() {
+            lines.reporter.do_send(message);
+        }
+    }
+
+    pub(crate) fn tell_pool(&self, stage: u16, message: ToPool) {
+        if let Some(pool) = self
+            .lines
+            .get()
+            .and_then(|lines| lines.pools.get(stage as usize))
+        {
+            pool.do_send(message);
+        }
+    }
+
+    pub(crate) fn tell_pools(&self, message: impl Fn() -> ToPool) {
+        if let Some(lines) = self.lines.get() {
+            for pool in &lines.pools {
+                pool.do_send(message());
+            }
+        }
+    }
+
+    pub(crate) fn add_producer(&self, producer: Recipient<ToProducer>) {
+        let mut producers = guard::lock(&self.producers);
+        if producers.ended {
+            producer.do_send(ToProducer::End);
+        } else {
+            producers.running.push(producer);
+        }
+    }
+
+    pub(crate) fn end_producers(&self) {
+        let mut producers = guard::lock(&self.producers);
+        producers.ended = true;
+        for producer in producers.running.drain(..) {
+            producer.do_send(ToProducer::End);
+        }
+    }
+
+    pub(crate) fn stage_name(&self, stage: u16) -> &StageName {
+        // A stage's number comes from its place in this very list.
+        &self.stages[(stage as usize).min(self.stages.len() - 1)]
+    }
+
+    /// Records a change where there is a ledger.
+    pub(crate) fn record(&self, task: TaskId, change: Change<'_>) -> Recorded {
+        match &self.ledger {
+            None => Recorded::now(),
+            Some(ledger) => ledger.record(Transition { task, change }),
+        }
+    }
+
+    /// A record failed: everything stops where it is.
+    pub(crate) fn unrecorded(&self, error: &LedgerError) {
+        if !self.suspended.swap(true, Ordering::SeqCst) {
+            log::error!(
+                "pipeline {} is suspended: its ledger failed: {error}",
+                self.name
+            );
+            self.table.refuse(crate::task::Refused::Suspended);
+            self.tell_reporter(ToReporter::Unrecorded(error.text()));
+        }
+    }
+
+    pub(crate) fn is_suspended(&self) -> bool {
+        self.suspended.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn is_paused(&self) -> bool {
+        self.paused.load(Ordering::Relaxed)
+    }
+
+    /// Cancels a task; `false` when it had ended, or was already about to.
+    pub(crate) fn cancel(&self, task: &TaskRef, cause: StopCause) -> bool {
+        let mut purge = Purge::new(self);
+        let took = self.stop(task, |stage| Ended::Cancelled(stage, cause), &mut purge);
+        purge.tell(self);
+        took
+    }
+
+    pub(crate) fn time_out(&self, task: &TaskRef, purge: &mut Purge) -> bool {
+        self.stop(task, Ended::TimedOut, purge)
+    }
+
+    /// Ends a task from outside and tells whoever has to know.
+    fn stop(&self, task: &TaskRef, end: impl FnOnce(u16) -> Ended, purge: &mut Purge) -> bool {
+        let mut life = task.life();
+        let id = life.id;
+        let Some(halted) = life.stop(end) else {
+            return false;
+        };
+        if log::log_enabled!(log::Level::Debug) {
+            let (end, state, attempt) = (life.end.clone(), life.state, life.attempt);
+            drop(life);
+            if let Some(end) = end {
+                let (stage, what) = match *end {
+                    Ended::TimedOut(stage) => (stage, "timed out"),
+                    Ended::Cancelled(stage, _) => (stage, "cancelled"),
+                    Ended::Failed(stage, _) => (stage, "failed"),
+                };
+                let stage = self.stage_name(stage);
+                log::debug!("task {id} stage {stage} attempt {attempt}: {what}, {state:?}");
+            }
+        } else {
+            drop(life);
+        }
+        match halted {
+            Halted::Queued(stage) => {
+                purge.0[(stage as usize).min(self.stages.len() - 1)] += 1;
+                self.tell_reporter(ToReporter::Stopped(task.clone()));
+            }
+            Halted::Running(stage, worker) => {
+                self.tell_pool(stage, ToPool::Halt { worker });
+            }
+            Halted::Cleaning => self.tell_reporter(ToReporter::Interrupted(task.clone())),
+        }
+        true
+    }
+
+    /// The time that is left to a deadline.
+    pub(crate) fn left(&self, deadline: u64) -> Option<Duration> {
+        (deadline != NEVER).then(|| Duration::from_nanos(deadline.saturating_sub(self.clock.now())))
+    }
+}
+
+impl Purge {
+    pub(crate) fn new(core: &Core) -> Self {
+        Purge(vec![0; core.stages.len()])
+    }
+
+    pub(crate) fn tell(self, core: &Core) {
+        for (stage, count) in self.0.into_iter().enumerate() {
+            if count > 0 {
+                core.tell_pool(stage as u16, ToPool::Purge(count));
+            }
+        }
+    }
+}

@@ -1,0 +1,61 @@
+//! Task pipelines on actix that take back what they did.
+//!
+//! Work is a chain of stages, each a supervised pool of worker actors. Producers submit tasks, each
+//! stage hands a task's context to the next, and when a task fails, panics, runs late or is
+//! cancelled, what its stages did is taken back, one undo after the other, in the order of
+//! registration.
+//!
+//! Start with [`Pipeline`], then write a [`Stage`]. What holds, and where it ends, is in
+//! `GUARANTEES.md`; how the parts fit together is in `ARCHITECTURE.md`.
+
+mod actor_stage;
+mod clock;
+mod core;
+mod error;
+mod guard;
+mod handle;
+mod intake;
+mod ledger;
+mod message;
+mod outcomes;
+mod pipeline;
+mod policy;
+mod producer;
+mod report;
+mod run;
+mod stage;
+mod stage_fn;
+mod task;
+mod ticket;
+mod work;
+
+pub use actor_stage::{ActorStage, Cancel, CancelReply, Reply};
+pub use error::{BuildError, Error, Failure, FailureKind, SubmitError, TrySubmitError, UndoError};
+pub use handle::PipelineHandle;
+pub use intake::{Intake, Submit};
+pub use ledger::{Change, Ledger, LedgerError, Recorded, Transition, Value};
+pub use message::{Onward, TaskMsg};
+pub use outcomes::Lagged;
+pub use pipeline::Pipeline;
+pub use policy::{OnStuck, Order, RateLimit, Restart, Retry, Shutdown};
+pub use producer::{FromStream, Producer, from_iter, from_stream};
+pub use report::{
+    Health, ProducerError, Report, Snapshot, StageCounts, StageReport, StageSnapshot, Times,
+};
+pub use stage::{CancelContext, Registered, Stage, TaskContext};
+pub use stage_fn::{CancelWith, NoCancel, StageFn, stage_fn};
+pub use task::{
+    Counts, End, Event, Illegal, Key, Outcome, Rollback, StageIx, StageName, State, StopCause,
+    Stuck, StuckUndo, TaskId, next,
+};
+pub use ticket::Ticket;
+pub use work::{IntoWork, Work};
+
+/// What most programs need.
+pub mod prelude {
+    pub use crate::{
+        CancelContext, Failure, Intake, IntoWork, Order, Pipeline, PipelineHandle, Producer,
+        RateLimit, Report, Retry, Shutdown, Stage, TaskContext, Ticket, Work, from_iter,
+        from_stream, stage_fn,
+    };
+}

@@ -1,0 +1,441 @@
+//! The builder: puts the parts together and starts them.
+
+use std::{
+    sync::{Arc, Mutex, OnceLock, atomic::AtomicBool},
+    time::Duration,
+};
+
+use actix::{Actor, Addr, Arbiter, Handler, Recipient, System, dev::ToEnvelope};
+use tokio::sync::{Semaphore, oneshot};
+
+use crate::{
+    Error, Reply, TaskMsg,
+    actor_stage::Cancel,
+    clock::Clock,
+    core::{Core, Lines},
+    error::BuildError,
+    handle::PipelineHandle,
+    intake::{Door, Intake, Slip},
+    ledger::Ledger,
+    message::{Hop, ToPool, ToProducer},
+    outcomes::Outcomes,
+    policy::Order,
+    producer::{Producer, ProducerActor},
+    report::{Board, Report},
+    run::{Ending, Grounds, Plan, Pool, PrivateSystem, Reporter, StagePolicy},
+    stage::Stage,
+    task::Table,
+    work::{IntoWork, Settings, Work, parallelism},
+};
+
+/// A pipeline in the making: its name, its producers and its stages, in order.
+///
+/// `I` is what its first stage takes, `C` what the last one so far hands on.
+///
+/// ```
+/// use std::time::Duration;
+/// use batrun::prelude::*;
+///
+/// #[actix::main]
+/// async fn main() -> Result<(), batrun::Error> {
+///     let report = Pipeline::new("numbers")
+///         .producer(|tasks: Intake<u32>| async move {
+///             for n in 0..100 {
+///                 tasks.submit(n).timeout(Duration::from_secs(4)).await?;
+///             }
+///             Ok(())
+///         })
+///         .stage(stage_fn("double", async |n: u32, _: &TaskContext<()>| Ok(n * 2)).workers(2))
+///         .stage(stage_fn("show", async |n: u32, _: &TaskContext<()>| Ok(n.to_string())))
+///         .run()
+///         .await?;
+///     assert_eq!(report.counts.done, 100);
+///     Ok(())
+/// }
+/// ```
+#[must_use = "a pipeline does nothing until it is started or run"]
+pub struct Pipeline<I: Send + 'static, C: Send + 'static = I> {
+    name: String,
+    producers: Vec<StartProducer<I>>,
+    stages: Vec<Settings>,
+    chain: Chain<I, C>,
+    options: Options,
+}
+
+type StartProducer<I> =
+    Box<dyn FnOnce(&Launch, Arc<str>, Intake<I>) -> Recipient<ToProducer> + Send>;
+/// Starts the pools from the last to the first; each needs to know the next one.
+type Chain<I, C> = Box<dyn FnOnce(&mut Launch, Hop<C>) -> Hop<I> + Send>;
+
+struct Options {
+    order: Order,
+    /// How many own arbiters; `None` for the current one.
+    arbiters: Option<usize>,
+    max_in_flight: Option<usize>,
+    max_stuck: usize,
+    max_undos: usize,
+    abandon_after: Duration,
+    ledger: Option<Arc<dyn Ledger>>,
+}
+
+/// What the parts are started with.
+struct Launch {
+    core: Arc<Core>,
+    grounds: Arc<Grounds>,
+    /// Taken from the last stage to the first, as the pools are.
+    settings: Vec<Settings>,
+    boards: Vec<Arc<Board>>,
+    pools: Vec<Recipient<ToPool>>,
+}
+
+impl Launch {
+    /// Starts an actor where producers, pools and the reporter live.
+    fn start<A: Actor<Context = actix::Context<A>>>(
+        &self,
+        make: impl FnOnce() -> A + Send + 'static,
+    ) -> Addr<A> {
+        match self.grounds.first() {
+            Some(arbiter) => A::start_in_arbiter(arbiter, move |_| make()),
+            None => make().start(),
+        }
+    }
+}
+
+impl<I: Send + 'static> Pipeline<I, I> {
+    /// A pipeline without producers and stages. The name is for reports and logs.
+    pub fn new(name: impl Into<String>) -> Self {
+        Pipeline {
+            name: name.into(),
+            producers: Vec::new(),
+            stages: Vec::new(),
+            chain: Box::new(|_, hop| hop),
+            options: Options {
+                order: Order::Fifo,
+                arbiters: Some(parallelism()),
+                max_in_flight: None,
+                max_stuck: 1_000,
+                max_undos: 1_024,
+                abandon_after: Duration::from_secs(60),
+                ledger: None,
+            },
+        }
+    }
+}
+
+impl<I: Send + 'static, C: Send + 'static> Pipeline<I, C> {
+    /// Adds a producer: a closure that gets an [`Intake`], or whatever else is a [`Producer`]. All
+    /// of them run side by side.
+    pub fn producer(mut self, producer: impl Producer<I>) -> Self {
+        self.producers.push(Box::new(move |launch, name, tasks| {
+            let core = launch.core.clone();
+            launch
+                .start(move || ProducerActor::new(core, name, producer, tasks))
+                .recipient()
+        }));
+        self
+    }
+
+    /// Adds a stage, which takes what the one before hands on.
+    pub fn stage<W>(self, work: W) -> Pipeline<I, <W::Stage as Stage>::Output>
+    where
+        W: IntoWork,
+        W::Stage: Stage<Input = C>,
+    {
+        let Work {
+            settings,
+            factory,
+            copy,
+        } = work.into_work();
+        let Pipeline {
+            name,
+            producers,
+            mut stages,
+            chain: before,
+            options,
+        } = self;
+        let stage = stages.len() as u16;
+        stages.push(settings);
+        let chain: Chain<I, <W::Stage as Stage>::Output> = Box::new(move |launch, hop| {
+            let Some(settings) = launch.settings.pop() else {
+                unreachable!("each stage has put its settings there")
+            };
+            let room = match stage {
+                0 => launch.core.table.front.clone(),
+                _ => Arc::new(Semaphore::new(settings.capacity)),
+            };
+            let board = launch.boards[stage as usize].clone();
+            let plan = Plan::<W::Stage> {
+                core: launch.core.clone(),
+                stage,
+                settings,
+                factory,
+                copy,
+                hop,
+                room: room.clone(),
+                board,
+                grounds: launch.grounds.clone(),
+            };
+            let pool = launch.start(move || Pool::new(plan));
+            launch.pools.push(pool.clone().recipient());
+            before(
+                launch,
+                Hop {
+                    to: pool.recipient(),
+                    room: Some(room),
+                },
+            )
+        });
+        Pipeline {
+            name,
+            producers,
+            stages,
+            chain,
+            options,
+        }
+    }
+
+    /// Adds a stage that is an actor of yours: short for `.stage(Work::actor(name, addr))`.
+    pub fn actor<A, O, U>(self, name: impl Into<String>, addr: Addr<A>) -> Pipeline<I, O>
+    where
+        A: Actor + Handler<TaskMsg<C, Reply<O, U>>> + Handler<Cancel<U>>,
+        A::Context: ToEnvelope<A, TaskMsg<C, Reply<O, U>>> + ToEnvelope<A, Cancel<U>>,
+        O: Send + 'static,
+        U: Clone + std::fmt::Debug + Send + 'static,
+    {
+        self.stage(Work::actor(name, addr))
+    }
+
+    /// In which order a task's undos are cancelled: as registered, unless told otherwise.
+    pub fn order(mut self, order: Order) -> Self {
+        self.options.order = order;
+        self
+    }
+
+    /// How many arbiters (threads) of its own the pipeline runs on: as many as the machine runs
+    /// side by side, unless told otherwise. Blocking stages have theirs besides.
+    pub fn arbiters(mut self, arbiters: usize) -> Self {
+        self.options.arbiters = Some(arbiters);
+        self
+    }
+
+    /// Runs everything on the arbiter that it is started on. Blocking stages have threads of their
+    /// own all the same.
+    pub fn current_arbiter(mut self) -> Self {
+        self.options.arbiters = None;
+        self
+    }
+
+    /// How many tasks may be in flight at once, from their acceptance to their outcome: what fits
+    /// into all queues and workers, unless told otherwise.
+    pub fn max_in_flight(mut self, tasks: usize) -> Self {
+        self.options.max_in_flight = Some(tasks);
+        self
+    }
+
+    /// How many stuck tasks may wait for a person before no more tasks are accepted: 1,000 unless
+    /// told otherwise.
+    pub fn max_stuck(mut self, tasks: usize) -> Self {
+        self.options.max_stuck = tasks;
+        self
+    }
+
+    /// How many undos a task may register: 1,024 unless told otherwise.
+    pub fn max_undos(mut self, undos: usize) -> Self {
+        self.options.max_undos = undos;
+        self
+    }
+
+    /// How long a shutdown waits, past its grace or its abort, for calls that don't return: 60 s
+    /// unless told otherwise. Their tasks then end stuck, and their threads are left behind.
+    pub fn abandon_after(mut self, duration: Duration) -> Self {
+        self.options.abandon_after = duration;
+        self
+    }
+
+    /// Where to record what happens to tasks. Nothing is recorded unless told otherwise.
+    pub fn ledger(mut self, ledger: impl Ledger) -> Self {
+        self.options.ledger = Some(Arc::new(ledger));
+        self
+    }
+
+    fn check(&self) -> Result<(), BuildError> {
+        if self.stages.is_empty() {
+            return Err(BuildError::NoStage(self.name.clone()));
+        }
+        if self.stages.len() > 65_000 {
+            return Err(BuildError::TooManyStages(self.name.clone()));
+        }
+        for (n, stage) in self.stages.iter().enumerate() {
+            stage.check()?;
+            if self.stages[..n]
+                .iter()
+                .any(|other| other.name == stage.name)
+            {
+                return Err(BuildError::SameName(stage.name.clone()));
+            }
+        }
+        if self.options.arbiters == Some(0) {
+            return Err(BuildError::ZeroArbiters(self.name.clone()));
+        }
+        if self.options.max_in_flight == Some(0) {
+            return Err(BuildError::ZeroInFlight(self.name.clone()));
+        }
+        Ok(())
+    }
+
+    /// Starts the pipeline: inside the current actix `System` if there is one, which is left as it
+    /// was when the pipeline ends, or else on a private one.
+    ///
+    /// # Errors
+    /// [`Error::Build`] names the stage that is put together wrongly; [`Error::Spawn`] where the
+    /// system gives no thread. Nothing was started then.
+    pub async fn start(self) -> Result<PipelineHandle<I, C>, Error> {
+        self.check()?;
+        if System::try_current().is_some() {
+            return self.launch();
+        }
+        let (started, handle) = oneshot::channel();
+        let (end, ended) = oneshot::channel();
+        let thread = std::thread::Builder::new()
+            .name("batrun-system".to_owned())
+            .spawn(move || {
+                System::new().block_on(async move {
+                    if started.send(self.launch()).is_ok() {
+                        ended.await.ok();
+                    }
+                });
+            })
+            .map_err(Error::Spawn)?;
+        let handle: PipelineHandle<I, C> = handle.await.map_err(|_| Error::Gone)??;
+        handle.set_system(PrivateSystem { end, thread });
+        Ok(handle)
+    }
+
+    /// Starts the pipeline and waits until its producers have ended and every task has its outcome.
+    ///
+    /// # Errors
+    /// Those of [`start`](Self::start), and [`Error::Gone`] when the runtime ends first.
+    ///
+    /// # Cancel safety
+    /// Dropped, it leaves the pipeline to run to its end.
+    pub async fn run(self) -> Result<Report, Error> {
+        let handle = self.start().await?;
+        handle.into_report().await
+    }
+
+    fn launch(self) -> Result<PipelineHandle<I, C>, Error> {
+        let Pipeline {
+            name,
+            producers,
+            stages,
+            chain,
+            options,
+        } = self;
+        let grounds = Arc::new(match options.arbiters {
+            None => Grounds::current(),
+            Some(count) => {
+                let arbiters: Result<Vec<Arbiter>, _> = (0..count)
+                    .map(|_| crate::guard::run(Arbiter::new))
+                    .collect();
+                Grounds::own(arbiters.map_err(|failure| {
+                    Error::Spawn(std::io::Error::other(crate::guard::shown(&failure)))
+                })?)
+            }
+        });
+        let places = options.max_in_flight.unwrap_or_else(|| {
+            stages.iter().fold(0, |sum: usize, stage| {
+                let workers = if stage.actor {
+                    stage.capacity
+                } else {
+                    stage.workers
+                };
+                sum.saturating_add(stage.capacity).saturating_add(workers)
+            })
+        });
+        let places = places.min(Semaphore::MAX_PERMITS);
+        let front = stages.first().map_or(1, |stage| stage.capacity);
+        let core = Arc::new_cyclic(|core| Core {
+            name: name.into(),
+            clock: Clock::start(),
+            ledger: options.ledger,
+            table: Table::new(core.clone(), places, front, options.max_stuck),
+            stages: stages
+                .iter()
+                .map(|stage| stage.name.as_str().into())
+                .collect(),
+            fixed: stages.iter().map(|stage| stage.actor).collect(),
+            max_undos: options.max_undos,
+            producers: Mutex::default(),
+            paused: AtomicBool::new(false),
+            suspended: AtomicBool::new(false),
+            lines: OnceLock::new(),
+        });
+        let boards: Vec<Arc<Board>> = stages.iter().map(|_| Arc::new(Board::new())).collect();
+        let outcomes = Arc::new(Outcomes::new());
+        let (ending, finish) = Ending::new(
+            stages.len(),
+            options.abandon_after,
+            grounds.clone(),
+            outcomes.clone(),
+        );
+        let mut launch = Launch {
+            core: core.clone(),
+            grounds: grounds.clone(),
+            settings: stages.clone(),
+            boards: boards.clone(),
+            pools: Vec::new(),
+        };
+        let policies = stages
+            .iter()
+            .zip(&boards)
+            .map(|(stage, board)| StagePolicy {
+                cancel_retry: stage.cancel_retry,
+                on_stuck: stage.on_stuck,
+                board: board.clone(),
+            });
+        let reporter = Reporter::new(
+            core.clone(),
+            options.order,
+            policies.collect(),
+            outcomes.clone(),
+            ending,
+            producers.len(),
+        );
+        let reporter = launch.start(move || reporter);
+        let hop = chain(
+            &mut launch,
+            Hop {
+                to: reporter.clone().recipient(),
+                room: None,
+            },
+        );
+        launch.pools.reverse();
+        let lines = Lines {
+            reporter: reporter.recipient(),
+            pools: std::mem::take(&mut launch.pools),
+        };
+        // Before any task can come in.
+        core.lines.set(lines).ok();
+        let door = Arc::new(Door(core.clone()));
+        for (n, start) in producers.into_iter().enumerate() {
+            let slip = Arc::new(Slip::new(core.clone(), hop.clone()));
+            let name = format!("producer {}", n + 1).into();
+            core.add_producer(start(&launch, name, Intake::new(slip, door.clone())));
+        }
+        let slip = Arc::new(Slip::new(core.clone(), hop));
+        let gate = launch.start({
+            let slip = slip.clone();
+            move || ProducerActor::idle(slip)
+        });
+        core.add_producer(gate.recipient());
+        Ok(PipelineHandle::new(
+            core,
+            slip,
+            door,
+            launch.boards,
+            outcomes,
+            finish,
+            grounds,
+        ))
+    }
+}

@@ -1,0 +1,133 @@
+//! How often something that failed is tried again, and how long to wait before.
+
+use std::time::Duration;
+
+use backon::{BackoffBuilder, ExponentialBuilder};
+
+/// How often a failed attempt is repeated, and how long to wait before.
+///
+/// ```
+/// use std::time::Duration;
+/// use batrun::Retry;
+///
+/// // Four attempts in all, with delays around 50, 100 and 200 ms.
+/// let retry = Retry::exponential(3).min_delay(Duration::from_millis(50));
+/// # let _ = retry;
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Retry {
+    retries: u32,
+    min: Duration,
+    max: Duration,
+    factor: f32,
+    jitter: bool,
+}
+
+impl Retry {
+    /// No second attempt.
+    pub fn none() -> Self {
+        Self::exponential(0)
+    }
+
+    /// Up to `retries` attempts after the first. The delay before each doubles, from 100 ms to
+    /// 30 s, and up to as much again is added at random, so that tasks that failed together don't
+    /// come back together.
+    pub fn exponential(retries: u32) -> Self {
+        Retry {
+            retries,
+            min: Duration::from_millis(100),
+            max: Duration::from_secs(30),
+            factor: 2.0,
+            jitter: true,
+        }
+    }
+
+    /// Up to `retries` attempts after the first, each after the same delay.
+    pub fn constant(retries: u32, delay: Duration) -> Self {
+        Retry {
+            retries,
+            min: delay,
+            max: delay,
+            factor: 1.0,
+            jitter: false,
+        }
+    }
+
+    /// The delay before the second attempt.
+    pub fn min_delay(mut self, delay: Duration) -> Self {
+        self.min = delay;
+        self.max = self.max.max(delay);
+        self
+    }
+
+    /// The longest delay, before jitter.
+    pub fn max_delay(mut self, delay: Duration) -> Self {
+        self.max = delay;
+        self.min = self.min.min(delay);
+        self
+    }
+
+    /// What each delay is multiplied with to get the next. Values below 1 count as 1.
+    pub fn factor(mut self, factor: f32) -> Self {
+        self.factor = factor;
+        self
+    }
+
+    /// The delays as they are, without chance.
+    pub fn without_jitter(mut self) -> Self {
+        self.jitter = false;
+        self
+    }
+
+    pub(crate) fn retries(&self) -> u32 {
+        self.retries
+    }
+
+    /// How long to wait before the `n`th retry, from 1.
+    pub(crate) fn delay(&self, n: u32) -> Duration {
+        let factor = if self.factor >= 1.0 { self.factor } else { 1.0 };
+        let mut delays = ExponentialBuilder::default()
+            .with_min_delay(self.min)
+            .with_max_delay(self.max)
+            .with_factor(factor)
+            .without_max_times();
+        if self.jitter {
+            delays = delays.with_jitter();
+        }
+        // From 64 doublings on every delay is the longest one.
+        delays
+            .build()
+            .nth(n.clamp(1, 64) as usize - 1)
+            .unwrap_or(self.max)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn delays_double_up_to_the_longest() {
+        let retry = Retry::exponential(9)
+            .max_delay(Duration::from_secs(1))
+            .without_jitter();
+        let delays: Vec<u128> = (1..=6).map(|n| retry.delay(n).as_millis()).collect();
+        assert_eq!(delays, [100, 200, 400, 800, 1000, 1000]);
+        assert_eq!(retry.delay(u32::MAX), Duration::from_secs(1));
+    }
+
+    #[test]
+    fn jitter_adds_at_most_as_much_again() {
+        let retry = Retry::exponential(3);
+        for _ in 0..100 {
+            let delay = retry.delay(2);
+            assert!(delay >= Duration::from_millis(200) && delay <= Duration::from_millis(400));
+        }
+    }
+
+    #[test]
+    fn a_constant_stays() {
+        let retry = Retry::constant(5, Duration::from_millis(7));
+        assert_eq!(retry.delay(1), retry.delay(5));
+    }
+}

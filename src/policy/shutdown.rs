@@ -1,0 +1,13 @@
+//! How a pipeline ends.
+
+use std::time::Duration;
+
+/// How a pipeline ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Shutdown {
+    /// Take no new tasks and let the accepted ones finish; what has not finished after this grace
+    /// period is cancelled and rolled back.
+    Drain(Duration),
+    /// Cancel every task and roll it back at once.
+    Abort,
+}

@@ -1,0 +1,146 @@
+//! The threads a pipeline runs on: which are its own, who works where, and how they are left.
+
+use std::{
+    sync::{
+        Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread::{self, JoinHandle},
+    time::Duration,
+};
+
+use actix::Arbiter;
+use actix_rt::ArbiterHandle;
+
+use crate::guard;
+
+pub(crate) struct Grounds {
+    /// The arbiters that workers are spread over, the one of pools and reporter first. Empty where
+    /// everything stays on the arbiter it was started on.
+    arbiters: Vec<ArbiterHandle>,
+    owned: Mutex<Owned>,
+    /// A call has not returned: its thread isn't waited for.
+    abandoned: AtomicBool,
+}
+
+#[derive(Default)]
+struct Owned {
+    arbiters: Vec<Arbiter>,
+    /// Threads of blocking workers that have left.
+    retired: Vec<Arbiter>,
+    system: Option<PrivateSystem>,
+}
+
+/// A System of the pipeline's own, where there was none.
+pub(crate) struct PrivateSystem {
+    pub(crate) end: tokio::sync::oneshot::Sender<()>,
+    pub(crate) thread: JoinHandle<()>,
+}
+
+/// How long a thread that should end at once is waited for before it is taken for abandoned.
+const JOIN: Duration = Duration::from_secs(1);
+
+impl Grounds {
+    /// On the arbiter this is called on.
+    pub(crate) fn current() -> Self {
+        Grounds {
+            arbiters: Vec::new(),
+            owned: Mutex::default(),
+            abandoned: AtomicBool::new(false),
+        }
+    }
+
+    pub(crate) fn own(arbiters: Vec<Arbiter>) -> Self {
+        let handles = arbiters.iter().map(Arbiter::handle).collect();
+        let owned = Mutex::new(Owned {
+            arbiters,
+            ..Owned::default()
+        });
+        Grounds {
+            arbiters: handles,
+            owned,
+            abandoned: AtomicBool::new(false),
+        }
+    }
+
+    pub(crate) fn set_system(&self, system: PrivateSystem) {
+        guard::lock(&self.owned).system = Some(system);
+    }
+
+    /// Where producers, pools and the reporter live; `None` for the current arbiter.
+    pub(crate) fn first(&self) -> Option<&ArbiterHandle> {
+        self.arbiters.first()
+    }
+
+    /// Where that worker lives, and whether its pool lives there too.
+    pub(crate) fn place(&self, worker: usize) -> (Option<ArbiterHandle>, bool) {
+        match self.arbiters.len() {
+            0 => (None, true),
+            count => match worker % count {
+                0 => (None, true),
+                other => (Some(self.arbiters[other].clone()), false),
+            },
+        }
+    }
+
+    /// A blocking worker has left its thread.
+    pub(crate) fn retire(&self, thread: Arbiter) {
+        thread.stop();
+        guard::lock(&self.owned).retired.push(thread);
+    }
+
+    /// A call has not returned in time: whatever thread it is on may outlive the pipeline.
+    pub(crate) fn abandon(&self) {
+        self.abandoned.store(true, Ordering::SeqCst);
+    }
+
+    /// Ends the pipeline's threads, then says so. On a thread of its own, since a thread can't wait
+    /// for itself; `None` where there is nothing to end, or no thread to be had.
+    pub(crate) fn leave(&self, then: impl FnOnce() + Send + 'static) -> Option<JoinHandle<()>> {
+        let Owned {
+            arbiters,
+            retired,
+            system,
+        } = std::mem::take(&mut *guard::lock(&self.owned));
+        let abandoned = self.abandoned.load(Ordering::SeqCst);
+        if arbiters.is_empty() && retired.is_empty() && system.is_none() {
+            then();
+            return None;
+        }
+        let clear = move || {
+            for arbiter in &arbiters {
+                arbiter.stop();
+            }
+            for arbiter in retired.into_iter().chain(arbiters) {
+                if abandoned {
+                    join_for(move || drop(arbiter.join()));
+                } else {
+                    arbiter.join().ok();
+                }
+            }
+            if let Some(PrivateSystem { end, thread }) = system {
+                end.send(()).ok();
+                thread.join().ok();
+            }
+            then();
+        };
+        thread::Builder::new()
+            .name("batrun-end".to_owned())
+            .spawn(clear)
+            .ok()
+    }
+}
+
+/// Waits for a thread, but not for ever.
+fn join_for(join: impl FnOnce() + Send + 'static) {
+    let (ended, joined) = std::sync::mpsc::channel();
+    let waiting = thread::Builder::new()
+        .name("batrun-join".to_owned())
+        .spawn(move || {
+            join();
+            ended.send(()).ok();
+        });
+    if waiting.is_ok() && joined.recv_timeout(JOIN).is_err() {
+        log::warn!("a thread whose call has not returned is left behind");
+    }
+}

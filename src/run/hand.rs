@@ -1,0 +1,166 @@
+//! What a worker has in its hands: the rest of its batch, what it has finished, the room it has
+//! reserved for that, and what it has to write down.
+
+use super::{pool::FromWorker, worker::Seat};
+use crate::{
+    clock::{Nanos, Reading},
+    message::{Batch, Hop},
+    report::StageCounts,
+    stage::Stage,
+    task::TaskRef,
+};
+
+/// A call that took longer than this is entered into the histogram by itself, not with the mean of
+/// its batch.
+const QUICK_NS: Nanos = 10_000;
+
+pub(super) struct Hand<S: Stage> {
+    /// Not started yet, the next one last.
+    rest: Batch<S::Input>,
+    out: Batch<S::Output>,
+    /// Room at the next stage for that many more results.
+    pub(super) reserved: usize,
+    /// Tasks that have left the queue whose room has not been given back yet.
+    pub(super) left_queue: usize,
+    pub(super) counts: StageCounts,
+    pub(super) waits: Nanos,
+    quick: u64,
+    quick_ns: Nanos,
+    calls: u64,
+}
+
+impl<S: Stage> Hand<S> {
+    pub(super) fn new(mut batch: Batch<S::Input>) -> Self {
+        batch.reverse();
+        Hand {
+            rest: batch,
+            out: Batch::new(),
+            reserved: 0,
+            left_queue: 0,
+            counts: StageCounts::default(),
+            waits: 0,
+            quick: 0,
+            quick_ns: 0,
+            calls: 0,
+        }
+    }
+
+    #[inline]
+    pub(super) fn next(&mut self) -> Option<(TaskRef, S::Input)> {
+        self.rest.pop()
+    }
+
+    pub(super) fn put_back(&mut self, task: TaskRef, input: S::Input) {
+        self.rest.push(task, input);
+    }
+
+    /// Makes sure of room for one more result, reserving for the whole rest at once; `false` when
+    /// there is none now.
+    #[inline]
+    pub(super) fn reserve(&mut self, hop: &Hop<S::Output>) -> bool {
+        let Some(room) = &hop.room else { return true };
+        if self.reserved == 0 {
+            let wanted = self.rest.len() + 1;
+            let there = room.available_permits().min(wanted);
+            for wanted in [there, 1] {
+                if wanted > 0
+                    && let Ok(permits) = room.try_acquire_many(wanted as u32)
+                {
+                    permits.forget();
+                    self.reserved = wanted;
+                    break;
+                }
+            }
+        }
+        self.reserved > 0
+    }
+
+    /// Puts a result with those to be sent on. Its room was reserved.
+    #[inline]
+    pub(super) fn pass_on(&mut self, task: TaskRef, output: S::Output) {
+        self.reserved = self.reserved.saturating_sub(1);
+        if self.out.values.capacity() == 0 {
+            self.out.tasks.reserve(self.rest.len() + 1);
+            self.out.values.reserve(self.rest.len() + 1);
+        }
+        self.out.push(task, output);
+    }
+
+    /// Writes down what a call took.
+    #[inline]
+    pub(super) fn tally(
+        &mut self,
+        seat: &Seat<S>,
+        began: u64,
+        reading: &Reading,
+        waited: &mut bool,
+    ) {
+        self.calls += 1;
+        let took = seat.core.clock.between(began, reading.count);
+        if took <= QUICK_NS && !*waited {
+            self.quick += 1;
+            self.quick_ns += took;
+        } else {
+            seat.board.stats(|stats| stats.work.saturating_record(took));
+        }
+    }
+
+    /// About to wait: sends on what is finished, hands back the rest of the batch, the room that
+    /// was reserved for it, and the room in the own queue.
+    pub(super) fn step_aside(&mut self, seat: &Seat<S>, waited: &mut bool) {
+        *waited = true;
+        self.flush(seat);
+        let mut rest = std::mem::replace(&mut self.rest, Batch::new());
+        if !rest.is_empty() {
+            rest.reverse();
+            seat.tell(FromWorker::Aside {
+                worker: seat.worker,
+                rest,
+            });
+        }
+    }
+
+    /// What is left of the batch.
+    pub(super) fn finish(mut self, seat: &Seat<S>) -> Batch<S::Input> {
+        self.flush(seat);
+        self.rest.reverse();
+        self.rest
+    }
+
+    fn flush(&mut self, seat: &Seat<S>) {
+        if let Some(room) = &seat.hop.room
+            && self.reserved > 0
+        {
+            room.add_permits(std::mem::take(&mut self.reserved));
+        }
+        if !self.out.is_empty() {
+            seat.hop
+                .send(std::mem::replace(&mut self.out, Batch::new()));
+        }
+        if self.left_queue > 0 {
+            seat.room.add_permits(std::mem::take(&mut self.left_queue));
+        }
+        let counts = std::mem::take(&mut self.counts);
+        let (quick, quick_ns) = (
+            std::mem::take(&mut self.quick),
+            std::mem::take(&mut self.quick_ns),
+        );
+        let waits = std::mem::take(&mut self.waits);
+        seat.board.stats(|stats| {
+            stats.counts += counts;
+            if counts.started > 0 {
+                let mean = waits / counts.started;
+                stats.wait.saturating_record_n(mean, counts.started);
+            }
+            if quick > 0 {
+                stats.work.saturating_record_n(quick_ns / quick, quick);
+            }
+        });
+    }
+
+    /// What a call takes of its thread; `None` where calls wait for something, so that a batch
+    /// would only be handed back.
+    pub(super) fn pace(&self, took: Nanos, waited: bool) -> Option<Nanos> {
+        (!waited && self.calls > 0).then(|| took / self.calls)
+    }
+}

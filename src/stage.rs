@@ -1,0 +1,433 @@
+//! What a stage is, and what it is given to work with.
+
+use std::{
+    cell::{Cell, RefCell},
+    fmt::Debug,
+    future::{Future, poll_fn},
+    marker::PhantomData,
+    pin::pin,
+    sync::Arc,
+    task::{Poll, Waker},
+    time::Duration,
+};
+
+use tokio::time::Instant;
+
+use crate::{
+    Failure,
+    clock::NEVER,
+    core::Core,
+    error::UndoError,
+    ledger::{Change, Recorded, Value},
+    task::{Key, StageIx, State, TaskId, TaskRef, Undo, UndoStatus},
+};
+
+/// One step of a pipeline: what is done to a task there, and how it is taken back.
+///
+/// A pool of workers runs it, each with a value of its own (`&mut self`), so a connection or a
+/// buffer lives in the value. Neither future needs to be `Send`.
+///
+/// # The contract
+/// - **Intent first.** Register the undo, then have the effect:
+///   `task.on_cancel(undo).await?`. Where it returns an error, leave the effect.
+/// - **An effect that a drop can't stop is shielded.** At its deadline, or when it is cancelled, a
+///   task's future is dropped at its next `.await`. What was handed on by then (`spawn_blocking`,
+///   most of `tokio::fs`, a request already sent) may still take effect, after its undo was
+///   cancelled. Put it into [`task.shield(..)`](TaskContext::shield), or use `std::fs` and the like
+///   in a [`.blocking()`](crate::IntoWork::blocking) stage.
+/// - **A cancel copes** with an effect that never, partly or already happened, and may be called
+///   more than once for the same undo.
+///
+/// ```
+/// use std::{fs, io::ErrorKind, path::PathBuf};
+/// use batrun::prelude::*;
+///
+/// #[derive(Clone)]
+/// struct CreateDirectory { root: PathBuf }
+///
+/// impl Stage for CreateDirectory {            // to be used as a `.blocking()` stage
+///     type Input = String;
+///     type Output = String;
+///     type Undo = PathBuf;
+///
+///     async fn run(&mut self, name: String, task: &TaskContext<'_, PathBuf>) -> Result<String, Failure> {
+///         let home = self.root.join(&name);
+///         let undo = task.on_cancel(home.clone()).await?;             // intent first
+///         match fs::create_dir(&home) {                               // then the effect
+///             Err(e) if e.kind() == ErrorKind::AlreadyExists => {
+///                 undo.withdraw().await?;                             // not ours: leave it
+///                 Err(Failure::permanent(e))
+///             }
+///             other => { other?; Ok(name) }
+///         }
+///     }
+///
+///     async fn cancel(&mut self, home: PathBuf, _: &CancelContext<'_>) -> Result<(), Failure> {
+///         match fs::remove_dir(home) {
+///             Err(e) if e.kind() == ErrorKind::NotFound => Ok(()),
+///             other => Ok(other?),
+///         }
+///     }
+/// }
+/// ```
+///
+/// Wrong: the effect first. A deadline that falls between the two lines leaves a directory that
+/// nobody removes.
+/// ```ignore
+/// fs::create_dir(&home)?;
+/// task.on_cancel(home).await?;
+/// ```
+pub trait Stage: 'static {
+    /// What it takes: the pipeline's input, or the previous stage's output.
+    type Input: Send + 'static;
+    /// What it hands on.
+    type Output: Send + 'static;
+    /// What it needs to know to take an effect back: data, so that it can be kept. `()` for a
+    /// stage that has none.
+    type Undo: Clone + Debug + Send + 'static;
+
+    /// The name in reports and logs: the type's own, unless told otherwise here or with
+    /// [`named`](crate::IntoWork::named).
+    fn name(&self) -> String {
+        let path = std::any::type_name::<Self>();
+        let path = path.split('<').next().unwrap_or(path);
+        path.rsplit("::").next().unwrap_or(path).to_owned()
+    }
+
+    /// Does the work.
+    ///
+    /// # Errors
+    /// A [`Failure`] is retried as the stage's policy says; a
+    /// [permanent](Failure::permanent) one, or the last one, fails the task. A panic is caught and
+    /// fails the task.
+    ///
+    /// # Cancel safety
+    /// The future is dropped at an `.await` when the task is late or cancelled, except within
+    /// [`shield`](TaskContext::shield); the value is then rebuilt, unless the stage says
+    /// [`keep_on_abort`](crate::IntoWork::keep_on_abort).
+    fn run(
+        &mut self,
+        input: Self::Input,
+        task: &TaskContext<'_, Self::Undo>,
+    ) -> impl Future<Output = Result<Self::Output, Failure>>;
+
+    /// Takes back what this undo stands for. Does nothing unless the stage says what.
+    ///
+    /// # Errors
+    /// A [`Failure`] or a panic is a failed cancel: tried again by the stage's cancel policy, then
+    /// [stuck](crate::OnStuck).
+    fn cancel(
+        &mut self,
+        undo: Self::Undo,
+        cancel: &CancelContext<'_>,
+    ) -> impl Future<Output = Result<(), Failure>> {
+        let _ = (undo, cancel);
+        async { Ok(()) }
+    }
+}
+
+/// The task that a stage is working on. It can't outlive the call of [`Stage::run`].
+pub struct TaskContext<'a, U> {
+    core: &'a Arc<Core>,
+    task: &'a TaskRef,
+    id: TaskId,
+    stage: StageIx,
+    attempt: u32,
+    /// How many futures must not be dropped now.
+    shields: Cell<u32>,
+    /// Who waits for [`stopping`](Self::stopping).
+    watchers: RefCell<Vec<Waker>>,
+    undo: PhantomData<fn(U)>,
+}
+
+impl<'a, U: Clone + Debug + Send + 'static> TaskContext<'a, U> {
+    #[inline]
+    pub(crate) fn new(
+        core: &'a Arc<Core>,
+        task: &'a TaskRef,
+        id: TaskId,
+        stage: StageIx,
+        attempt: u32,
+    ) -> Self {
+        TaskContext {
+            core,
+            task,
+            id,
+            stage,
+            attempt,
+            shields: Cell::new(0),
+            watchers: RefCell::new(Vec::new()),
+            undo: PhantomData,
+        }
+    }
+
+    /// The task's number.
+    pub fn task_id(&self) -> TaskId {
+        self.id
+    }
+
+    /// This stage's name.
+    pub fn stage(&self) -> &str {
+        self.core.stage_name(self.stage)
+    }
+
+    /// Which attempt of this stage this is, from 1.
+    pub fn attempt(&self) -> u32 {
+        self.attempt
+    }
+
+    /// An idempotency key for this task's work in this stage.
+    pub fn key(&self) -> Key {
+        key(self.core, self.id, self.stage, self.task.life().generation)
+    }
+
+    /// When the task has to be done, if it has a deadline.
+    pub fn deadline(&self) -> Option<Instant> {
+        let deadline = self.task.life().deadline;
+        (deadline != NEVER).then(|| self.core.clock.instant(deadline))
+    }
+
+    /// How long that is from now; zero once it has passed.
+    pub fn time_left(&self) -> Option<Duration> {
+        self.core.left(self.task.life().deadline)
+    }
+
+    /// Whether the task is late or cancelled, so that work on it should end. For code that blocks;
+    /// a future that awaits is dropped without asking.
+    pub fn is_stopping(&self) -> bool {
+        is_stopping(self.task)
+    }
+
+    /// Ready once the task is late or cancelled. For use within [`shield`](Self::shield): a future
+    /// that isn't shielded is dropped at that moment.
+    ///
+    /// # Cancel safety
+    /// Can be dropped and called again.
+    pub async fn stopping(&self) {
+        poll_fn(|cx| {
+            if self.is_stopping() {
+                return Poll::Ready(());
+            }
+            let mut watchers = self.watchers.borrow_mut();
+            if !watchers.iter().any(|waker| waker.will_wake(cx.waker())) {
+                watchers.push(cx.waker().clone());
+            }
+            Poll::Pending
+        })
+        .await;
+    }
+
+    /// Registers what takes the coming effect back, and returns once that is recorded: then have
+    /// the effect. Any number of times in a run, up to the pipeline's limit.
+    ///
+    /// The undo counts from this future's first poll, and in that order, even if it is dropped.
+    ///
+    /// # Errors
+    /// [`UndoError`]; the effect must then not take place. `?` makes it a [`Failure`].
+    ///
+    /// # Cancel safety
+    /// Once polled, the undo is part of the task's rollback, whether this future completes or not.
+    pub async fn on_cancel(&self, undo: U) -> Result<Registered<'_>, UndoError> {
+        let (number, stopping, recorded) = register(self.core, self.task, self.stage, undo)?;
+        settle(self.core, recorded).await?;
+        if stopping {
+            return Err(UndoError::Stopping(self.id));
+        }
+        Ok(Registered {
+            core: self.core,
+            task: self.task,
+            shields: &self.shields,
+            number,
+        })
+    }
+
+    /// Runs a future that deadlines and cancels wait for, as they wait for a blocking call: for an
+    /// effect that goes on when its future is dropped. Nothing else of the stage's is dropped in
+    /// the meantime, and afterwards the stage goes on to its next `.await`, so that it can still
+    /// withdraw an undo.
+    ///
+    /// # Cancel safety
+    /// Dropping the returned future yourself drops the shielded one.
+    pub async fn shield<F: Future>(&self, future: F) -> F::Output {
+        shield(&self.shields, future).await
+    }
+
+    pub(crate) fn is_shielded(&self) -> bool {
+        self.shields.get() > 0
+    }
+
+    /// Tells the futures that wait for [`stopping`](Self::stopping).
+    pub(crate) fn tell_watchers(&self) {
+        for waker in self.watchers.borrow_mut().drain(..) {
+            waker.wake();
+        }
+    }
+
+    pub(crate) fn parts(&self) -> (&Arc<Core>, &TaskRef, StageIx) {
+        (self.core, self.task, self.stage)
+    }
+}
+
+/// An undo that was registered.
+///
+/// Dropping it changes nothing.
+pub struct Registered<'a> {
+    core: &'a Arc<Core>,
+    task: &'a TaskRef,
+    shields: &'a Cell<u32>,
+    number: usize,
+}
+
+impl Registered<'_> {
+    /// The effect surely did not happen (the directory was someone else's): the undo is not to be
+    /// cancelled. Works, and is waited for, also while the task is being stopped.
+    ///
+    /// # Errors
+    /// [`UndoError::Unrecorded`] when that could not be recorded.
+    pub async fn withdraw(self) -> Result<(), UndoError> {
+        let recorded = withdraw(self.core, self.task, self.number);
+        shield(self.shields, settle(self.core, recorded)).await
+    }
+}
+
+/// The undo that a stage is asked to cancel.
+pub struct CancelContext<'a> {
+    pub(crate) core: &'a Arc<Core>,
+    pub(crate) id: TaskId,
+    pub(crate) stage: StageIx,
+    pub(crate) generation: u32,
+    pub(crate) attempt: u32,
+}
+
+impl CancelContext<'_> {
+    /// The task's number.
+    pub fn task_id(&self) -> TaskId {
+        self.id
+    }
+
+    /// This stage's name.
+    pub fn stage(&self) -> &str {
+        self.core.stage_name(self.stage)
+    }
+
+    /// How often this undo's cancel was started, this one included.
+    pub fn attempt(&self) -> u32 {
+        self.attempt
+    }
+
+    /// The key that the task's work in this stage had when it registered the undo.
+    pub fn key(&self) -> Key {
+        key(self.core, self.id, self.stage, self.generation)
+    }
+}
+
+pub(crate) fn key(core: &Core, task: TaskId, stage: StageIx, generation: u32) -> Key {
+    Key {
+        pipeline: core.name.clone(),
+        task,
+        stage: core.stage_name(stage).clone(),
+        generation,
+    }
+}
+
+pub(crate) fn is_stopping(task: &TaskRef) -> bool {
+    matches!(task.life().state, State::Stopping(_))
+}
+
+/// Puts an undo into the task's record. Says its number, and whether the task is being stopped.
+pub(crate) fn register<U: Clone + Debug + Send + 'static>(
+    core: &Core,
+    task: &TaskRef,
+    stage: StageIx,
+    undo: U,
+) -> Result<(usize, bool, Recorded), UndoError> {
+    let mut life = task.life();
+    let (id, attempt, number) = (life.id, life.attempt, life.undos.len());
+    if number >= core.max_undos {
+        return Err(UndoError::TooMany {
+            task: id,
+            limit: core.max_undos,
+        });
+    }
+    let stopping = matches!(life.state, State::Stopping(_));
+    let generation = life.generation;
+    let entry = Undo {
+        stage,
+        attempt,
+        generation,
+        value: None,
+        status: UndoStatus::Registered,
+        tries: 0,
+    };
+    let recorded = if core.ledger.is_none() {
+        life.undos.push(Undo {
+            value: Some(Box::new(undo)),
+            ..entry
+        });
+        drop(life);
+        Recorded::now()
+    } else {
+        // The ledger is not called under a lock. The number is taken, so the order stands.
+        life.undos.push(entry);
+        drop(life);
+        let value = Value::of(&undo);
+        let recorded = core.record(
+            id,
+            Change::UndoRegistered {
+                stage,
+                attempt,
+                undo: number,
+                value,
+            },
+        );
+        task.life().undos[number].value = Some(Box::new(undo));
+        recorded
+    };
+    log::debug!(
+        "task {id} stage {} attempt {attempt}: undo {number} registered",
+        core.stage_name(stage)
+    );
+    Ok((number, stopping, recorded))
+}
+
+pub(crate) fn withdraw(core: &Core, task: &TaskRef, number: usize) -> Recorded {
+    let mut life = task.life();
+    let id = life.id;
+    let Some(undo) = life.undos.get_mut(number) else {
+        return Recorded::now();
+    };
+    if !matches!(undo.status, UndoStatus::Registered) {
+        return Recorded::now();
+    }
+    undo.status = UndoStatus::Withdrawn;
+    let stage = undo.stage;
+    drop(life);
+    log::debug!(
+        "task {id} stage {}: undo {number} withdrawn",
+        core.stage_name(stage)
+    );
+    core.record(id, Change::UndoWithdrawn { undo: number })
+}
+
+/// Waits until a change is recorded; a failure suspends the pipeline.
+pub(crate) async fn settle(core: &Core, recorded: Recorded) -> Result<(), UndoError> {
+    recorded.await.map_err(|error| {
+        core.unrecorded(&error);
+        UndoError::Unrecorded(error.text())
+    })
+}
+
+async fn shield<F: Future>(shields: &Cell<u32>, future: F) -> F::Output {
+    struct Raised<'a>(&'a Cell<u32>);
+    impl Drop for Raised<'_> {
+        fn drop(&mut self) {
+            self.0.set(self.0.get() - 1);
+        }
+    }
+    shields.set(shields.get() + 1);
+    let raised = Raised(shields);
+    let mut future = pin!(future);
+    let output = poll_fn(|cx| future.as_mut().poll(cx)).await;
+    drop(raised);
+    output
+}

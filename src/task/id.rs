@@ -1,0 +1,38 @@
+//! What a task is called.
+
+use std::{fmt, sync::Arc};
+
+use serde::{Deserialize, Serialize};
+
+/// A task's number within its pipeline: 1, 2, 3, … in the order of acceptance.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct TaskId(pub u64);
+
+impl fmt::Display for TaskId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// A name for one task's work in one stage, for systems that ask for an idempotency key.
+///
+/// Stable over retries; it changes once one of that stage's undos was cancelled, because from
+/// then on the work is new work. Prints as `pipeline/task/stage/generation`.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Key {
+    pub(crate) pipeline: Arc<str>,
+    pub(crate) task: TaskId,
+    pub(crate) stage: Arc<str>,
+    pub(crate) generation: u32,
+}
+
+impl fmt::Display for Key {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "{}/{}/{}/{}",
+            self.pipeline, self.task, self.stage, self.generation
+        )
+    }
+}

@@ -1,0 +1,18 @@
+//! A task's words: its id, its state machine, its record and the table of those in flight.
+
+mod id;
+mod outcome;
+mod record;
+mod state;
+mod table;
+mod undo;
+mod wheel;
+
+pub use id::{Key, TaskId};
+pub use outcome::{End, Outcome, Rollback, StageName, StopCause, Stuck, StuckUndo};
+pub(crate) use record::{Answer, Ended, Halted, Life, Task, TaskRef};
+pub use state::{Event, Illegal, StageIx, State, next};
+pub use table::Counts;
+pub(crate) use table::{Admission, Refused, Table, end_of};
+pub(crate) use undo::{Undo, UndoStatus};
+pub(crate) use wheel::Wheel;

@@ -1,0 +1,169 @@
+//! How a task ended.
+
+use std::{fmt, sync::Arc};
+
+use serde::Serialize;
+
+use super::TaskId;
+use crate::Failure;
+
+/// A stage's name, shared.
+pub type StageName = Arc<str>;
+
+/// How a task ended, and how taking back what it did went.
+#[derive(Clone, Debug, Serialize)]
+#[non_exhaustive]
+pub struct Outcome<O = ()> {
+    /// The task.
+    pub task: TaskId,
+    /// How it ended.
+    pub end: End,
+    /// How its rollback went.
+    pub rollback: Rollback,
+    /// What the last stage returned, for a done task whose [`Ticket`](crate::Ticket) asked for it.
+    #[serde(skip)]
+    pub output: Option<O>,
+}
+
+/// How a task ended.
+#[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "snake_case", tag = "kind")]
+#[non_exhaustive]
+pub enum End {
+    /// Every stage returned in time.
+    Done,
+    /// A stage failed or panicked, and was not tried again.
+    Failed {
+        /// The stage.
+        stage: StageName,
+        /// Its error.
+        failure: Failure,
+    },
+    /// Its deadline passed first.
+    TimedOut {
+        /// The stage it was in, or waited for.
+        stage: StageName,
+    },
+    /// It was cancelled first.
+    Cancelled {
+        /// The stage it was in, or waited for.
+        stage: StageName,
+        /// By whom.
+        cause: StopCause,
+    },
+}
+
+/// Who cancelled a task.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum StopCause {
+    /// [`Ticket::cancel`](crate::Ticket::cancel) or
+    /// [`PipelineHandle::cancel`](crate::PipelineHandle::cancel).
+    User,
+    /// The pipeline's shutdown.
+    Shutdown,
+}
+
+/// How taking back what a task did went.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case", tag = "kind")]
+#[non_exhaustive]
+pub enum Rollback {
+    /// There was nothing to take back: the task is done, or had registered no undo.
+    None,
+    /// Every undo was cancelled.
+    Complete {
+        /// How many.
+        undos: usize,
+    },
+    /// Something is left that a person has to look at.
+    Stuck(Stuck),
+}
+
+/// A task whose rollback could not be completed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
+pub struct Stuck {
+    /// The task.
+    pub task: TaskId,
+    /// The stage whose call had not returned when the shutdown gave up waiting for it; its thread
+    /// may still be at work.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub still_running: Option<StageName>,
+    /// Each undo that is left, in the order of the rollback.
+    pub undos: Vec<StuckUndo>,
+}
+
+/// An undo that was not cancelled.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
+pub struct StuckUndo {
+    /// The stage that registered it.
+    pub stage: StageName,
+    /// The undo, as its `Debug` shows it.
+    pub undo: String,
+    /// Why its last cancel failed, or why none was tried.
+    pub error: String,
+}
+
+impl<O> Outcome<O> {
+    /// Whether every stage returned in time.
+    pub fn is_done(&self) -> bool {
+        matches!(self.end, End::Done)
+    }
+}
+
+impl fmt::Display for End {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            End::Done => f.write_str("done"),
+            End::Failed { stage, failure } => write!(f, "failed in {stage}: {failure}"),
+            End::TimedOut { stage } => write!(f, "timed out in {stage}"),
+            End::Cancelled {
+                stage,
+                cause: StopCause::User,
+            } => write!(f, "cancelled in {stage}"),
+            End::Cancelled {
+                stage,
+                cause: StopCause::Shutdown,
+            } => {
+                write!(f, "cancelled by the shutdown in {stage}")
+            }
+        }
+    }
+}
+
+impl fmt::Display for Rollback {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Rollback::None => f.write_str("nothing to take back"),
+            Rollback::Complete { undos: 1 } => f.write_str("1 undo taken back"),
+            Rollback::Complete { undos } => write!(f, "{undos} undos taken back"),
+            Rollback::Stuck(stuck) => write!(f, "stuck: {stuck}"),
+        }
+    }
+}
+
+impl fmt::Display for Stuck {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut parts = Vec::new();
+        if let Some(stage) = &self.still_running {
+            parts.push(format!("{stage} is still running"));
+        }
+        for StuckUndo { stage, undo, error } in &self.undos {
+            parts.push(format!("{stage} {undo} ({error})"));
+        }
+        f.write_str(&parts.join(", "))
+    }
+}
+
+impl<O> fmt::Display for Outcome<O> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "task {} {}", self.task, self.end)?;
+        match &self.rollback {
+            Rollback::None => Ok(()),
+            rollback => write!(f, "; {rollback}"),
+        }
+    }
+}
