@@ -14,6 +14,7 @@ use std::{
 use batrun::prelude::*;
 
 #[derive(Clone)]
+#[expect(dead_code, reason = "weight to carry")]
 struct Item {
     id: u64,
     age: u32,

@@ -28,7 +28,7 @@ pub(crate) fn run<T>(code: impl FnOnce() -> T) -> Result<T, Failure> {
 }
 
 /// Polls a future of the user's.
-#[inline]
+#[inline(always)]
 pub(crate) fn poll<F: Future + ?Sized>(
     future: Pin<&mut F>,
     cx: &mut Context<'_>,

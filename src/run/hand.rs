@@ -76,14 +76,25 @@ impl<S: Stage> Hand<S> {
     }
 
     /// Puts a result with those to be sent on. Its room was reserved.
-    #[inline]
     pub(super) fn pass_on(&mut self, task: TaskRef, output: S::Output) {
+        self.pass_value(output);
+        self.pass_task(task);
+    }
+
+    /// The first half of [`pass_on`](Self::pass_on), while the task is still lent to its context.
+    #[inline]
+    pub(super) fn pass_value(&mut self, output: S::Output) {
         self.reserved = self.reserved.saturating_sub(1);
         if self.out.values.capacity() == 0 {
             self.out.tasks.reserve(self.rest.len() + 1);
             self.out.values.reserve(self.rest.len() + 1);
         }
-        self.out.push(task, output);
+        self.out.values.push(output);
+    }
+
+    #[inline]
+    pub(super) fn pass_task(&mut self, task: TaskRef) {
+        self.out.tasks.push(task);
     }
 
     /// Writes down what a call took.

@@ -178,6 +178,9 @@ async fn run_batch<S: Stage>(
     let mut hand = Hand::new(batch);
     let mut waited = false;
     let mut kept = true;
+    // Nothing to record, to copy or to time: a result can go on without a second look.
+    let plain =
+        seat.core.ledger.is_none() && seat.copy.is_none() && seat.settings.timeout.is_none();
     while let Some((task, input)) = hand.next() {
         if seat.recall.load(Ordering::Relaxed) || seat.core.is_paused() || desk.is_suspended() {
             hand.put_back(task, input);
@@ -214,37 +217,62 @@ async fn run_batch<S: Stage>(
         let context = TaskContext::new(&seat.core, &task, id, seat.stage, attempt);
         let call_began = reading.count;
         let call_now = reading.now;
-        let (copy, verdict, dropped) = match copy {
-            // A copy that panics is the user's panic, before the stage saw the task.
-            Err(failure) => (None, Verdict::Panicked(failure), true),
-            Ok(copy) => {
-                // The call itself is made within the future, so that its panic is caught too.
-                let mut future = pin!(Some(async { stage.run(input, &context).await }));
-                let first = poll_fn(|cx| {
-                    Poll::Ready(match future.as_mut().as_pin_mut() {
-                        Some(future) => guard::poll(future, cx),
-                        None => Poll::Pending,
+        let mut passed = false;
+        let slow = 'call: {
+            Some(match copy {
+                // A copy that panics is the user's panic, before the stage saw the task.
+                Err(failure) => (None, Verdict::Panicked(failure), true),
+                Ok(copy) => {
+                    // The call itself is made within the future, so that its panic is caught too.
+                    let mut future = pin!(Some(async { stage.run(input, &context).await }));
+                    let first = poll_fn(|cx| {
+                        Poll::Ready(match future.as_mut().as_pin_mut() {
+                            Some(future) => guard::poll(future, cx),
+                            None => Poll::Pending,
+                        })
                     })
-                })
-                .await;
-                let verdict = match first {
-                    Poll::Ready(Ok(result)) => Verdict::Returned(result),
-                    Poll::Ready(Err(failure)) => Verdict::Panicked(failure),
-                    Poll::Pending => {
-                        hand.step_aside(seat, &mut waited);
-                        let verdict =
-                            wait_for(seat, desk, &task, &context, future.as_mut(), call_now).await;
-                        reading = Reading::take(clock);
-                        verdict
-                    }
-                };
-                let dropped = match &verdict {
-                    // Completed: what is left of it has no drop of the user's.
-                    Verdict::Returned(_) => true,
-                    _ => guard::run(|| future.set(None)).is_ok(),
-                };
-                (copy, verdict, dropped)
+                    .await;
+                    let verdict = match first {
+                        // The way of nearly every task, its result moved but once.
+                        Poll::Ready(Ok(Ok(output))) if plain && hand.reserve(&seat.hop) => {
+                            reading.refresh(clock);
+                            hand.tally(seat, call_began, &reading, &mut waited);
+                            passed = taken_in_time(seat, &mut hand, &task, id, &reading);
+                            if passed {
+                                hand.pass_value(output);
+                            } else {
+                                guard::drop_quietly(output);
+                            }
+                            break 'call None;
+                        }
+                        Poll::Ready(Ok(result)) => Verdict::Returned(result),
+                        Poll::Ready(Err(failure)) => Verdict::Panicked(failure),
+                        Poll::Pending => {
+                            hand.step_aside(seat, &mut waited);
+                            let verdict =
+                                wait_for(seat, desk, &task, &context, future.as_mut(), call_now)
+                                    .await;
+                            reading = Reading::take(clock);
+                            verdict
+                        }
+                    };
+                    let dropped = match &verdict {
+                        // Completed: what is left of it has no drop of the user's.
+                        Verdict::Returned(_) => true,
+                        _ => guard::run(|| future.set(None)).is_ok(),
+                    };
+                    (copy, verdict, dropped)
+                }
+            })
+        };
+        let Some((copy, verdict, dropped)) = slow else {
+            if passed {
+                hand.pass_task(task);
             }
+            if clock.between(began, reading.count) > BUDGET_NS {
+                break;
+            }
+            continue;
         };
         reading.refresh(clock);
         hand.tally(seat, call_began, &reading, &mut waited);
@@ -469,28 +497,10 @@ async fn finish<S: Stage>(
             }
         }
     }
-    let last = seat.hop.room.is_none();
-    let event = if last {
-        Event::Complete(seat.stage)
-    } else {
-        Event::Finish(seat.stage)
-    };
-    let mut life = task.life();
-    if life.deadline <= reading.now || life.apply(event).is_err() {
-        // Late, even if nobody has noticed yet (G1).
-        life.stop(Ended::TimedOut);
-        drop(life);
+    if !taken_in_time(seat, hand, &task, id, reading) {
         guard::drop_quietly(output);
-        hand.counts.stopped += 1;
-        stopped(seat, &task);
         return true;
     }
-    life.attempt = 1;
-    life.generation = 0;
-    life.queued = reading.count;
-    drop(life);
-    log::debug!("task {id} stage {}: finished", seat.settings.name);
-    hand.counts.finished += 1;
     if seat.core.ledger.is_some() {
         // Its own room is kept; what was reserved for the rest goes back.
         let held = hand.reserved.min(1);
@@ -509,6 +519,39 @@ async fn finish<S: Stage>(
         hand.reserved += held;
     }
     hand.pass_on(task, output);
+    true
+}
+
+/// Whether a result counts: whether it came before the deadline, and before any other end (G1).
+#[inline]
+fn taken_in_time<S: Stage>(
+    seat: &Seat<S>,
+    hand: &mut Hand<S>,
+    task: &TaskRef,
+    id: TaskId,
+    reading: &Reading,
+) -> bool {
+    let last = seat.hop.room.is_none();
+    let event = if last {
+        Event::Complete(seat.stage)
+    } else {
+        Event::Finish(seat.stage)
+    };
+    let mut life = task.life();
+    if life.deadline <= reading.now || life.apply(event).is_err() {
+        // Late, even if nobody has noticed yet.
+        life.stop(Ended::TimedOut);
+        drop(life);
+        hand.counts.stopped += 1;
+        stopped(seat, task);
+        return false;
+    }
+    life.attempt = 1;
+    life.generation = 0;
+    life.queued = reading.count;
+    drop(life);
+    log::debug!("task {id} stage {}: finished", seat.settings.name);
+    hand.counts.finished += 1;
     true
 }
 
