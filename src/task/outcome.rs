@@ -112,6 +112,22 @@ impl<O> Outcome<O> {
     pub fn is_done(&self) -> bool {
         matches!(self.end, End::Done)
     }
+
+    /// The same with another output.
+    pub fn map<P>(self, output: impl FnOnce(O) -> P) -> Outcome<P> {
+        let Outcome {
+            task,
+            end,
+            rollback,
+            output: before,
+        } = self;
+        Outcome {
+            task,
+            end,
+            rollback,
+            output: before.map(output),
+        }
+    }
 }
 
 impl fmt::Display for End {
