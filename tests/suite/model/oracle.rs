@@ -211,16 +211,20 @@ impl<'a> Model<'a> {
 /// Checks one task: the sequence of what its stages did and its outcome against the model.
 pub fn check(case: &Case, task: &TaskScript, facts: &Facts<'_>) -> Result<(), String> {
     let events: Vec<Event> = facts.events.iter().map(|(_, event)| *event).collect();
-    let gives_up = |failed_at: usize, stage: &StageScript| match (facts.deadline_ms, facts.timed) {
-        (Some(deadline), true) => facts
+    let gives_up = |failed_at: usize, stage: &StageScript| match facts.deadline_ms {
+        Some(deadline) if facts.timed => facts
             .events
             .get(failed_at)
             .is_some_and(|(at, _)| at + stage.backoff_ms as f64 >= deadline - 1e-6),
-        // Without a clock to go by: it did if nothing but the rollback follows.
-        (Some(_), false) => !facts.events[(failed_at + 1).min(facts.events.len())..]
-            .iter()
-            .any(|(_, event)| matches!(event, Event::Start { .. })),
-        (None, _) => false,
+        // Without a clock to go by: if it ended by itself, it did where no other attempt follows.
+        Some(_) => {
+            let after = &events[(failed_at + 1).min(events.len())..];
+            let goes_on = after
+                .iter()
+                .any(|event| matches!(event, Event::Start { .. }));
+            matches!(facts.outcome.end, End::Failed { .. }) && !goes_on
+        }
+        None => false,
     };
     let mut model = Model {
         case,
