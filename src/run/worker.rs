@@ -192,16 +192,15 @@ async fn run_batch<S: Stage>(
         };
         let Started { id, attempt } = started;
         if seat.core.ledger.is_some() {
-            hand.step_aside(seat, &mut waited);
             let change = Change::Started {
                 stage: seat.stage,
                 attempt,
             };
-            if !recorded(seat, desk, seat.core.record(id, change)).await {
+            let record = seat.core.record(id, change);
+            if !recorded(seat, desk, &mut hand, &mut reading, &mut waited, record).await {
                 guard::drop_quietly(input);
                 break;
             }
-            reading = Reading::take(clock);
             if is_stopping(&task) {
                 guard::drop_quietly(input);
                 stopped(seat, &task);
@@ -502,17 +501,15 @@ async fn finish<S: Stage>(
         return true;
     }
     if seat.core.ledger.is_some() {
-        // Its own room is kept; what was reserved for the rest goes back.
+        // Its own room is kept; what was reserved for the rest goes back where this has to wait.
         let held = hand.reserved.min(1);
         hand.reserved -= held;
-        hand.step_aside(seat, waited);
         let change = Change::Finished {
             stage: seat.stage,
             output: Value::of(&output),
         };
-        let recorded = recorded(seat, desk, seat.core.record(id, change)).await;
-        *reading = Reading::take(&seat.core.clock);
-        if !recorded {
+        let record = seat.core.record(id, change);
+        if !recorded(seat, desk, hand, reading, waited, record).await {
             guard::drop_quietly(output);
             return false;
         }
@@ -706,22 +703,39 @@ fn has_undos(life: &Life, stage: StageIx, attempt: u32) -> bool {
     })
 }
 
-/// Waits until a change is recorded; `false` once suspended.
-async fn recorded<S: Stage>(seat: &Seat<S>, desk: &Desk<S::Input>, recorded: Recorded) -> bool {
-    let mut recorded = pin!(recorded);
-    poll_fn(|cx| {
-        if desk.is_suspended() {
-            return Poll::Ready(false);
+/// Waits until a change is recorded, out of the others' way; `false` once suspended.
+async fn recorded<S: Stage>(
+    seat: &Seat<S>,
+    desk: &Desk<S::Input>,
+    hand: &mut Hand<S>,
+    reading: &mut Reading,
+    waited: &mut bool,
+    record: Recorded,
+) -> bool {
+    let result = match record.ready() {
+        Ok(result) => Some(result),
+        Err(later) => {
+            hand.step_aside(seat, waited);
+            let mut later = pin!(later);
+            let result = poll_fn(|cx| {
+                if desk.is_suspended() {
+                    return Poll::Ready(None);
+                }
+                later.as_mut().poll(cx).map(Some)
+            })
+            .await;
+            *reading = Reading::take(&seat.core.clock);
+            result
         }
-        recorded.as_mut().poll(cx).map(|result| match result {
-            Ok(()) => true,
-            Err(error) => {
-                seat.core.unrecorded(&error);
-                false
-            }
-        })
-    })
-    .await
+    };
+    match result {
+        Some(Ok(())) => true,
+        Some(Err(error)) => {
+            seat.core.unrecorded(&error);
+            false
+        }
+        None => false,
+    }
 }
 
 /// Runs a cancel; `false` when the stage value must not be used again.
