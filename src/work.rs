@@ -21,7 +21,7 @@ pub struct Work<S: Stage> {
     pub(crate) settings: Settings,
     pub(crate) factory: Factory<S>,
     /// How an input is copied, for stages that retry.
-    pub(crate) copy: Option<fn(&S::Input) -> S::Input>,
+    pub(crate) copy: Option<CopyInput<S>>,
 }
 
 /// How a pool is to run its stage.
@@ -46,6 +46,9 @@ pub(crate) struct Settings {
 /// The room in a stage's queue unless told otherwise: enough for batches that make the cost of a
 /// message vanish, and little enough that all tasks in flight stay in the processor's caches.
 const CAPACITY: usize = 128;
+
+/// How an input is copied.
+pub(crate) type CopyInput<S> = fn(&<S as Stage>::Input) -> <S as Stage>::Input;
 
 impl Settings {
     fn new(name: String) -> Self {
@@ -109,7 +112,7 @@ impl<S> Factory<S> {
     /// Builds a value. A panic is a failure to build.
     pub(crate) fn build(&self) -> Result<S, Failure> {
         let mut build = guard::lock(&self.0);
-        guard::run(|| build()).and_then(|built| built)
+        guard::run(&mut *build).and_then(|built| built)
     }
 }
 

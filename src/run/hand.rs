@@ -3,7 +3,7 @@
 
 use super::{pool::FromWorker, worker::Seat};
 use crate::{
-    clock::{Nanos, Reading},
+    clock::{Clock, Nanos, Reading},
     message::{Batch, Hop},
     report::StageCounts,
     stage::Stage,
@@ -27,10 +27,14 @@ pub(super) struct Hand<S: Stage> {
     quick: u64,
     quick_ns: Nanos,
     calls: u64,
+    /// The time, as of the last call's end.
+    pub(super) reading: Reading,
+    /// A call had to wait for something.
+    waited: bool,
 }
 
 impl<S: Stage> Hand<S> {
-    pub(super) fn new(mut batch: Batch<S::Input>) -> Self {
+    pub(super) fn new(mut batch: Batch<S::Input>, clock: &Clock) -> Self {
         batch.reverse();
         Hand {
             rest: batch,
@@ -42,6 +46,8 @@ impl<S: Stage> Hand<S> {
             quick: 0,
             quick_ns: 0,
             calls: 0,
+            reading: Reading::take(clock),
+            waited: false,
         }
     }
 
@@ -99,16 +105,10 @@ impl<S: Stage> Hand<S> {
 
     /// Writes down what a call took.
     #[inline]
-    pub(super) fn tally(
-        &mut self,
-        seat: &Seat<S>,
-        began: u64,
-        reading: &Reading,
-        waited: &mut bool,
-    ) {
+    pub(super) fn tally(&mut self, seat: &Seat<S>, began: u64) {
         self.calls += 1;
-        let took = seat.core.clock.between(began, reading.count);
-        if took <= QUICK_NS && !*waited {
+        let took = seat.core.clock.between(began, self.reading.count);
+        if took <= QUICK_NS && !self.waited {
             self.quick += 1;
             self.quick_ns += took;
         } else {
@@ -118,8 +118,8 @@ impl<S: Stage> Hand<S> {
 
     /// About to wait: sends on what is finished, hands back the rest of the batch, the room that
     /// was reserved for it, and the room in the own queue.
-    pub(super) fn step_aside(&mut self, seat: &Seat<S>, waited: &mut bool) {
-        *waited = true;
+    pub(super) fn step_aside(&mut self, seat: &Seat<S>) {
+        self.waited = true;
         self.flush(seat);
         let mut rest = std::mem::replace(&mut self.rest, Batch::new());
         if !rest.is_empty() {
@@ -159,19 +159,18 @@ impl<S: Stage> Hand<S> {
         let waits = std::mem::take(&mut self.waits);
         seat.board.stats(|stats| {
             stats.counts += counts;
-            if counts.started > 0 {
-                let mean = waits / counts.started;
+            if let Some(mean) = waits.checked_div(counts.started) {
                 stats.wait.saturating_record_n(mean, counts.started);
             }
-            if quick > 0 {
-                stats.work.saturating_record_n(quick_ns / quick, quick);
+            if let Some(mean) = quick_ns.checked_div(quick) {
+                stats.work.saturating_record_n(mean, quick);
             }
         });
     }
 
     /// What a call takes of its thread; `None` where calls wait for something, so that a batch
     /// would only be handed back.
-    pub(super) fn pace(&self, took: Nanos, waited: bool) -> Option<Nanos> {
-        (!waited && self.calls > 0).then(|| took / self.calls)
+    pub(super) fn pace(&self, took: Nanos) -> Option<Nanos> {
+        took.checked_div(self.calls).filter(|_| !self.waited)
     }
 }

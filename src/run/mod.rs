@@ -15,6 +15,8 @@
 //! after the other, in the order that [`rollback`] says; a pool runs cancels before anything else.
 //! [`ending`] is how a pipeline ends, and [`grounds`] what it ran on.
 
+mod call;
+mod course;
 mod deadline;
 mod desk;
 mod ending;
@@ -24,6 +26,9 @@ mod pool;
 mod queue;
 mod reporter;
 mod rollback;
+mod staff;
+mod turn;
+mod undoing;
 mod worker;
 
 pub(crate) use ending::{Ending, Finish};

@@ -9,30 +9,25 @@ use std::{
     time::Duration,
 };
 
-use actix::{
-    Actor, ActorContext, Addr, Arbiter, AsyncContext, Context, Handler, Message, SpawnHandle,
-};
-use actix_rt::ArbiterHandle;
+use actix::{Actor, ActorContext, AsyncContext, Context, Handler, Message, SpawnHandle};
 use tokio::sync::Semaphore;
 
 use super::{
     desk::ToWorker,
     grounds::Grounds,
     queue::Queue,
-    worker::{Seat, Worker},
+    staff::{Member, MemberState},
 };
 use crate::{
     Failure,
     clock::Nanos,
     core::Core,
-    error::FailureKind,
-    guard,
     message::{Batch, Hop, TaskMsg, ToPool, ToReporter},
     policy::Throttle,
     report::{Board, Health},
     stage::Stage,
     task::{StageIx, TaskRef},
-    work::{Factory, Settings},
+    work::{CopyInput, Factory, Settings},
 };
 
 /// How much work a batch holds at most: what another worker would have to wait for.
@@ -40,8 +35,6 @@ const BATCH_NS: Nanos = 100_000;
 const BATCH: usize = 128;
 /// Work that is done sooner than this isn't worth waking another thread for.
 const WORTH_WAKING_NS: Nanos = 30_000;
-/// After that many failures in a row to build a value, with no worker left, a stage is down.
-const DOWN_AFTER: u32 = 10;
 
 /// From a worker to its pool.
 #[derive(Message)]
@@ -86,7 +79,7 @@ pub(crate) struct Plan<S: Stage> {
     pub(crate) stage: StageIx,
     pub(crate) settings: Settings,
     pub(crate) factory: Factory<S>,
-    pub(crate) copy: Option<fn(&S::Input) -> S::Input>,
+    pub(crate) copy: Option<CopyInput<S>>,
     pub(crate) hop: Hop<S::Output>,
     pub(crate) room: Arc<Semaphore>,
     pub(crate) board: Arc<Board>,
@@ -94,48 +87,28 @@ pub(crate) struct Plan<S: Stage> {
 }
 
 pub(crate) struct Pool<S: Stage> {
-    core: Arc<Core>,
-    stage: StageIx,
-    settings: Arc<Settings>,
-    factory: Factory<S>,
-    copy: Option<fn(&S::Input) -> S::Input>,
-    hop: Hop<S::Output>,
-    room: Arc<Semaphore>,
-    board: Arc<Board>,
-    grounds: Arc<Grounds>,
-    queue: Queue<S::Input>,
-    cancels: VecDeque<(TaskRef, usize, u32)>,
-    workers: Vec<Option<Member<S>>>,
-    wanted: usize,
-    recall: Arc<AtomicBool>,
-    throttle: Option<Throttle>,
+    pub(super) core: Arc<Core>,
+    pub(super) stage: StageIx,
+    pub(super) settings: Arc<Settings>,
+    pub(super) factory: Factory<S>,
+    pub(super) copy: Option<CopyInput<S>>,
+    pub(super) hop: Hop<S::Output>,
+    pub(super) room: Arc<Semaphore>,
+    pub(super) board: Arc<Board>,
+    pub(super) grounds: Arc<Grounds>,
+    pub(super) queue: Queue<S::Input>,
+    pub(super) cancels: VecDeque<(TaskRef, usize, u32)>,
+    pub(super) workers: Vec<Option<Member<S>>>,
+    pub(super) wanted: usize,
+    pub(super) recall: Arc<AtomicBool>,
+    pub(super) throttle: Option<Throttle>,
     /// What a call takes of its thread; `None` while unknown, or where calls wait.
-    pace: Option<Nanos>,
+    pub(super) pace: Option<Nanos>,
     /// Failures to build a value, in a row.
-    failures: u32,
-    down: bool,
-    timer: Option<(Nanos, SpawnHandle)>,
+    pub(super) failures: u32,
+    pub(super) down: bool,
+    pub(super) timer: Option<(Nanos, SpawnHandle)>,
     closing: Option<Closing>,
-}
-
-struct Member<S: Stage> {
-    addr: Addr<Worker<S>>,
-    state: MemberState,
-    /// On the pool's own thread.
-    local: bool,
-    /// Runs cancels only, while every other one is busy.
-    spare: bool,
-    thread: Option<Arbiter>,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum MemberState {
-    Building,
-    Idle,
-    Busy,
-    /// Busy, and waiting for something.
-    Waiting,
-    Leaving,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -186,115 +159,7 @@ impl<S: Stage> Pool<S> {
         }
     }
 
-    /// Has as many workers as wanted, and asks the others to leave.
-    fn staff(&mut self, ctx: &mut Context<Self>) {
-        let working = |member: &Option<Member<S>>| {
-            member
-                .as_ref()
-                .is_some_and(|m| !m.spare && m.state != MemberState::Leaving)
-        };
-        let mut count = self.workers.iter().filter(|member| working(member)).count();
-        while count < self.wanted {
-            self.hire(ctx, false);
-            count += 1;
-        }
-        // The idle ones first: the busy ones are to finish.
-        for idle in [true, false] {
-            for member in self.workers.iter_mut().rev().flatten() {
-                let leaves = !member.spare
-                    && member.state != MemberState::Leaving
-                    && (member.state == MemberState::Idle) == idle;
-                if count > self.wanted && leaves {
-                    member.state = MemberState::Leaving;
-                    member.addr.do_send(ToWorker::Quit);
-                    count -= 1;
-                }
-            }
-        }
-    }
-
-    fn hire(&mut self, ctx: &mut Context<Self>, spare: bool) {
-        let vacant = self
-            .workers
-            .iter()
-            .position(Option::is_none)
-            .unwrap_or(self.workers.len());
-        let worker = vacant as u32;
-        let seat = Seat {
-            core: self.core.clone(),
-            stage: self.stage,
-            worker,
-            settings: self.settings.clone(),
-            factory: self.factory.clone(),
-            copy: self.copy,
-            pool: ctx.address(),
-            hop: self.hop.clone(),
-            room: self.room.clone(),
-            board: self.board.clone(),
-            recall: self.recall.clone(),
-        };
-        let (addr, local, thread) = if self.settings.blocking {
-            let thread = match guard::run(Arbiter::new) {
-                Ok(thread) => thread,
-                Err(failure) => {
-                    // Tried again like a value that can't be built.
-                    self.not_built(failure, ctx);
-                    let delay = self.settings.restart.delay(self.failures);
-                    ctx.run_later(delay, |pool, ctx| pool.staff(ctx));
-                    return;
-                }
-            };
-            let addr = Worker::start_in_arbiter(&thread.handle(), move |_| Worker::new(seat));
-            (addr, false, Some(thread))
-        } else {
-            let (arbiter, local) = self.grounds.place(worker as usize);
-            let addr = match arbiter {
-                Some(arbiter) => on(&arbiter, seat),
-                None => Worker::new(seat).start(),
-            };
-            (addr, local, None)
-        };
-        let member = Member {
-            addr,
-            state: MemberState::Building,
-            local,
-            spare,
-            thread,
-        };
-        if vacant == self.workers.len() {
-            self.workers.push(Some(member));
-        } else {
-            self.workers[vacant] = Some(member);
-        }
-    }
-
-    fn member(&mut self, worker: u32) -> Option<&mut Member<S>> {
-        self.workers
-            .get_mut(worker as usize)
-            .and_then(Option::as_mut)
-    }
-
-    fn set_state(&mut self, worker: u32, state: MemberState) {
-        if let Some(member) = self.member(worker)
-            && member.state != MemberState::Leaving
-        {
-            member.state = state;
-        }
-    }
-
-    /// An idle worker on this thread, or, unless only those are asked for, on another.
-    fn idle(&self, anywhere: bool) -> Option<usize> {
-        let idle = |local: bool| {
-            self.workers.iter().position(|member| {
-                member.as_ref().is_some_and(|member| {
-                    !member.spare && member.state == MemberState::Idle && member.local == local
-                })
-            })
-        };
-        idle(true).or_else(|| anywhere.then(|| idle(false)).flatten())
-    }
-
-    fn dispatch(&mut self, ctx: &mut Context<Self>) {
+    pub(super) fn dispatch(&mut self, ctx: &mut Context<Self>) {
         self.dispatch_cancels(ctx);
         if self.closing.is_none() && !self.core.is_paused() && !self.core.is_suspended() {
             self.dispatch_tasks(ctx);
@@ -413,56 +278,6 @@ impl<S: Stage> Pool<S> {
         self.timer = Some((due, handle));
     }
 
-    fn is_down(&self) -> Failure {
-        let text = format!(
-            "stage {} is down: its factory keeps failing",
-            self.settings.name
-        );
-        Failure::of(FailureKind::StageDown, text)
-    }
-
-    fn built_workers(&self) -> usize {
-        let built = |member: &&Member<S>| member.state != MemberState::Building && !member.spare;
-        self.workers.iter().flatten().filter(built).count()
-    }
-
-    fn not_built(&mut self, failure: Failure, ctx: &mut Context<Self>) {
-        self.failures = self.failures.saturating_add(1);
-        let error = guard::shown(&failure);
-        log::warn!(
-            "stage {}: a worker could not be built, {} times in a row: {error}",
-            self.settings.name,
-            self.failures
-        );
-        let failures = self.failures;
-        let nobody = self.built_workers() == 0;
-        if failures >= DOWN_AFTER && nobody {
-            self.down = true;
-            self.board.set_health(Health::Down { failures, error });
-            self.fail_all();
-            self.dispatch(ctx);
-        } else {
-            self.board.set_health(Health::Failing { failures, error });
-        }
-    }
-
-    /// The stage is down: what waits for it fails.
-    fn fail_all(&mut self) {
-        let Batch { tasks, .. } = &self.queue.drain();
-        for task in tasks {
-            let mut life = task.life();
-            let first = life.attempt == 1;
-            let failed = life.fail(self.stage, self.is_down()).is_ok();
-            drop(life);
-            if first {
-                self.room.add_permits(1);
-            }
-            if failed {
-                self.core.tell_reporter(ToReporter::Stopped(task.clone()));
-            }
-        }
-    }
-
     fn close(&mut self, closing: Closing, ctx: &mut Context<Self>) {
         if self.closing == Some(Closing::Suspended) || self.closing == Some(closing) {
             return;
@@ -478,26 +293,16 @@ impl<S: Stage> Pool<S> {
         self.closed(ctx);
     }
 
-    fn closed(&mut self, ctx: &mut Context<Self>) {
+    pub(super) fn closed(&mut self, ctx: &mut Context<Self>) {
         if self.closing.is_some() && self.workers.iter().all(Option::is_none) {
             self.core.tell_reporter(ToReporter::PoolClosed);
             ctx.stop();
         }
     }
-
-    fn count_workers(&self) {
-        self.board
-            .workers
-            .store(self.built_workers(), Ordering::Relaxed);
-    }
 }
 
 // The contexts in its queue are never pinned.
 impl<S: Stage> Unpin for Pool<S> {}
-
-fn on<S: Stage>(arbiter: &ArbiterHandle, seat: Seat<S>) -> Addr<Worker<S>> {
-    Worker::start_in_arbiter(arbiter, move |_| Worker::new(seat))
-}
 
 impl<S: Stage> Actor for Pool<S> {
     type Context = Context<Self>;
@@ -585,10 +390,9 @@ impl<S: Stage> Handler<FromWorker<S::Input>> for Pool<S> {
                     .tell_reporter(ToReporter::CancelDone { task, undo, result });
             }
             FromWorker::Left { worker } => {
-                if let Some(member) = self.workers.get_mut(worker as usize).and_then(Option::take) {
-                    if let Some(thread) = member.thread {
-                        self.grounds.retire(thread);
-                    }
+                let left = self.workers.get_mut(worker as usize).and_then(Option::take);
+                if let Some(thread) = left.and_then(|member| member.thread) {
+                    self.grounds.retire(thread);
                 }
                 self.count_workers();
                 return self.closed(ctx);

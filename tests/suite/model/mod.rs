@@ -18,7 +18,7 @@ use proptest::{prelude::*, test_runner::TestCaseError};
 
 use self::{
     oracle::{Facts, check, end_is_due},
-    script::{CANCEL_BACKOFF_MS, CANCEL_TIMEOUT_MS, Case, EndScript, LATE_MS, cases},
+    script::{CANCEL_BACKOFF_MS, CANCEL_TIMEOUT_MS, EndScript, LATE_MS, cases},
     world::{Context, Event, Scripted, World},
 };
 use crate::kit::{live, ms, sleep, still};
