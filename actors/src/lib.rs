@@ -1,4 +1,4 @@
-//! Ready-made stages and producers for [batrun](batrun).
+//! Ready-made stages and producers for [batrun].
 //!
 //! # Catalogue
 //!
