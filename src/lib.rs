@@ -59,3 +59,8 @@ pub mod prelude {
         from_stream, stage_fn,
     };
 }
+
+/// The README's code runs as tests.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

@@ -1,1 +1,33 @@
-//! Ready-made stages and producers for batrun.
+//! Ready-made stages and producers for [batrun].
+//!
+//! # Catalogue
+//!
+//! | name | is a | what it does |
+//! |---|---|---|
+//! | [`WriteFile`] | stage | writes a file whole or not at all; its cancel restores what was there before |
+//! | [`Lines`] | producer | makes a task of each line of a file or reader; bad lines are reported, the rest go on |
+//!
+//! # Writing your own
+//!
+//! Everything here uses the public API of `batrun` alone, so each file is a pattern to copy. What
+//! they have in common:
+//!
+//! - A **stage** carries its context through. It takes closures for what it has to know (a path, a
+//!   content) and hands the context on as it came, so that stages go together in any order.
+//! - Its **undo is data**: it holds enough to restore what was there before, it is
+//!   `Clone + Debug + Send`, and its `Debug` shows no contents, because the report of a stuck task
+//!   prints it.
+//! - **Intent first**: every effect comes after the [`on_cancel`](batrun::TaskContext::on_cancel) that
+//!   takes it back. Where several steps leave several things behind, each has an undo of its own.
+//! - A **cancel copes** with an effect that never, partly or already happened, may be called twice,
+//!   and touches only what this task did. Where it can't tell, it fails rather than guess: a person
+//!   then finds the task among the stuck ones.
+//! - A **producer** never blocks its arbiter: what blocks runs on a thread of its own and comes
+//!   through a small channel, so that a full pipeline slows it down.
+//! - A bad item is reported and skipped, and the producer's error at its end says what was bad.
+
+mod lines;
+mod write_file;
+
+pub use lines::{BadLines, Lines};
+pub use write_file::{WriteFile, WriteFileUndo};
