@@ -476,6 +476,23 @@ mod tests {
     }
 
     #[test]
+    fn a_change_that_left_the_time_as_it_was_is_seen() {
+        let folder = tempdir().unwrap();
+        let report = run(&folder, |path| {
+            // As two writes within one tick of the file system's clock.
+            let modified = fs::metadata(path)?.modified()?;
+            fs::write(path, "NEW")?;
+            File::options()
+                .write(true)
+                .open(path)?
+                .set_modified(modified)?;
+            fail(path)
+        });
+        assert!(matches!(rollback(&report), Rollback::Stuck(_)), "{report}");
+        assert_eq!(content(&folder).as_deref(), Some("NEW"));
+    }
+
+    #[test]
     fn anothers_file_with_the_same_content_is_left() {
         let folder = tempdir().unwrap();
         let report = run(&folder, |path| {
