@@ -210,6 +210,14 @@ impl<C> SubmitError<C> {
     }
 }
 
+impl<C> SubmitError<C> {
+    /// A failure that says why, without the context: for producers of contexts that are not
+    /// `Sync`, which `?` can't turn into a failure.
+    pub fn into_failure(self) -> Failure {
+        Failure::new(self.to_string())
+    }
+}
+
 impl<C> fmt::Debug for SubmitError<C> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {

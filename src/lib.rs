@@ -54,8 +54,9 @@ pub use work::{IntoWork, Work};
 /// What most programs need.
 pub mod prelude {
     pub use crate::{
-        CancelContext, Failure, Intake, IntoWork, Order, Pipeline, PipelineHandle, Producer,
-        RateLimit, Report, Retry, Shutdown, Stage, TaskContext, Ticket, Work, from_iter,
+        Cancel, CancelContext, End, Failure, Intake, IntoWork, OnStuck, Order, Outcome, Pipeline,
+        PipelineHandle, Producer, RateLimit, Reply, Report, Restart, Retry, Rollback, Shutdown,
+        Stage, SubmitError, TaskContext, TaskMsg, Ticket, TrySubmitError, Work, from_iter,
         from_stream, stage_fn,
     };
 }

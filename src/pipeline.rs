@@ -62,8 +62,7 @@ pub struct Pipeline<I: Send + 'static, C: Send + 'static = I> {
     options: Options,
 }
 
-type StartProducer<I> =
-    Box<dyn FnOnce(&Launch, Arc<str>, Intake<I>) -> Recipient<ToProducer> + Send>;
+type StartProducer<I> = Box<dyn FnOnce(&Launch, usize, Intake<I>) -> Recipient<ToProducer> + Send>;
 /// Starts the pools from the last to the first; each needs to know the next one.
 type Chain<I, C> = Box<dyn FnOnce(&mut Launch, Hop<C>) -> Hop<I> + Send>;
 
@@ -126,7 +125,9 @@ impl<I: Send + 'static, C: Send + 'static> Pipeline<I, C> {
     /// Adds a producer: a closure that gets an [`Intake`], or whatever else is a [`Producer`]. All
     /// of them run side by side.
     pub fn producer(mut self, producer: impl Producer<I>) -> Self {
-        self.producers.push(Box::new(move |launch, name, tasks| {
+        let name = producer.name();
+        self.producers.push(Box::new(move |launch, number, tasks| {
+            let name = name.unwrap_or_else(|| format!("producer {number}")).into();
             let core = launch.core.clone();
             launch
                 .start(move || ProducerActor::new(core, name, producer, tasks))
@@ -419,8 +420,7 @@ impl<I: Send + 'static, C: Send + 'static> Pipeline<I, C> {
         let door = Arc::new(Door(core.clone()));
         for (n, start) in producers.into_iter().enumerate() {
             let slip = Arc::new(Slip::new(core.clone(), hop.clone()));
-            let name = format!("producer {}", n + 1).into();
-            core.add_producer(start(&launch, name, Intake::new(slip, door.clone())));
+            core.add_producer(start(&launch, n + 1, Intake::new(slip, door.clone())));
         }
         let slip = Arc::new(Slip::new(core.clone(), hop));
         let gate = launch.start({

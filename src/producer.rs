@@ -24,6 +24,11 @@ use crate::{
     note = "a producer is a closure `|tasks: Intake<{C}>| async move {{ ..; Ok(()) }}`, `from_iter(..)`, `from_stream(..)` or a type that implements `Producer<{C}>`"
 )]
 pub trait Producer<C: Send + 'static>: Send + 'static {
+    /// The name in reports and logs: `producer 1` and so on unless there is one.
+    fn name(&self) -> Option<String> {
+        None
+    }
+
     /// Makes tasks until there are no more.
     ///
     /// # Errors
@@ -91,8 +96,7 @@ where
                 None => submit.await,
             };
             if let Err(refused) = submitted {
-                // The text is the error's own; the context, which need not be printable, is not.
-                return Err(Failure::new(refused.to_string()));
+                return Err(refused.into_failure());
             }
         }
         Ok(())

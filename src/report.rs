@@ -47,7 +47,7 @@ pub(crate) const LAST_FAILURES: usize = 20;
 #[derive(Clone, Debug, Serialize)]
 #[non_exhaustive]
 pub struct ProducerError {
-    /// Its name: `producer 1` and so on.
+    /// Its name, `producer 1` and so on unless it has one.
     pub producer: Arc<str>,
     /// Why.
     pub failure: Failure,

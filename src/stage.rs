@@ -86,6 +86,10 @@ pub trait Stage: 'static {
     /// stage that has none.
     type Undo: Clone + Debug + Send + 'static;
 
+    /// Whether it blocks its thread, so that each worker needs one of its own; see
+    /// [`blocking`](crate::IntoWork::blocking).
+    const BLOCKING: bool = false;
+
     /// The name in reports and logs: the type's own, unless told otherwise here or with
     /// [`named`](crate::IntoWork::named).
     fn name(&self) -> String {

@@ -97,10 +97,9 @@ impl Settings {
     }
 }
 
-/// Builds stage values, one for each worker and each restart.
-pub(crate) struct Factory<S>(Arc<Mutex<Build<S>>>);
-
-type Build<S> = Box<dyn FnMut() -> Result<S, Failure> + Send>;
+/// Builds stage values, one for each worker and each restart. Several may be built at once: one
+/// that takes its time keeps no other worker waiting, least of all the one that runs cancels.
+pub(crate) struct Factory<S>(Arc<dyn Fn() -> Result<S, Failure> + Send + Sync>);
 
 impl<S> Clone for Factory<S> {
     fn clone(&self) -> Self {
@@ -111,8 +110,7 @@ impl<S> Clone for Factory<S> {
 impl<S> Factory<S> {
     /// Builds a value. A panic is a failure to build.
     pub(crate) fn build(&self) -> Result<S, Failure> {
-        let mut build = guard::lock(&self.0);
-        guard::run(&mut *build).and_then(|built| built)
+        guard::run(|| (self.0)()).and_then(|built| built)
     }
 }
 
@@ -122,18 +120,21 @@ impl<S: Stage> Work<S> {
     /// The factory is called on the worker's own thread, once for each worker, each restart, and
     /// for the spare value that runs cancels while every worker is busy. A panic in it is retried
     /// with [backoff](IntoWork::restart).
-    pub fn with(name: impl Into<String>, mut factory: impl FnMut() -> S + Send + 'static) -> Self {
+    pub fn with(name: impl Into<String>, factory: impl Fn() -> S + Send + Sync + 'static) -> Self {
         Self::try_with(name, move || Ok(factory()))
     }
 
     /// Like [`with`](Self::with), for a factory that may fail.
     pub fn try_with(
         name: impl Into<String>,
-        factory: impl FnMut() -> Result<S, Failure> + Send + 'static,
+        factory: impl Fn() -> Result<S, Failure> + Send + Sync + 'static,
     ) -> Self {
         Work {
-            settings: Settings::new(name.into()),
-            factory: Factory(Arc::new(Mutex::new(Box::new(factory)))),
+            settings: Settings {
+                blocking: S::BLOCKING,
+                ..Settings::new(name.into())
+            },
+            factory: Factory(Arc::new(factory)),
             copy: None,
         }
     }
@@ -216,7 +217,8 @@ pub trait IntoWork: Sized {
         work
     }
 
-    /// Each worker gets a thread of its own, which the stage may block.
+    /// Each worker gets a thread of its own, which the stage may block. A stage that always does
+    /// says so itself: [`Stage::BLOCKING`].
     fn blocking(self) -> Work<Self::Stage> {
         let mut work = self.into_work();
         work.settings.blocking = true;
@@ -258,7 +260,10 @@ impl<S: Stage + Clone + Send> IntoWork for S {
     type Stage = S;
 
     fn into_work(self) -> Work<S> {
-        Work::with(self.name(), move || self.clone())
+        let name = self.name();
+        // It is `Send`, which is enough as long as one thread at a time clones it.
+        let first = Mutex::new(self);
+        Work::with(name, move || guard::lock(&first).clone())
     }
 }
 

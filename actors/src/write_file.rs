@@ -27,8 +27,7 @@ const LARGEST: u64 = 16 << 20;
 /// renamed to the path; then the folder is synced. A file that was there before is replaced: its
 /// permissions are kept, its owner is not, and its content is held by the undo.
 ///
-/// **Meant for a [`.blocking()`](batrun::IntoWork::blocking) stage**: it uses `std::fs`, and a sync
-/// takes milliseconds or more.
+/// It blocks (a sync takes milliseconds or more), so each of its workers has a thread of its own.
 ///
 /// # What it leaves alone
 /// What is at the path and isn't a regular file (a folder, a symbolic link) fails the task, and so
@@ -56,7 +55,7 @@ const LARGEST: u64 = 16 << 20;
 /// let report = actix_rt::System::new().block_on(
 ///     Pipeline::new("greetings")
 ///         .producer(from_iter(["Ada", "Eve"].map(String::from)))
-///         .stage(greet.workers(2).blocking())
+///         .stage(greet.workers(2))
 ///         .stage(check)
 ///         .run(),
 /// )?;
@@ -169,6 +168,8 @@ where
     type Input = I;
     type Output = I;
     type Undo = WriteFileUndo;
+
+    const BLOCKING: bool = true;
 
     async fn run(&mut self, input: I, task: &TaskContext<'_, WriteFileUndo>) -> Result<I, Failure> {
         let path = (self.path)(&input);
@@ -378,7 +379,7 @@ mod tests {
             .block_on(
                 Pipeline::new("write")
                     .producer(from_iter([folder.path().join("file")]))
-                    .stage(with(stage).blocking())
+                    .stage(with(stage))
                     .stage(then)
                     .run(),
             )
@@ -568,7 +569,7 @@ mod tests {
             .block_on(
                 Pipeline::new("write")
                     .producer(from_iter([folder.path().to_owned()]))
-                    .stage(stage.blocking())
+                    .stage(stage)
                     .run(),
             )
             .unwrap();

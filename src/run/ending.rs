@@ -53,8 +53,10 @@ pub(crate) struct Finish {
     janitor: Mutex<Option<JoinHandle<()>>>,
 }
 
-/// How long a pool may take to leave once no task is left and a call was given up.
+/// How long a pool may take to leave once no task is left.
 const LEAVE: Duration = Duration::from_secs(1);
+/// As `LEAVE`, where a call was given up, so that one of the pools surely won't.
+const LEAVE_BEHIND: Duration = Duration::from_millis(50);
 
 impl Ending {
     pub(crate) fn new(
@@ -193,6 +195,8 @@ impl Reporter {
         // A pool leaves at once, unless a call that was given up keeps one of its workers.
         let patience = if suspend {
             self.ending.abandon_after
+        } else if self.ending.grounds.is_abandoned() {
+            LEAVE_BEHIND
         } else {
             LEAVE
         };

@@ -38,7 +38,7 @@ pub(crate) struct PrivateSystem {
 }
 
 /// How long a thread that should end at once is waited for before it is taken for abandoned.
-const JOIN: Duration = Duration::from_secs(1);
+const JOIN: Duration = Duration::from_millis(100);
 
 impl Grounds {
     /// On the arbiter this is called on.
@@ -92,6 +92,10 @@ impl Grounds {
     /// A call has not returned in time: whatever thread it is on may outlive the pipeline.
     pub(crate) fn abandon(&self) {
         self.abandoned.store(true, Ordering::SeqCst);
+    }
+
+    pub(crate) fn is_abandoned(&self) -> bool {
+        self.abandoned.load(Ordering::SeqCst)
     }
 
     /// Ends the pipeline's threads, then says so. On a thread of its own, since a thread can't wait

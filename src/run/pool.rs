@@ -439,7 +439,16 @@ impl<S: Stage> Handler<ToPool> for Pool<S> {
                 };
                 return self.close(closing, ctx);
             }
-            ToPool::Leave => return ctx.stop(),
+            ToPool::Leave => {
+                // A thread whose call still runs ends once that has returned.
+                for member in self.workers.drain(..).flatten() {
+                    member.addr.do_send(ToWorker::Suspend);
+                    if let Some(thread) = member.thread {
+                        thread.stop();
+                    }
+                }
+                return ctx.stop();
+            }
         }
         self.dispatch(ctx);
     }
