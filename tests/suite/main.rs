@@ -1,8 +1,19 @@
 //! Every behaviour of batrun, a file each. A test that proves a promise of GUARANTEES.md begins
 //! with its number.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, missing_docs, unreachable_pub)]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    missing_docs,
+    unreachable_pub
+)]
 
 mod kit;
 
+// How tasks end: one outcome each, nothing started too late.
+mod ends;
+mod starts;
+// How what they did is taken back.
 mod rollback;
+mod stopping;
+mod undos;
