@@ -168,7 +168,7 @@ impl fmt::Display for Stuck {
             parts.push(format!("{stage} is still running"));
         }
         for StuckUndo { stage, undo, error } in &self.undos {
-            parts.push(format!("{stage}: {undo} ({error})"));
+            parts.push(format!("{stage} {undo} ({error})"));
         }
         f.write_str(&parts.join(", "))
     }

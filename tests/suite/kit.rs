@@ -2,10 +2,13 @@
 
 use std::{
     fmt::Display,
-    future::Future,
+    future::{Future, pending},
     sync::{Arc, Mutex},
     time::Duration,
 };
+
+use batrun::{Outcome, prelude::*};
+use tokio::time::Instant;
 
 /// Runs a test on one arbiter with a paused clock: time passes only while everybody waits.
 pub fn still<F: Future>(test: F) -> F::Output {
@@ -53,4 +56,65 @@ impl Journal {
             .map(str::to_owned)
             .collect()
     }
+}
+
+/// What a task is to do in a stage that calls [`act`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Do {
+    Pass,
+    Fail,
+    Panic,
+    Hang,
+    Take(u64),
+}
+
+pub async fn act(what: Do) -> Result<Do, Failure> {
+    match what {
+        Do::Pass => Ok(what),
+        Do::Fail => Err(Failure::permanent("no")),
+        Do::Panic => panic!("boom"),
+        Do::Hang => pending().await,
+        Do::Take(millis) => {
+            sleep(millis).await;
+            Ok(what)
+        }
+    }
+}
+
+/// A stage that does what its task says and registers nothing.
+pub fn acting(name: &str) -> impl Stage<Input = Do, Output = Do, Undo = ()> + Clone + Send + use<> {
+    stage_fn(name, async |what: Do, _: &TaskContext<'_, ()>| {
+        act(what).await
+    })
+}
+
+/// A stage whose undos are texts; each cancel is noted as `undid <undo>`.
+pub fn noted<I, O, R>(
+    name: &str,
+    journal: &Journal,
+    run: R,
+) -> impl Stage<Input = I, Output = O, Undo = String> + Clone + Send + use<I, O, R>
+where
+    I: Send + 'static,
+    O: Send + 'static,
+    R: for<'a, 'b> AsyncFnMut(I, &'a TaskContext<'b, String>) -> Result<O, Failure>
+        + Clone
+        + Send
+        + 'static,
+{
+    let journal = journal.clone();
+    stage_fn(name, run).cancel_with(async move |undo: String, _: &CancelContext<'_>| {
+        journal.note(format!("undid {undo}"));
+        Ok(())
+    })
+}
+
+/// An outcome in a line, without the task's number.
+pub fn told<O>(outcome: &Outcome<O>) -> String {
+    format!("{}; {}", outcome.end, outcome.rollback)
+}
+
+/// Milliseconds that have passed since then, on the clock that may stand still.
+pub fn since(then: Instant) -> u128 {
+    then.elapsed().as_millis()
 }

@@ -11,4 +11,16 @@
 mod kit;
 
 mod model;
+// How tasks end: one outcome each, nothing started too late, nothing late unnoticed.
+mod deadlines;
+mod ends;
+mod starts;
+// How what they did is taken back.
+mod cancels;
+mod retries;
 mod rollback;
+mod stopping;
+mod undos;
+// What the pipeline withstands.
+mod bounded;
+mod panics;

@@ -1,0 +1,269 @@
+//! Memory is bounded: by queues, places, and the number of stuck tasks.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicUsize, Ordering},
+};
+
+use batrun::{Lagged, SubmitError, TrySubmitError, prelude::*};
+use futures::{FutureExt, StreamExt};
+use tokio::time::Instant;
+
+use crate::kit::{Do, acting, ms, since, sleep, still};
+
+#[test]
+fn g07_submit_waits_for_room_and_try_submit_gives_back() {
+    still(async {
+        let handle = Pipeline::new("room")
+            .stage(acting("a").capacity(2))
+            .current_arbiter()
+            .start()
+            .await
+            .unwrap();
+        let began = Instant::now();
+        // One at work, two in the queue.
+        handle.submit(Do::Take(100)).await.unwrap();
+        sleep(1).await;
+        handle.try_submit(Do::Take(100)).unwrap();
+        handle.try_submit(Do::Pass).unwrap();
+        let Err(TrySubmitError::Full(Do::Fail)) = handle.try_submit(Do::Fail) else {
+            panic!("there was room");
+        };
+        assert!(handle.submit(Do::Pass).now_or_never().is_none());
+        assert_eq!(handle.snapshot().counts.accepted, 3, "a dropped submit");
+        let waited = handle.submit(Do::Pass).await.unwrap();
+        assert_eq!(since(began), 100);
+        assert!(waited.outcome().await.unwrap().is_done());
+        let counts = handle.shutdown(Shutdown::Abort).await.unwrap().counts;
+        assert_eq!((counts.accepted, counts.done), (4, 4));
+    });
+}
+
+/// Counts who is in a stage, and the most there ever were.
+#[derive(Clone, Default)]
+struct Gauge(Arc<(AtomicUsize, AtomicUsize)>);
+
+impl Gauge {
+    fn enter(&self) {
+        let now = self.0.0.fetch_add(1, Ordering::SeqCst) + 1;
+        self.0.1.fetch_max(now, Ordering::SeqCst);
+    }
+    fn leave(&self) {
+        self.0.0.fetch_sub(1, Ordering::SeqCst);
+    }
+    fn most(&self) -> usize {
+        self.0.1.load(Ordering::SeqCst)
+    }
+}
+
+#[test]
+fn g07_a_slow_last_stage_slows_the_producers_down() {
+    still(async {
+        let began = Instant::now();
+        // Contexts alive anywhere in the pipeline.
+        struct Alive(Gauge);
+        impl Drop for Alive {
+            fn drop(&mut self) {
+                self.0.leave();
+            }
+        }
+        let (alive, at_work) = (Gauge::default(), Gauge::default());
+        let (made, working) = (alive.clone(), at_work.clone());
+        let handle = Pipeline::new("slow end")
+            .producer(move |tasks: Intake<Alive>| async move {
+                for n in 0..100 {
+                    made.enter();
+                    tasks.submit(Alive(made.clone())).await?;
+                    if n == 99 {
+                        assert!(since(began) > 800, "{}", since(began));
+                    }
+                }
+                Ok(())
+            })
+            .stage(
+                stage_fn("quick", async |it: Alive, _: &TaskContext<'_, ()>| Ok(it))
+                    .capacity(3)
+                    .workers(2),
+            )
+            .stage(
+                stage_fn("slow", async move |it: Alive, _: &TaskContext<'_, ()>| {
+                    working.enter();
+                    sleep(10).await;
+                    working.leave();
+                    drop(it);
+                    Ok(())
+                })
+                .capacity(2),
+            )
+            .current_arbiter()
+            .start()
+            .await
+            .unwrap();
+        while handle.snapshot().counts.done < 100 {
+            let snapshot = handle.snapshot();
+            assert!(snapshot.in_flight <= 8, "{snapshot:?}");
+            assert!(snapshot.stages[0].queued <= 3, "{snapshot:?}");
+            assert!(snapshot.stages[1].queued <= 2, "{snapshot:?}");
+            sleep(1).await;
+        }
+        assert_eq!(at_work.most(), 1);
+        // Capacities, workers, and the one that the producer holds.
+        assert!(alive.most() <= 9, "{}", alive.most());
+        let report = handle.shutdown(Shutdown::Abort).await.unwrap();
+        assert!(report.producer_errors.is_empty(), "{report}");
+        assert!(since(began) >= 1000);
+    });
+}
+
+#[test]
+fn g07_a_task_holds_its_place_until_its_rollback_has_ended() {
+    still(async {
+        let handle = Pipeline::new("places")
+            .max_in_flight(2)
+            .stage(
+                stage_fn("s", async |_: u32, task: &TaskContext<'_, u32>| {
+                    task.on_cancel(1).await?;
+                    Err::<u32, _>(Failure::new("no"))
+                })
+                .cancel_with(async |_: u32, _: &CancelContext<'_>| {
+                    sleep(100).await;
+                    Ok(())
+                }),
+            )
+            .current_arbiter()
+            .start()
+            .await
+            .unwrap();
+        let began = Instant::now();
+        handle.submit(1).await.unwrap();
+        handle.submit(2).await.unwrap();
+        sleep(50).await;
+        assert!(matches!(handle.try_submit(3), Err(TrySubmitError::Full(3))));
+        handle.submit(3).await.unwrap();
+        assert_eq!(since(began), 100);
+    });
+}
+
+#[test]
+fn g07_a_stage_submits_to_its_own_pipeline_without_waiting() {
+    still(async {
+        let own: Arc<std::sync::OnceLock<Intake<u32>>> = Arc::default();
+        let intake = own.clone();
+        let handle = Pipeline::new("own")
+            .stage(
+                stage_fn("s", async move |n: u32, _: &TaskContext<'_, ()>| {
+                    if n > 0 {
+                        let tasks = intake.get().unwrap();
+                        // A full pipeline says so at once: nothing waits for itself.
+                        while tasks.try_submit(n - 1).is_ok() {}
+                    }
+                    Ok(n)
+                })
+                .capacity(2),
+            )
+            .current_arbiter()
+            .start()
+            .await
+            .unwrap();
+        own.set(handle.intake()).ok().unwrap();
+        let first = handle.submit(5).await.unwrap();
+        assert!(first.outcome().await.unwrap().is_done());
+        while handle.snapshot().in_flight > 0 {
+            sleep(1).await;
+        }
+        assert!(handle.snapshot().counts.done > 5);
+    });
+}
+
+#[test]
+fn g07_so_many_stuck_tasks_stop_the_intake_until_they_are_resolved() {
+    still(async {
+        let handle = Pipeline::new("stuck")
+            .max_stuck(2)
+            .stage(
+                stage_fn("s", async |n: u32, task: &TaskContext<'_, u32>| {
+                    task.on_cancel(n).await?;
+                    Err::<u32, _>(Failure::new("no"))
+                })
+                .cancel_with(async |_: u32, _: &CancelContext<'_>| {
+                    Err(Failure::permanent("can't"))
+                }),
+            )
+            .current_arbiter()
+            .start()
+            .await
+            .unwrap();
+        for n in 0..2 {
+            handle.submit(n).await.unwrap().outcome().await.unwrap();
+        }
+        assert_eq!(handle.snapshot().stuck, 2);
+        assert!(matches!(handle.submit(7).await, Err(SubmitError::Stuck(7))));
+        assert!(matches!(
+            handle.try_submit(7),
+            Err(TrySubmitError::Refused(SubmitError::Stuck(7)))
+        ));
+        let stuck = handle.stuck();
+        assert_eq!(stuck.len(), 2);
+        assert!(handle.resolve(stuck[0].task));
+        assert!(!handle.resolve(stuck[0].task));
+        // As often as there was room before: refusing took none away.
+        let again = handle.submit(7).await.unwrap();
+        again.outcome().await.unwrap();
+        assert_eq!(handle.snapshot().stuck, 2);
+        let report = handle.shutdown(Shutdown::Abort).await.unwrap();
+        assert_eq!((report.counts.failed, report.stuck.len()), (3, 2));
+    });
+}
+
+#[test]
+fn g07_a_reader_that_lags_is_told_how_much_it_missed() {
+    still(async {
+        let handle = Pipeline::new("lags")
+            .producer(from_iter(vec![Do::Pass; 3000]))
+            .stage(acting("a"))
+            .current_arbiter()
+            .start()
+            .await
+            .unwrap();
+        let mut outcomes = handle.outcomes();
+        while handle.snapshot().counts.done < 3000 {
+            sleep(1).await;
+        }
+        let Some(Err(Lagged(missed))) = outcomes.next().await else {
+            panic!("nothing was missed");
+        };
+        handle.shutdown(Shutdown::Drain(ms(10))).await.unwrap();
+        let rest: Vec<_> = outcomes.collect().await;
+        assert_eq!(missed as usize + rest.len(), 3000);
+        assert!(rest.len() <= 1024);
+        assert_eq!(rest.last().unwrap().as_ref().unwrap().task.0, 3000);
+    });
+}
+
+#[test]
+fn g07_what_ended_in_the_queue_makes_room() {
+    still(async {
+        let handle = Pipeline::new("purged")
+            .stage(acting("a").capacity(3))
+            .current_arbiter()
+            .start()
+            .await
+            .unwrap();
+        let hangs = handle.submit(Do::Hang).await.unwrap();
+        sleep(1).await;
+        // Again and again: no room may be lost, and none be gained.
+        for _ in 0..10 {
+            let mut queued = Vec::new();
+            for n in 0..3u64 {
+                queued.push(handle.submit(Do::Pass).timeout(ms(5 + n)).await.unwrap());
+            }
+            assert!(handle.try_submit(Do::Pass).is_err());
+            queued[1].cancel();
+            sleep(20).await;
+            assert_eq!(handle.snapshot().in_flight, 1);
+            assert_eq!(handle.snapshot().stages[0].queued, 0);
+        }
+        hangs.cancel();
+        hangs.outcome().await.unwrap();
+    });
+}

@@ -1,0 +1,246 @@
+//! At its deadline a task stops, wherever it is.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicUsize, Ordering},
+};
+
+use batrun::{Rollback, prelude::*};
+use tokio::time::Instant;
+
+use crate::kit::{Do, Journal, acting, ms, noted, since, sleep, still, told};
+
+#[test]
+fn g08_the_earliest_of_all_limits_holds() {
+    still(async {
+        let handle = Pipeline::new("limits")
+            .stage(acting("a").capacity(50))
+            .current_arbiter()
+            .start()
+            .await
+            .unwrap();
+        let began = Instant::now();
+        // (timeout, work timeout, deadline), and when it ends.
+        for (timeout, work, deadline, ends) in [
+            (Some(50), None, None, 50),
+            (None, Some(60), None, 60),
+            (None, None, Some(70), 70),
+            (Some(50), Some(60), Some(70), 50),
+            (Some(80), Some(60), Some(70), 60),
+            (Some(80), Some(90), Some(70), 70),
+        ] {
+            let start = Instant::now();
+            let mut submit = handle.submit(Do::Hang);
+            if let Some(timeout) = timeout {
+                submit = submit.timeout(ms(timeout));
+            }
+            if let Some(work) = work {
+                submit = submit.work_timeout(ms(work));
+            }
+            if let Some(deadline) = deadline {
+                submit = submit.deadline(start + ms(deadline));
+            }
+            let outcome = submit.await.unwrap().outcome().await.unwrap();
+            assert_eq!(told(&outcome), "timed out in a; nothing to take back");
+            // The wheel's ticks are coarser than a millisecond may hide.
+            let took = since(start);
+            assert!((ends..=ends + 2).contains(&took), "{took} ms, not {ends}");
+        }
+        assert!(since(began) < 400);
+    });
+}
+
+#[test]
+fn g08_a_work_timeout_counts_from_the_first_start() {
+    still(async {
+        let handle = Pipeline::new("work timeout")
+            .stage(acting("a").capacity(50))
+            .stage(acting("b"))
+            .current_arbiter()
+            .start()
+            .await
+            .unwrap();
+        let busy = handle.submit(Do::Take(100)).await.unwrap();
+        // Waits for 100 ms, then has 60 ms for both stages.
+        let done = handle
+            .submit(Do::Take(25))
+            .work_timeout(ms(60))
+            .await
+            .unwrap();
+        let late = handle
+            .submit(Do::Take(40))
+            .work_timeout(ms(60))
+            .await
+            .unwrap();
+        assert!(busy.outcome().await.unwrap().is_done());
+        // `b` is busy with the first one until 200.
+        assert_eq!(
+            told(&done.outcome().await.unwrap()),
+            "timed out in b; nothing to take back"
+        );
+        assert_eq!(
+            told(&late.outcome().await.unwrap()),
+            "timed out in b; nothing to take back"
+        );
+        let done = handle
+            .submit(Do::Take(25))
+            .work_timeout(ms(60))
+            .await
+            .unwrap();
+        assert!(done.outcome().await.unwrap().is_done());
+    });
+}
+
+#[test]
+fn g08_a_stage_knows_its_deadline() {
+    still(async {
+        let stage = stage_fn("asks", async |_: u32, task: &TaskContext<'_, ()>| {
+            sleep(10).await;
+            Ok((
+                task.deadline().map(|at| at - Instant::now()),
+                task.time_left(),
+            ))
+        });
+        let handle = Pipeline::new("asks")
+            .stage(stage)
+            .current_arbiter()
+            .start()
+            .await
+            .unwrap();
+        let with = handle.submit(1).timeout(ms(30)).await.unwrap();
+        let outcome = with.outcome().await.unwrap();
+        assert_eq!(outcome.output, Some((Some(ms(20)), Some(ms(20)))));
+        let without = handle.submit(1).await.unwrap().outcome().await.unwrap();
+        assert_eq!(without.output, Some((None, None)));
+    });
+}
+
+/// A context that says when it is dropped.
+struct Watched(Arc<AtomicUsize>);
+impl Drop for Watched {
+    fn drop(&mut self) {
+        self.0.fetch_add(1, Ordering::SeqCst);
+    }
+}
+
+#[test]
+fn g08_what_is_queued_is_taken_out_at_its_deadline_though_every_worker_hangs() {
+    still(async {
+        let dropped = Arc::new(AtomicUsize::new(0));
+        let handle = Pipeline::new("taken out")
+            .stage(
+                stage_fn("hangs", async |it: Watched, _: &TaskContext<'_, ()>| {
+                    std::future::pending::<()>().await;
+                    Ok(it)
+                })
+                .workers(2)
+                .capacity(100),
+            )
+            .current_arbiter()
+            .start()
+            .await
+            .unwrap();
+        let began = Instant::now();
+        for _ in 0..2 {
+            handle.submit(Watched(dropped.clone())).await.unwrap();
+        }
+        sleep(1).await;
+        let mut queued = Vec::new();
+        for _ in 0..100 {
+            let ticket = handle
+                .submit(Watched(dropped.clone()))
+                .timeout(ms(49))
+                .await;
+            queued.push(ticket.unwrap());
+        }
+        assert!(handle.try_submit(Watched(Arc::default())).is_err());
+        for ticket in &queued {
+            assert_eq!(ticket.outcome().await.unwrap().rollback, Rollback::None);
+        }
+        assert!(since(began) <= 52, "{}", since(began));
+        sleep(1).await;
+        assert_eq!(dropped.load(Ordering::SeqCst), 100);
+        handle.try_submit(Watched(dropped.clone())).unwrap();
+    });
+}
+
+#[test]
+fn g08_what_runs_is_dropped_at_its_deadline() {
+    let dropped = Arc::new(AtomicUsize::new(0));
+    still(async {
+        let watch = dropped.clone();
+        let handle = Pipeline::new("dropped")
+            .stage(stage_fn(
+                "hangs",
+                async move |n: u32, _: &TaskContext<'_, ()>| {
+                    let _held = Watched(watch.clone());
+                    std::future::pending::<()>().await;
+                    Ok(n)
+                },
+            ))
+            .current_arbiter()
+            .start()
+            .await
+            .unwrap();
+        let began = Instant::now();
+        let ticket = handle.submit(1).timeout(ms(30)).await.unwrap();
+        sleep(29).await;
+        assert_eq!(dropped.load(Ordering::SeqCst), 0);
+        ticket.outcome().await.unwrap();
+        assert_eq!(dropped.load(Ordering::SeqCst), 1);
+        assert!(since(began) <= 32);
+    });
+}
+
+#[test]
+fn g08_a_task_that_waits_for_room_at_the_next_stage_stops_too() {
+    let journal = Journal::default();
+    still(async {
+        let first = noted(
+            "first",
+            &journal,
+            async |what: Do, task: &TaskContext<'_, String>| {
+                task.on_cancel(format!("{what:?}")).await?;
+                Ok(what)
+            },
+        );
+        let handle = Pipeline::new("no room")
+            .stage(first)
+            .stage(acting("full").capacity(1))
+            .current_arbiter()
+            .start()
+            .await
+            .unwrap();
+        handle.submit(Do::Hang).await.unwrap();
+        sleep(1).await;
+        handle.submit(Do::Hang).await.unwrap();
+        sleep(1).await;
+        let began = Instant::now();
+        let ticket = handle.submit(Do::Pass).timeout(ms(20)).await.unwrap();
+        let outcome = ticket.outcome().await.unwrap();
+        assert_eq!(told(&outcome), "timed out in first; 1 undo taken back");
+        assert!(since(began) <= 22);
+    });
+    assert_eq!(journal.all(), ["undid Pass"]);
+}
+
+#[test]
+fn g08_a_deadline_that_has_passed_at_submit_is_late_at_once() {
+    still(async {
+        let handle = Pipeline::new("past")
+            .stage(acting("a"))
+            .current_arbiter()
+            .start()
+            .await
+            .unwrap();
+        sleep(10).await;
+        let past = Instant::now() - ms(5);
+        for submit in [
+            handle.submit(Do::Pass).deadline(past),
+            handle.submit(Do::Pass).timeout(ms(0)),
+        ] {
+            let outcome = submit.await.unwrap().outcome().await.unwrap();
+            assert_eq!(told(&outcome), "timed out in a; nothing to take back");
+        }
+    });
+}
