@@ -23,4 +23,5 @@ mod stopping;
 mod undos;
 // What the pipeline withstands.
 mod bounded;
+mod hangs;
 mod panics;
