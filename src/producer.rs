@@ -167,7 +167,7 @@ impl<C: Send + 'static> Actor for ProducerActor<C> {
             // Its own intake is gone with it, so it is not what keeps the pipeline open.
             let result = result.and_then(|result| result);
             if let Err(failure) = &result {
-                log::warn!("producer {name} ended: {}", guard::shown(failure));
+                log::warn!("{name} ended: {}", guard::shown(failure));
             }
             core.tell_reporter(ToReporter::ProducerEnded {
                 name: name.clone(),

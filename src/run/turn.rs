@@ -225,7 +225,8 @@ pub(super) fn failed<S: Stage>(
     // A wait that the deadline would cut short is none: the task fails now, with this error (G10).
     let again = failure.is_retryable() && due < life.deadline;
     if let (true, Some(input)) = (again, copy) {
-        let cleaning = has_undos(&life, seat.stage, attempt);
+        // The reporter also sees to it that the failure is recorded before anything follows.
+        let cleaning = seat.core.ledger.is_some() || has_undos(&life, seat.stage, attempt);
         let event = if cleaning {
             Event::CleanUp(seat.stage)
         } else {
@@ -263,19 +264,6 @@ pub(super) fn failed<S: Stage>(
                 task,
                 stage,
                 failure,
-            });
-        } else if seat.core.ledger.is_some() {
-            let change = Change::AttemptFailed {
-                stage: seat.stage,
-                attempt,
-                failure: &failure,
-            };
-            let recorded = seat.core.record(id, change);
-            let core = seat.core.clone();
-            actix_rt::spawn(async move {
-                if let Err(error) = recorded.await {
-                    core.unrecorded(&error);
-                }
             });
         }
         return;

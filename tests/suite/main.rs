@@ -24,4 +24,14 @@ mod undos;
 // What the pipeline withstands.
 mod bounded;
 mod hangs;
+mod nothing_left;
 mod panics;
+mod shutdowns;
+// What its users turn and put in, and what they are told.
+mod actors;
+mod ledgers;
+mod logging;
+mod misuse;
+mod switches;
+// The tests themselves.
+mod guarantees;

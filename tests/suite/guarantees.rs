@@ -1,0 +1,74 @@
+//! Each promise has a test, and each numbered test a promise.
+
+use std::{collections::BTreeMap, fs, path::Path};
+
+/// Every test's name in the sources below here.
+fn tests_in(directory: &Path, names: &mut Vec<String>) {
+    for entry in fs::read_dir(directory).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            tests_in(&path, names);
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            let text = fs::read_to_string(&path).unwrap();
+            let mut lines = text.lines().map(str::trim);
+            while let Some(line) = lines.next() {
+                if !(line == "#[test]" || line.ends_with("::test]")) {
+                    continue;
+                }
+                let name = lines
+                    .find_map(|line| line.split_once("fn "))
+                    .map(|(_, rest)| rest.split('(').next().unwrap().to_owned());
+                names.extend(name);
+            }
+        }
+    }
+}
+
+/// `G3` for `g03_first_registered_first_cancelled`.
+fn promise_of(test: &str) -> Option<String> {
+    let (number, _) = test.strip_prefix('g')?.split_once('_')?;
+    let number: u32 = number.parse().ok()?;
+    Some(format!("G{number}"))
+}
+
+#[test]
+fn every_promise_has_a_test_and_every_numbered_test_a_promise() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut names = Vec::new();
+    tests_in(&root.join("tests"), &mut names);
+    tests_in(&root.join("src"), &mut names);
+    let mut proofs: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    for name in names {
+        if let Some(promise) = promise_of(&name) {
+            proofs.entry(promise).or_default().push(name);
+        }
+    }
+    let promises: Vec<String> = (1..=13).map(|number| format!("G{number}")).collect();
+    for promise in &promises {
+        assert!(proofs.contains_key(promise), "{promise} has no test");
+    }
+    for (promise, tests) in &proofs {
+        assert!(promises.contains(promise), "{tests:?} prove nothing");
+    }
+    let Ok(text) = fs::read_to_string(root.join("GUARANTEES.md")) else {
+        return;
+    };
+    let words: Vec<&str> = text
+        .split(|c: char| !(c.is_alphanumeric() || c == '_'))
+        .collect();
+    for promise in &promises {
+        assert!(
+            words.contains(&promise.as_str()),
+            "GUARANTEES.md says nothing of {promise}"
+        );
+    }
+    // A test that it names exists.
+    for word in words {
+        if let Some(promise) = promise_of(word) {
+            assert!(
+                proofs[&promise].iter().any(|name| name == word),
+                "GUARANTEES.md names {word}, which is no test"
+            );
+        }
+    }
+}

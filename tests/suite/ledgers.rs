@@ -1,0 +1,451 @@
+//! What follows from a change waits until it is recorded, and a failed record stops everything.
+
+use batrun::{Change, Error, Ledger, LedgerError, Recorded, SubmitError, Transition, prelude::*};
+use std::sync::{
+    Arc,
+    atomic::{AtomicUsize, Ordering},
+};
+
+use crate::kit::{Journal, ms, sleep, still, told};
+
+/// Keeps what it is told: notes `-> change` when told and `<- change` once it is recorded.
+#[derive(Clone)]
+struct Memory {
+    journal: Journal,
+    delay: u64,
+    /// Records from this one on fail.
+    fails_from: usize,
+    count: Arc<AtomicUsize>,
+}
+
+impl Memory {
+    fn new(journal: &Journal, delay: u64) -> Self {
+        Memory {
+            journal: journal.clone(),
+            delay,
+            fails_from: usize::MAX,
+            count: Arc::default(),
+        }
+    }
+
+    fn failing(journal: &Journal, delay: u64, from: usize) -> Self {
+        Memory {
+            fails_from: from,
+            ..Memory::new(journal, delay)
+        }
+    }
+}
+
+fn named(change: &Change<'_>) -> String {
+    match change {
+        Change::Accepted { context, deadline } => format!(
+            "accepted {:?} {deadline:?}",
+            context.downcast_ref::<u32>().unwrap()
+        ),
+        Change::Started { stage, attempt } => format!("started {stage}.{attempt}"),
+        Change::UndoRegistered { undo, value, .. } => {
+            format!("undo {undo} {:?}", value.downcast_ref::<String>().unwrap())
+        }
+        Change::UndoWithdrawn { undo } => format!("withdrawn {undo}"),
+        Change::Finished { stage, output } => {
+            format!("finished {stage} {}", output.downcast_ref::<u32>().unwrap())
+        }
+        Change::AttemptFailed { stage, attempt, .. } => format!("attempt failed {stage}.{attempt}"),
+        Change::Failed { stage, failure } => format!("failed {stage} {failure}"),
+        Change::TimedOut { stage } => format!("timed out {stage}"),
+        Change::Cancelled { stage, cause } => format!("cancelled {stage} {cause:?}"),
+        Change::CancelStarted { undo, attempt } => format!("cancel started {undo}.{attempt}"),
+        Change::CancelEnded { undo, failure } => {
+            format!("cancel ended {undo} {}", failure.is_none())
+        }
+        Change::Ended { end, rollback } => format!("ended {end}; {rollback}"),
+        other => panic!("{other:?}"),
+    }
+}
+
+impl Ledger for Memory {
+    fn record(&self, transition: Transition<'_>) -> Recorded {
+        let what = named(&transition.change);
+        self.journal.note(format!("-> {what}"));
+        let number = self.count.fetch_add(1, Ordering::SeqCst);
+        let failed = number >= self.fails_from;
+        if self.delay == 0 {
+            return match failed {
+                true => Recorded::failed(LedgerError::new("disk full")),
+                false => Recorded::now(),
+            };
+        }
+        let (journal, delay) = (self.journal.clone(), self.delay);
+        Recorded::later(async move {
+            sleep(delay).await;
+            if failed {
+                return Err(LedgerError::new("disk full"));
+            }
+            journal.note(format!("<- {what}"));
+            Ok(())
+        })
+    }
+}
+
+/// Runs, registers an undo, has its effect; fails where `fails` says so of the attempt.
+fn stage(
+    name: &'static str,
+    journal: &Journal,
+    fails: fn(u32) -> bool,
+) -> impl Stage<Input = u32, Output = u32, Undo = String> + Clone + Send + use<> {
+    let (ran, undid) = (journal.clone(), journal.clone());
+    stage_fn(name, async move |n: u32, task: &TaskContext<'_, String>| {
+        ran.note(format!("{name} runs"));
+        task.on_cancel(name.to_owned()).await?;
+        ran.note(format!("{name} effect"));
+        if fails(task.attempt()) {
+            return Err(Failure::new("no"));
+        }
+        Ok(n + 1)
+    })
+    .cancel_with(async move |undo: String, _: &CancelContext<'_>| {
+        undid.note(format!("{undo} undone"));
+        Ok(())
+    })
+}
+
+/// The lines in order, each change recorded before the next line.
+fn in_step(journal: &Journal, lines: &[&str]) {
+    let mut expected = Vec::new();
+    for line in lines {
+        match line.strip_prefix("* ") {
+            Some(change) => expected.extend([format!("-> {change}"), format!("<- {change}")]),
+            None => expected.push((*line).to_owned()),
+        }
+    }
+    assert_eq!(journal.all(), expected);
+}
+
+#[test]
+fn g01_nothing_follows_before_its_record_of_a_task_that_is_done() {
+    let journal = Journal::default();
+    still(async {
+        let handle = Pipeline::new("done")
+            .ledger(Memory::new(&journal, 5))
+            .stage(stage("a", &journal, |_| false))
+            .stage(stage("b", &journal, |_| false))
+            .current_arbiter()
+            .start()
+            .await
+            .unwrap();
+        let ticket = handle.submit(1).timeout(ms(1000)).await.unwrap();
+        let outcome = ticket.outcome().await.unwrap();
+        assert_eq!((outcome.is_done(), outcome.output), (true, Some(3)));
+        handle.shutdown(Shutdown::Abort).await.unwrap();
+    });
+    in_step(
+        &journal,
+        &[
+            "* accepted 1 Some(1s)",
+            "* started 0.1",
+            "a runs",
+            "* undo 0 \"a\"",
+            "a effect",
+            "* finished 0 2",
+            "* started 1.1",
+            "b runs",
+            "* undo 1 \"b\"",
+            "b effect",
+            "* finished 1 3",
+            "* ended done; nothing to take back",
+        ],
+    );
+}
+
+#[test]
+fn g03_nothing_follows_before_its_record_of_a_task_that_fails() {
+    let journal = Journal::default();
+    still(
+        Pipeline::new("failed")
+            .ledger(Memory::new(&journal, 5))
+            .producer(from_iter([1]))
+            .stage(stage("a", &journal, |_| false))
+            .stage(stage("b", &journal, |_| true))
+            .current_arbiter()
+            .run(),
+    )
+    .unwrap();
+    in_step(
+        &journal,
+        &[
+            "* accepted 1 None",
+            "* started 0.1",
+            "a runs",
+            "* undo 0 \"a\"",
+            "a effect",
+            "* finished 0 2",
+            "* started 1.1",
+            "b runs",
+            "* undo 1 \"b\"",
+            "b effect",
+            "* failed 1 no",
+            "* cancel started 0.1",
+            "a undone",
+            "* cancel ended 0 true",
+            "* cancel started 1.1",
+            "b undone",
+            "* cancel ended 1 true",
+            "* ended failed in b: no; 2 undos taken back",
+        ],
+    );
+}
+
+#[test]
+fn g10_nothing_follows_before_its_record_of_a_task_that_is_retried() {
+    let journal = Journal::default();
+    still(
+        Pipeline::new("retried")
+            .ledger(Memory::new(&journal, 5))
+            .producer(from_iter([1]))
+            .stage(stage("a", &journal, |attempt| attempt == 1).retry(Retry::constant(1, ms(1))))
+            .current_arbiter()
+            .run(),
+    )
+    .unwrap();
+    in_step(
+        &journal,
+        &[
+            "* accepted 1 None",
+            "* started 0.1",
+            "a runs",
+            "* undo 0 \"a\"",
+            "a effect",
+            "* attempt failed 0.1",
+            "* cancel started 0.1",
+            "a undone",
+            "* cancel ended 0 true",
+            "* started 0.2",
+            "a runs",
+            "* undo 1 \"a\"",
+            "a effect",
+            "* finished 0 2",
+            "* ended done; nothing to take back",
+        ],
+    );
+}
+
+#[test]
+fn g10_a_retry_without_undos_starts_after_its_record() {
+    let journal = Journal::default();
+    let ran = journal.clone();
+    still(
+        Pipeline::new("retried plainly")
+            .ledger(Memory::new(&journal, 50))
+            .producer(from_iter([1]))
+            .stage(
+                stage_fn("a", async move |n: u32, task: &TaskContext<'_, ()>| {
+                    ran.note("runs");
+                    match task.attempt() {
+                        1 => Err(Failure::new("no")),
+                        _ => Ok(n),
+                    }
+                })
+                .retry(Retry::constant(1, ms(1))),
+            )
+            .current_arbiter()
+            .run(),
+    )
+    .unwrap();
+    in_step(
+        &journal,
+        &[
+            "* accepted 1 None",
+            "* started 0.1",
+            "runs",
+            "* attempt failed 0.1",
+            "* started 0.2",
+            "runs",
+            "* finished 0 1",
+            "* ended done; nothing to take back",
+        ],
+    );
+}
+
+#[test]
+fn g04_an_undo_whose_record_was_not_awaited_is_taken_back() {
+    let journal = Journal::default();
+    still(async {
+        let handle = Pipeline::new("cancelled")
+            .ledger(Memory::new(&journal, 20))
+            .stage(stage("a", &journal, |_| false))
+            .current_arbiter()
+            .start()
+            .await
+            .unwrap();
+        let ticket = handle.submit(1).await.unwrap();
+        // Accepted at 20, started at 40, and now in the middle of `on_cancel`.
+        sleep(30).await;
+        assert!(ticket.cancel());
+        let outcome = ticket.outcome().await.unwrap();
+        assert_eq!(told(&outcome), "cancelled in a; 1 undo taken back");
+    });
+    let all = journal.all();
+    assert!(!all.contains(&"a effect".to_owned()), "{all:?}");
+    assert!(all.contains(&"a undone".to_owned()), "{all:?}");
+    let at = |line: &str| all.iter().position(|l| l == line);
+    assert!(at("-> undo 0 \"a\"") < at("-> cancelled 0 User"), "{all:?}");
+    assert!(at("<- cancel started 0.1") < at("a undone"), "{all:?}");
+}
+
+#[test]
+fn g05_a_withdrawal_is_recorded() {
+    let journal = Journal::default();
+    let report = still(
+        Pipeline::new("withdrawn")
+            .ledger(Memory::new(&journal, 5))
+            .producer(from_iter([1]))
+            .stage(stage_fn(
+                "a",
+                async |_: u32, task: &TaskContext<'_, String>| {
+                    task.on_cancel("x".to_owned()).await?.withdraw().await?;
+                    Err::<u32, _>(Failure::new("no"))
+                },
+            ))
+            .current_arbiter()
+            .run(),
+    )
+    .unwrap();
+    in_step(
+        &journal,
+        &[
+            "* accepted 1 None",
+            "* started 0.1",
+            "* undo 0 \"x\"",
+            "* withdrawn 0",
+            "* failed 0 no",
+            "* ended failed in a: no; nothing to take back",
+        ],
+    );
+    assert_eq!(report.counts.failed, 1);
+}
+
+#[test]
+fn g01_a_failed_record_suspends_everything_at_whatever_step() {
+    // A task that fails in the second stage makes twelve records: each of them in turn fails.
+    for delay in [0, 5] {
+        for fails in 1..12 {
+            let journal = Journal::default();
+            still(async {
+                let handle = Pipeline::new("suspended")
+                    .ledger(Memory::failing(&journal, delay, fails))
+                    .stage(stage("a", &journal, |_| false))
+                    .stage(stage("b", &journal, |_| true))
+                    .current_arbiter()
+                    .start()
+                    .await
+                    .unwrap();
+                let ticket = handle.submit(1).await.unwrap();
+                let answer = ticket.outcome().await;
+                let Err(Error::Suspended(why)) = answer else {
+                    panic!("record {fails}: {answer:?}");
+                };
+                assert_eq!(&*why, "disk full");
+                let Err(SubmitError::Suspended(7)) = handle.submit(7).await else {
+                    panic!("record {fails}: accepted");
+                };
+                let counts = handle.snapshot().counts;
+                assert_eq!((counts.accepted, counts.suspended), (1, 1));
+                let report = handle.ended().await.unwrap();
+                assert_eq!(report.suspended.as_deref(), Some("disk full"));
+                assert_eq!(report.counts.in_flight(), 0);
+                assert_eq!(report.counts.suspended, 1);
+                assert!(report.to_string().contains("suspended: disk full"));
+            });
+            let all = journal.all();
+            // What follows from the failed record did not happen, and no cancel began after it.
+            let records = all.iter().filter(|line| line.starts_with("->")).count();
+            assert_eq!(records, fails + 1, "record {fails}: {all:?}");
+            let told = all.iter().rposition(|line| line.starts_with("->"));
+            assert_eq!(told, Some(all.len() - 1), "record {fails}: {all:?}");
+        }
+    }
+}
+
+#[test]
+fn g01_a_task_whose_acceptance_is_not_recorded_comes_back() {
+    for delay in [0, 5] {
+        still(async {
+            let journal = Journal::default();
+            let handle = Pipeline::new("refused")
+                .ledger(Memory::failing(&journal, delay, 0))
+                .stage(stage("a", &journal, |_| false))
+                .current_arbiter()
+                .start()
+                .await
+                .unwrap();
+            assert!(matches!(
+                handle.submit(1).await,
+                Err(SubmitError::Suspended(1))
+            ));
+            let counts = handle.ended().await.unwrap().counts;
+            assert_eq!((counts.accepted, counts.suspended), (0, 0));
+        });
+    }
+}
+
+#[test]
+fn g01_other_tasks_are_suspended_where_they_are() {
+    let journal = Journal::default();
+    still(async {
+        let handle = Pipeline::new("others")
+            .ledger(Memory::failing(&journal, 0, 8))
+            .stage(stage_fn(
+                "a",
+                async |n: u32, _: &TaskContext<'_, String>| {
+                    if n > 0 {
+                        std::future::pending::<()>().await;
+                    }
+                    Ok(n)
+                },
+            ))
+            .current_arbiter()
+            .start()
+            .await
+            .unwrap();
+        // Accepted, started, finished, ended; then accepted and started; accepted; failed.
+        handle.submit(0).await.unwrap().outcome().await.unwrap();
+        let running = handle.submit(1).await.unwrap();
+        sleep(1).await;
+        let queued = handle.submit(2).await.unwrap();
+        sleep(1).await;
+        let fourth = handle.submit(3).await.unwrap();
+        assert!(matches!(
+            handle.submit(4).await,
+            Err(SubmitError::Suspended(4))
+        ));
+        for ticket in [running, queued, fourth] {
+            assert!(matches!(ticket.outcome().await, Err(Error::Suspended(_))));
+        }
+        let counts = handle.ended().await.unwrap().counts;
+        assert_eq!((counts.accepted, counts.done, counts.suspended), (4, 1, 3));
+    });
+}
+
+#[test]
+fn g01_a_dropped_submit_is_taken_back() {
+    use futures::FutureExt;
+    let journal = Journal::default();
+    still(async {
+        let handle = Pipeline::new("dropped")
+            .ledger(Memory::new(&journal, 5))
+            .stage(stage("a", &journal, |_| false).capacity(1))
+            .max_in_flight(1)
+            .current_arbiter()
+            .start()
+            .await
+            .unwrap();
+        for _ in 0..3 {
+            assert!(handle.submit(1).now_or_never().is_none());
+            sleep(100).await;
+        }
+        let ticket = handle.submit(2).await.unwrap();
+        assert!(ticket.outcome().await.unwrap().is_done());
+        assert_eq!(handle.snapshot().in_flight, 0);
+    });
+    assert_eq!(journal.of("a runs").len(), 1);
+}

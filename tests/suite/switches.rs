@@ -1,0 +1,149 @@
+//! Pause, resume, resize, rate limits.
+
+use batrun::{Error, prelude::*};
+use tokio::time::Instant;
+
+use crate::kit::{Do, Journal, acting, ms, since, sleep, still, told};
+
+#[test]
+fn g01_paused_nothing_starts_and_everything_else_goes_on() {
+    still(async {
+        let handle = Pipeline::new("paused")
+            .stage(acting("a").workers(2).capacity(50))
+            .stage(acting("b").capacity(50))
+            .current_arbiter()
+            .start()
+            .await
+            .unwrap();
+        let running = handle.submit(Do::Take(20)).await.unwrap();
+        sleep(1).await;
+        handle.pause();
+        assert!(handle.snapshot().paused);
+        let late = handle.submit(Do::Pass).timeout(ms(30)).await.unwrap();
+        let cancelled = handle.submit(Do::Pass).await.unwrap();
+        let waits = handle.submit(Do::Pass).await.unwrap();
+        sleep(50).await;
+        assert!(cancelled.cancel());
+        assert_eq!(
+            told(&late.outcome().await.unwrap()),
+            "timed out in a; nothing to take back"
+        );
+        assert!(cancelled.outcome().await.is_ok());
+        let snapshot = handle.snapshot();
+        // The one that ran has finished there, and goes no further.
+        assert_eq!(snapshot.stages[0].counts.finished, 1);
+        assert_eq!(snapshot.stages[1].counts.started, 0);
+        assert_eq!(snapshot.in_flight, 2);
+        handle.resume();
+        assert!(running.outcome().await.unwrap().is_done());
+        assert!(waits.outcome().await.unwrap().is_done());
+    });
+}
+
+#[test]
+fn g11_a_shutdown_resumes() {
+    still(async {
+        let handle = Pipeline::new("resumes")
+            .stage(acting("a"))
+            .current_arbiter()
+            .start()
+            .await
+            .unwrap();
+        handle.pause();
+        let ticket = handle.submit(Do::Pass).await.unwrap();
+        sleep(10).await;
+        let report = handle.shutdown(Shutdown::Drain(ms(1000))).await.unwrap();
+        assert_eq!(report.counts.done, 1);
+        assert!(ticket.outcome().await.unwrap().is_done());
+    });
+}
+
+#[test]
+fn g13_a_stage_is_resized_and_zero_is_an_error() {
+    still(async {
+        let handle = Pipeline::new("resized")
+            .stage(acting("a").workers(2).capacity(50))
+            .current_arbiter()
+            .start()
+            .await
+            .unwrap();
+        sleep(1).await;
+        assert_eq!(handle.snapshot().stages[0].workers, 2);
+        assert!(matches!(handle.resize("a", 0), Err(Error::ZeroWorkers(name)) if name == "a"));
+        assert!(matches!(handle.resize("b", 1), Err(Error::NoSuchStage(name)) if name == "b"));
+        let began = Instant::now();
+        let mut tickets = Vec::new();
+        for _ in 0..8 {
+            tickets.push(handle.submit(Do::Take(100)).await.unwrap());
+        }
+        sleep(1).await;
+        handle.resize("a", 4).unwrap();
+        sleep(1).await;
+        assert_eq!(handle.snapshot().stages[0].workers, 4);
+        // The busy ones finish first: nothing is lost, nothing runs twice.
+        handle.resize("a", 1).unwrap();
+        for ticket in &tickets {
+            assert!(ticket.outcome().await.unwrap().is_done());
+        }
+        // Four at first, then one after the other.
+        assert_eq!(since(began) / 100, 5);
+        sleep(1).await;
+        let stage = &handle.snapshot().stages[0];
+        assert_eq!((stage.workers, stage.counts.started), (1, 8));
+    });
+}
+
+#[test]
+fn g10_a_rate_limit_counts_attempts_and_no_cancels() {
+    let journal = Journal::default();
+    still(async {
+        let began = Instant::now();
+        let (ran, undid) = (journal.clone(), journal.clone());
+        let work = stage_fn("s", async move |n: u32, task: &TaskContext<'_, u32>| {
+            ran.note(format!("run at {}", since(began)));
+            task.on_cancel(n).await?;
+            match task.attempt() {
+                1 => Err(Failure::new("no")),
+                _ => Err::<u32, _>(Failure::permanent("no")),
+            }
+        })
+        .cancel_with(async move |_: u32, _: &CancelContext<'_>| {
+            undid.note(format!("undid at {}", since(began)));
+            Ok(())
+        })
+        .retry(Retry::constant(1, ms(1)))
+        .rate_limit(RateLimit::new(10, ms(1000)));
+        let report = Pipeline::new("rate")
+            .producer(from_iter([1, 2]))
+            .stage(work.workers(4))
+            .current_arbiter()
+            .run()
+            .await
+            .unwrap();
+        assert_eq!(report.stages[0].counts.started, 4);
+    });
+    assert_eq!(journal.of("run at "), ["0", "100", "200", "300"]);
+    assert_eq!(journal.of("undid at "), ["0", "100", "200", "300"]);
+}
+
+#[test]
+fn g10_after_a_rest_a_burst_may_start() {
+    let journal = Journal::default();
+    still(async {
+        let began = Instant::now();
+        let ran = journal.clone();
+        let work = stage_fn("s", async move |n: u32, _: &TaskContext<'_, ()>| {
+            ran.note(since(began));
+            Ok(n)
+        })
+        .rate_limit(RateLimit::per_second(10).burst(3));
+        Pipeline::new("burst")
+            .producer(from_iter(0..5))
+            .stage(work)
+            .current_arbiter()
+            .run()
+            .await
+            .unwrap();
+    });
+    assert_eq!(journal.all(), ["0", "0", "0", "100", "200"]);
+}
