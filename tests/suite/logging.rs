@@ -153,15 +153,16 @@ fn what_a_person_has_to_know_is_a_warning() {
             assert_eq!(report.counts.done, 1);
         });
     });
-    let warnings: Vec<_> = lines
+    let mut warnings: Vec<_> = lines
         .iter()
         .filter(|line| line.starts_with("WARN"))
         .collect();
+    warnings.sort();
     assert_eq!(
         warnings,
         [
-            "WARN stage late: a worker could not be built, 1 times in a row: panicked: no database",
-            "WARN producer producer 2 ended: no input"
+            "WARN producer producer 2 ended: no input",
+            "WARN stage late: a worker could not be built, 1 times in a row: panicked: no database"
         ]
     );
 }
