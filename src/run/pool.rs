@@ -395,6 +395,9 @@ impl<S: Stage> Pool<S> {
         if let Some(due) = self.queue.wake(self.core.clock.now()) {
             self.wake_at(due, ctx);
         }
+        if self.down {
+            self.fail_all();
+        }
         self.dispatch(ctx);
     }
 
@@ -448,7 +451,7 @@ impl<S: Stage> Pool<S> {
 
     /// The stage is down: what waits for it fails.
     fn fail_all(&mut self) {
-        let Batch { tasks, .. } = &self.queue.drain();
+        let Batch { tasks, .. } = &self.queue.drain_waiting();
         for task in tasks {
             let mut life = task.life();
             let first = life.attempt == 1;

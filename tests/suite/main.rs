@@ -22,6 +22,7 @@ mod stopping;
 mod undos;
 // What the pipeline withstands.
 mod bounded;
+mod downs;
 mod nothing_left;
 mod panics;
 mod shutdowns;
