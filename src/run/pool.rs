@@ -260,6 +260,9 @@ impl<S: Stage> Pool<S> {
         if let Some(due) = self.queue.wake(self.core.clock.now()) {
             self.wake_at(due, ctx);
         }
+        if self.down {
+            self.fail_all();
+        }
         self.dispatch(ctx);
     }
 

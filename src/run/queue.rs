@@ -130,6 +130,21 @@ impl<I> Queue<I> {
         freed
     }
 
+    /// Takes out what waits for a worker. Not what is still being cleaned up: the reporter has that.
+    pub(super) fn drain_waiting(&mut self) -> Batch<I> {
+        let mut waiting = self.take(usize::MAX);
+        let mut at = 0;
+        while at < self.resting.len() {
+            if self.resting[at].task.life().state == State::Queued(self.stage) {
+                let Resting { task, input, .. } = self.resting.remove(at);
+                waiting.push(task, input);
+            } else {
+                at += 1;
+            }
+        }
+        waiting
+    }
+
     /// Takes everything out, those that wait for their next attempt too.
     pub(super) fn drain(&mut self) -> Batch<I> {
         let mut all = self.take(usize::MAX);

@@ -186,7 +186,7 @@ impl<S: Stage> Pool<S> {
 
     /// The stage is down: what waits for it fails.
     pub(super) fn fail_all(&mut self) {
-        let Batch { tasks, .. } = &self.queue.drain();
+        let Batch { tasks, .. } = &self.queue.drain_waiting();
         for task in tasks {
             let mut life = task.life();
             let first = life.attempt == 1;

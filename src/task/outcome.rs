@@ -74,7 +74,7 @@ pub enum Rollback {
     None,
     /// Every undo was cancelled.
     Complete {
-        /// How many.
+        /// How many, not counting those cancelled between two attempts.
         undos: usize,
     },
     /// Something is left that a person has to look at.
@@ -168,7 +168,7 @@ impl fmt::Display for Stuck {
             parts.push(format!("{stage} is still running"));
         }
         for StuckUndo { stage, undo, error } in &self.undos {
-            parts.push(format!("{stage} {undo} ({error})"));
+            parts.push(format!("{stage}: {undo} ({error})"));
         }
         f.write_str(&parts.join(", "))
     }

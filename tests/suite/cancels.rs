@@ -97,7 +97,7 @@ fn g09_what_is_left_is_listed_and_not_dropped() {
     );
     assert_eq!(
         told(&report.last_failures[0]),
-        "failed in s: no; stuck: s 2 (gone), s 3 (busy)"
+        "failed in s: no; stuck: s: 2 (gone), s: 3 (busy)"
     );
     assert_eq!(report.counts.failed, 1, "stuck is no fifth outcome");
     let [stuck] = &report.stuck[..] else { panic!() };
@@ -135,7 +135,7 @@ fn g09_halt_stops_at_the_first_that_can_not_be_cancelled() {
     assert_eq!(journal.all(), ["1.1", "2.1"]);
     assert_eq!(
         told(&report.last_failures[0]),
-        "failed in s: no; stuck: s 2 (gone), s 3 (not tried)"
+        "failed in s: no; stuck: s: 2 (gone), s: 3 (not tried)"
     );
 }
 
@@ -164,7 +164,7 @@ fn g09_a_cancel_that_hangs_has_failed_at_its_timeout() {
         let outcome = handle.submit(1).await.unwrap().outcome().await.unwrap();
         assert_eq!(
             told(&outcome),
-            "failed in s: no; stuck: s 1 (the cancel took longer than 100ms)"
+            "failed in s: no; stuck: s: 1 (the cancel took longer than 100ms)"
         );
         // Two attempts with a delay between, and the second round's one.
         assert_eq!(since(began), 310);

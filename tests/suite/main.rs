@@ -23,6 +23,7 @@ mod stopping;
 mod undos;
 // What the pipeline withstands.
 mod bounded;
+mod downs;
 mod hangs;
 mod nothing_left;
 mod panics;

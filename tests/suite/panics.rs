@@ -336,7 +336,7 @@ fn g06_an_undo_that_panics_when_printed_is_listed_all_the_same() {
         let stuck = handle.submit(0).await.unwrap().outcome().await.unwrap();
         assert_eq!(
             stuck.rollback.to_string(),
-            "stuck: s (printing it panicked) (can't)"
+            "stuck: s: (printing it panicked) (can't)"
         );
         assert_eq!(handle.stuck().len(), 1);
         let next = handle.submit(1).await.unwrap().outcome().await.unwrap();

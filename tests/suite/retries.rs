@@ -107,7 +107,7 @@ fn g10_a_clean_up_that_fails_for_good_fails_the_task() {
     assert_eq!(report.stages[0].counts.started, 1);
     assert_eq!(
         told(&report.last_failures[0]),
-        "failed in s: the stage's error; stuck: s 2 (can't)"
+        "failed in s: the stage's error; stuck: s: 2 (can't)"
     );
     // 1 and 2 in the clean-up; then 3 in the rollback, and 2 once more in its second round.
     assert_eq!(journal.all(), ["1", "2", "3", "2"]);
