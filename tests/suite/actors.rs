@@ -240,7 +240,7 @@ fn g09_a_dead_actor_fails_its_tasks_and_leaves_its_undos_stuck() {
         let outcome = handle.submit(1).await.unwrap().outcome().await.unwrap();
         let shown = told(&outcome);
         assert!(
-            shown.starts_with("failed in a: dying; stuck: a \"left\" (the stage's actor is dead"),
+            shown.starts_with("failed in a: dying; stuck: a: \"left\" (the stage's actor is dead"),
             "{shown}"
         );
         let outcome = handle.submit(2).await.unwrap().outcome().await.unwrap();

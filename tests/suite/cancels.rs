@@ -105,7 +105,7 @@ fn g09_what_is_left_is_listed_and_not_dropped() {
     assert!(
         report
             .to_string()
-            .contains("task 1: s 2 (gone), s 3 (busy)")
+            .contains("task 1: s: 2 (gone), s: 3 (busy)")
     );
 }
 
