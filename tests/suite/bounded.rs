@@ -57,6 +57,47 @@ impl Gauge {
 }
 
 #[test]
+fn g07_each_queue_holds_no_more_than_its_capacity() {
+    still(async {
+        let handle = Pipeline::new("queues")
+            .stage(acting("a").named("first").workers(3).capacity(4))
+            .stage(acting("b").named("second").workers(2).capacity(1))
+            .current_arbiter()
+            .start()
+            .await
+            .unwrap();
+        // Places are left for seven more; the first queue is what is full.
+        handle.pause();
+        let taken = (0..20)
+            .take_while(|_| handle.try_submit(Do::Pass).is_ok())
+            .count();
+        assert_eq!(taken, 4);
+        handle.shutdown(Shutdown::Abort).await.unwrap();
+
+        let handle = Pipeline::new("later queues")
+            .stage(acting("a").named("first").workers(3).capacity(9))
+            .stage(acting("b").named("second").workers(1).capacity(1))
+            .current_arbiter()
+            .start()
+            .await
+            .unwrap();
+        // The first one hangs in the second stage, wherever it gets to know that it does.
+        for _ in 0..9 {
+            handle.submit(Do::Take(1_000_000)).await.unwrap();
+        }
+        let first = 1_000_000 + 500_000;
+        sleep(first).await;
+        // One at work and one queued in the second stage; the first stage's three workers hold a
+        // result each, or none would be held back.
+        let stages = handle.snapshot().stages;
+        assert_eq!(stages[1].counts.started, 1);
+        assert!(stages[1].queued <= 1, "{stages:?}");
+        assert!(stages[0].counts.finished <= 2, "{stages:?}");
+        handle.shutdown(Shutdown::Abort).await.unwrap();
+    });
+}
+
+#[test]
 fn g07_a_slow_last_stage_slows_the_producers_down() {
     still(async {
         let began = Instant::now();

@@ -30,6 +30,7 @@ mod panics;
 mod shutdowns;
 // What its users turn and put in, and what they are told.
 mod actors;
+mod embedding;
 mod ledgers;
 mod logging;
 mod misuse;
