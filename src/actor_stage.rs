@@ -92,7 +92,11 @@ impl<O, U: Clone + Debug + Send + 'static> Reply<O, U> {
     /// # Errors
     /// [`UndoError::Unrecorded`] when that could not be recorded.
     pub async fn withdraw(&self, number: usize) -> Result<(), UndoError> {
-        settle(&self.core, withdraw(&self.core, &self.task, number)).await
+        settle(
+            &self.core,
+            withdraw(&self.core, &self.task, self.stage, number),
+        )
+        .await
     }
 
     /// Whether the task is late or cancelled. Its rollback waits for this reply.

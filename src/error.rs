@@ -138,6 +138,9 @@ pub enum Error {
     /// The pipeline has no such stage.
     #[error("the pipeline has no stage named {0:?}")]
     NoSuchStage(String),
+    /// More workers than a machine can have use for.
+    #[error("stage {0:?} can't have more than {MOST_WORKERS} workers")]
+    TooManyWorkers(String),
     /// A pool can't be resized to nothing: pause the pipeline instead.
     #[error("stage {0:?} can't do with zero workers; pause the pipeline instead")]
     ZeroWorkers(String),
@@ -146,6 +149,9 @@ pub enum Error {
     FixedSize(String),
 }
 
+/// How many workers a stage may have.
+pub(crate) const MOST_WORKERS: usize = 100_000;
+
 /// What [`Pipeline::start`](crate::Pipeline::start) finds wrong before anything runs.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
@@ -153,8 +159,8 @@ pub enum BuildError {
     /// A pipeline needs a stage.
     #[error("pipeline {0:?} has no stage")]
     NoStage(String),
-    /// More stages than a task can count.
-    #[error("pipeline {0:?} has more than 65,000 stages")]
+    /// More stages than can be started.
+    #[error("pipeline {0:?} has more than 1,000 stages")]
     TooManyStages(String),
     /// Workers are counted from 1.
     #[error("stage {0:?} has zero workers")]
@@ -162,6 +168,9 @@ pub enum BuildError {
     /// A queue needs room for one task at least.
     #[error("stage {0:?} has zero capacity")]
     ZeroCapacity(String),
+    /// More workers than a machine can have use for.
+    #[error("stage {0:?} has more than {MOST_WORKERS} workers")]
+    TooManyWorkers(String),
     /// More room than a semaphore can count.
     #[error("stage {0:?} has a capacity beyond {max}", max = usize::MAX >> 4)]
     CapacityTooLarge(String),

@@ -11,7 +11,7 @@ use crate::{
     Error,
     clock::nanos,
     core::Core,
-    error::TrySubmitError,
+    error::{MOST_WORKERS, TrySubmitError},
     intake::{Door, Intake, Slip, Submit, Terms, try_submit},
     message::{ToPool, ToReporter},
     outcomes::{Lagged, Outcomes},
@@ -138,7 +138,9 @@ impl<I: Send + 'static, O: Send + 'static> PipelineHandle<I, O> {
 
     /// Every outcome from now on. A reader that lags more than 1,024 outcomes behind gets
     /// [`Lagged`] with the number it missed. Ends when the pipeline does.
-    pub fn outcomes(&self) -> impl Stream<Item = Result<Outcome, Lagged>> + Send + Unpin + 'static {
+    pub fn outcomes(
+        &self,
+    ) -> impl Stream<Item = Result<Outcome, Lagged>> + Send + Unpin + use<I, O> {
         Box::pin(self.inner.outcomes.listen())
     }
 
@@ -163,9 +165,13 @@ impl<I: Send + 'static, O: Send + 'static> PipelineHandle<I, O> {
     }
 
     /// No stage starts work on a task any more, until [`resume`](Self::resume). What runs goes on,
-    /// and so do deadlines, cancels and `submit`.
+    /// and so do deadlines, cancels and `submit`. Does nothing once the pipeline is shutting down.
     pub fn pause(&self) {
         self.inner.core.paused.store(true, Ordering::SeqCst);
+        // A shutdown resumes, whichever comes first.
+        if self.inner.core.table.refused().is_some() {
+            self.resume();
+        }
     }
 
     /// Ends a [`pause`](Self::pause).
@@ -177,7 +183,7 @@ impl<I: Send + 'static, O: Send + 'static> PipelineHandle<I, O> {
     /// Gives a stage another number of workers. Where it has more, the busy ones finish first.
     ///
     /// # Errors
-    /// [`Error::NoSuchStage`], [`Error::ZeroWorkers`], or [`Error::FixedSize`] for a stage that is
+    /// [`Error::NoSuchStage`], [`Error::ZeroWorkers`], [`Error::TooManyWorkers`], or [`Error::FixedSize`] for a stage that is
     /// an actor of yours.
     pub fn resize(&self, stage: &str, workers: usize) -> Result<(), Error> {
         let core = &self.inner.core;
@@ -186,6 +192,9 @@ impl<I: Send + 'static, O: Send + 'static> PipelineHandle<I, O> {
         };
         if workers == 0 {
             return Err(Error::ZeroWorkers(stage.to_owned()));
+        }
+        if workers > MOST_WORKERS {
+            return Err(Error::TooManyWorkers(stage.to_owned()));
         }
         if core.fixed[at] {
             return Err(Error::FixedSize(stage.to_owned()));

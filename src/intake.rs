@@ -74,6 +74,8 @@ struct Pending<C> {
     batch: Batch<C>,
     /// The actor will flush without being told.
     expected: bool,
+    /// The actor has left: nobody will flush, so each task goes by itself.
+    direct: bool,
     /// The time, while the actor polls the user's future: nothing is awaited in between, so the
     /// clock need not be read for every task.
     reading: Option<Reading>,
@@ -87,6 +89,7 @@ impl<C: Send + 'static> Slip<C> {
             pending: Mutex::new(Pending {
                 batch: Batch::new(),
                 expected: false,
+                direct: false,
                 reading: None,
             }),
             flusher: OnceLock::new(),
@@ -104,7 +107,7 @@ impl<C: Send + 'static> Slip<C> {
     fn push(&self, task: TaskRef, context: C) {
         let mut pending = guard::lock(&self.pending);
         pending.batch.push(task, context);
-        if pending.batch.len() >= BATCH {
+        if pending.batch.len() >= BATCH || pending.direct {
             let batch = mem::replace(&mut pending.batch, Batch::new());
             // Sent under the lock, so that tasks start in the order of acceptance.
             self.hop.send(batch);
@@ -121,6 +124,12 @@ impl<C: Send + 'static> Slip<C> {
         let mut pending = guard::lock(&self.pending);
         pending.expected = true;
         pending.reading = Some(Reading::take(&self.core.clock));
+    }
+
+    /// The actor leaves. A task that was admitted before the intake closed may still come.
+    pub(crate) fn leave(&self) {
+        guard::lock(&self.pending).direct = true;
+        self.flush();
     }
 
     /// The clock and the counter.
@@ -186,8 +195,12 @@ impl<C: Send + 'static> Slip<C> {
 
     /// The task was refused by the ledger: it never was one.
     fn unaccept(&self, task: &TaskRef, error: &LedgerError) {
-        self.core.table.revoke(task);
-        self.give_back_permits();
+        if self.core.table.revoke(task) {
+            self.core.table.places.add_permits(1);
+        }
+        if let Some(room) = self.room() {
+            room.add_permits(1);
+        }
         self.core.unrecorded(error);
     }
 

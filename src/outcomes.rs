@@ -45,7 +45,7 @@ impl Outcomes {
         *guard::lock(&self.0) = Channel::Closed;
     }
 
-    pub(crate) fn listen(&self) -> impl Stream<Item = Result<Outcome, Lagged>> + Send + 'static {
+    pub(crate) fn listen(&self) -> impl Stream<Item = Result<Outcome, Lagged>> + Send + use<> {
         let mut channel = guard::lock(&self.0);
         if let Channel::Silent = &*channel {
             *channel = Channel::Open(broadcast::channel(LAG).0);

@@ -1,6 +1,7 @@
 //! The builder: puts the parts together and starts them.
 
 use std::{
+    io,
     sync::{Arc, Mutex, OnceLock, atomic::AtomicBool},
     time::Duration,
 };
@@ -14,6 +15,7 @@ use crate::{
     clock::Clock,
     core::{Core, Lines},
     error::BuildError,
+    guard,
     handle::PipelineHandle,
     intake::{Door, Intake, Slip},
     ledger::Ledger,
@@ -61,6 +63,9 @@ pub struct Pipeline<I: Send + 'static, C: Send + 'static = I> {
     chain: Chain<I, C>,
     options: Options,
 }
+
+/// Each stage starts the one before it from within its own start, so a stack limits them.
+const MOST_STAGES: usize = 1_000;
 
 type StartProducer<I> = Box<dyn FnOnce(&Launch, usize, Intake<I>) -> Recipient<ToProducer> + Send>;
 /// Starts the pools from the last to the first; each needs to know the next one.
@@ -263,7 +268,7 @@ impl<I: Send + 'static, C: Send + 'static> Pipeline<I, C> {
         if self.stages.is_empty() {
             return Err(BuildError::NoStage(self.name.clone()));
         }
-        if self.stages.len() > 65_000 {
+        if self.stages.len() > MOST_STAGES {
             return Err(BuildError::TooManyStages(self.name.clone()));
         }
         for (n, stage) in self.stages.iter().enumerate() {
@@ -335,12 +340,17 @@ impl<I: Send + 'static, C: Send + 'static> Pipeline<I, C> {
         let grounds = Arc::new(match options.arbiters {
             None => Grounds::current(),
             Some(count) => {
-                let arbiters: Result<Vec<Arbiter>, _> = (0..count)
-                    .map(|_| crate::guard::run(Arbiter::new))
-                    .collect();
-                Grounds::own(arbiters.map_err(|failure| {
-                    Error::Spawn(std::io::Error::other(crate::guard::shown(&failure)))
-                })?)
+                let mut arbiters = Vec::new();
+                for _ in 0..count {
+                    match guard::run(Arbiter::new) {
+                        Ok(arbiter) => arbiters.push(arbiter),
+                        Err(failure) => {
+                            Grounds::own(arbiters).leave(|| {});
+                            return Err(Error::Spawn(io::Error::other(guard::shown(&failure))));
+                        }
+                    }
+                }
+                Grounds::own(arbiters)
             }
         });
         let places = options.max_in_flight.unwrap_or_else(|| {

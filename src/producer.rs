@@ -186,7 +186,7 @@ impl<C: Send + 'static> Handler<ToProducer> for ProducerActor<C> {
         match message {
             ToProducer::Flush => self.slip.flush(),
             ToProducer::End => {
-                self.slip.flush();
+                self.slip.leave();
                 ctx.stop();
             }
         }

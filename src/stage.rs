@@ -241,6 +241,7 @@ impl<'a, U: Clone + Debug + Send + 'static> TaskContext<'a, U> {
             core: self.core,
             task: self.task,
             shields: &self.shields,
+            stage: self.stage,
             number,
         })
     }
@@ -279,6 +280,7 @@ pub struct Registered<'a> {
     core: &'a Arc<Core>,
     task: &'a TaskRef,
     shields: &'a Cell<u32>,
+    stage: StageIx,
     number: usize,
 }
 
@@ -289,7 +291,7 @@ impl Registered<'_> {
     /// # Errors
     /// [`UndoError::Unrecorded`] when that could not be recorded.
     pub async fn withdraw(self) -> Result<(), UndoError> {
-        let recorded = withdraw(self.core, self.task, self.number);
+        let recorded = withdraw(self.core, self.task, self.stage, self.number);
         shield(self.shields, settle(self.core, recorded)).await
     }
 }
@@ -334,8 +336,9 @@ pub(crate) fn key(core: &Core, task: TaskId, stage: StageIx, generation: u32) ->
     }
 }
 
+/// Whether a task that a stage works on was ended, be it that it was given up.
 pub(crate) fn is_stopping(task: &TaskRef) -> bool {
-    matches!(task.life().state, State::Stopping(_))
+    !matches!(task.life().state, State::Running(_))
 }
 
 /// Puts an undo into the task's record. Says its number, and whether the task is being stopped.
@@ -353,7 +356,15 @@ pub(crate) fn register<U: Clone + Debug + Send + 'static>(
             limit: core.max_undos,
         });
     }
-    let stopping = matches!(life.state, State::Stopping(_));
+    let stopping = match life.state {
+        State::Running(_) => false,
+        State::Stopping(_) => true,
+        // It was given up: its rollback is over, so an undo would be lost.
+        _ => {
+            log::warn!("task {id} was given up; an undo it registers now is refused");
+            return Err(UndoError::Stopping(id));
+        }
+    };
     let generation = life.generation;
     let entry = Undo {
         stage,
@@ -394,17 +405,18 @@ pub(crate) fn register<U: Clone + Debug + Send + 'static>(
     Ok((number, stopping, recorded))
 }
 
-pub(crate) fn withdraw(core: &Core, task: &TaskRef, number: usize) -> Recorded {
+pub(crate) fn withdraw(core: &Core, task: &TaskRef, stage: StageIx, number: usize) -> Recorded {
     let mut life = task.life();
-    let id = life.id;
+    let (id, attempt) = (life.id, life.attempt);
     let Some(undo) = life.undos.get_mut(number) else {
         return Recorded::now();
     };
-    if !matches!(undo.status, UndoStatus::Registered) {
+    // A stage withdraws what its own attempt registered, and nothing else.
+    let own = undo.stage == stage && undo.attempt == attempt;
+    if !own || !matches!(undo.status, UndoStatus::Registered) {
         return Recorded::now();
     }
     undo.status = UndoStatus::Withdrawn;
-    let stage = undo.stage;
     drop(life);
     log::debug!(
         "task {id} stage {}: undo {number} withdrawn",

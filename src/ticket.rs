@@ -1,10 +1,14 @@
 //! What a submitter holds of a task.
 
-use std::{future::poll_fn, marker::PhantomData, task::Poll};
+use std::{
+    future::poll_fn,
+    marker::PhantomData,
+    task::{Poll, Waker},
+};
 
 use crate::{
-    Error,
-    task::{Answer, Outcome, StopCause, TaskId, TaskRef},
+    Error, guard,
+    task::{Answer, Life, Outcome, StopCause, TaskId, TaskRef},
 };
 
 /// A submitted task. Dropping it does nothing to the task.
@@ -41,6 +45,14 @@ impl<O> Ticket<O> {
     }
 }
 
+impl<O> Drop for Ticket<O> {
+    fn drop(&mut self) {
+        // Nobody will ask for the output any more.
+        let output = self.task.life().output.take();
+        guard::drop_quietly(output);
+    }
+}
+
 impl<O: 'static> Ticket<O> {
     /// Waits until the task has its outcome, its rollback included.
     ///
@@ -51,6 +63,10 @@ impl<O: 'static> Ticket<O> {
     /// # Cancel safety
     /// Can be dropped and called again. The output is given to the first call that completes.
     pub async fn outcome(&self) -> Result<Outcome<O>, Error> {
+        let mut wait = Wait {
+            task: &self.task,
+            number: None,
+        };
         poll_fn(|cx| {
             let mut life = self.task.life();
             let answer = match &life.answer {
@@ -58,9 +74,7 @@ impl<O: 'static> Ticket<O> {
                 Some(Answer::Gone) => Err(Error::Gone),
                 Some(Answer::Suspended(why)) => Err(Error::Suspended(why.clone())),
                 None => {
-                    if !life.waiting.iter().any(|waker| waker.will_wake(cx.waker())) {
-                        life.waiting.push(cx.waker().clone());
-                    }
+                    wait.with(&mut life, cx.waker());
                     return Poll::Pending;
                 }
             };
@@ -84,5 +98,39 @@ impl<O: 'static> Ticket<O> {
             ))
         })
         .await
+    }
+}
+
+/// Somebody who waits for a task's answer, and leaves no trace when dropped.
+struct Wait<'a> {
+    task: &'a TaskRef,
+    number: Option<u64>,
+}
+
+impl Wait<'_> {
+    fn with(&mut self, life: &mut Life, waker: &Waker) {
+        let number = *self.number.get_or_insert_with(|| {
+            life.last_waiting += 1;
+            life.last_waiting
+        });
+        match life
+            .waiting
+            .iter_mut()
+            .find(|(waiting, _)| *waiting == number)
+        {
+            Some((_, before)) => before.clone_from(waker),
+            None => life.waiting.push((number, waker.clone())),
+        }
+    }
+}
+
+impl Drop for Wait<'_> {
+    fn drop(&mut self) {
+        if let Some(number) = self.number {
+            self.task
+                .life()
+                .waiting
+                .retain(|(waiting, _)| *waiting != number);
+        }
     }
 }

@@ -8,7 +8,7 @@ use std::{
 
 use crate::{
     Failure,
-    error::BuildError,
+    error::{BuildError, MOST_WORKERS},
     guard,
     policy::{OnStuck, RateLimit, Restart, Retry},
     stage::Stage,
@@ -73,6 +73,14 @@ impl Settings {
         let name = || self.name.clone();
         if self.workers == 0 {
             return Err(BuildError::ZeroWorkers(name()));
+        }
+        let workers = if self.actor {
+            self.capacity
+        } else {
+            self.workers
+        };
+        if workers > MOST_WORKERS {
+            return Err(BuildError::TooManyWorkers(name()));
         }
         if self.capacity == 0 {
             return Err(BuildError::ZeroCapacity(name()));

@@ -14,7 +14,7 @@ use super::{
     desk::Desk,
     hand::Hand,
     pool::FromWorker,
-    turn::{Started, failed, finish, start, stopped, taken_in_time},
+    turn::{Started, ended_meanwhile, failed, finish, start, stopped, taken_in_time},
     worker::Seat,
 };
 use crate::{
@@ -65,6 +65,7 @@ pub(super) async fn run_batch<S: Stage>(
         }
         let Some(started) = start(seat, &task, &mut hand) else {
             guard::drop_quietly(input);
+            hand.reading.refresh(clock);
             continue;
         };
         let Started { id, attempt } = started;
@@ -78,11 +79,6 @@ pub(super) async fn run_batch<S: Stage>(
                 guard::drop_quietly(input);
                 break;
             }
-            if is_stopping(&task) {
-                guard::drop_quietly(input);
-                stopped(seat, &task);
-                continue;
-            }
         }
         let copy = match seat.copy {
             Some(copy) if attempt <= seat.settings.retry.retries() => {
@@ -90,6 +86,11 @@ pub(super) async fn run_batch<S: Stage>(
             }
             _ => Ok(None),
         };
+        // Time has passed since it was taken up, in the ledger or in copying.
+        if !plain && ended_meanwhile(seat, &mut hand, &task) {
+            guard::drop_quietly((input, copy));
+            continue;
+        }
         let context = TaskContext::new(&seat.core, &task, id, seat.stage, attempt);
         let call_began = hand.reading.count;
         let call_now = hand.reading.now;

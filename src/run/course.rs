@@ -26,6 +26,8 @@ use crate::{
 /// A rollback or clean-up under way.
 pub(super) struct Course {
     pub(super) task: TaskRef,
+    /// Tells a course from one that took its place.
+    number: u64,
     rollback: Rollback,
     /// A clean-up: the stage's error, should it fail.
     cleaning: Option<(StageIx, Failure)>,
@@ -35,9 +37,10 @@ pub(super) struct Course {
 }
 
 impl Course {
-    fn new(task: TaskRef, rollback: Rollback) -> Self {
+    fn new(task: TaskRef, number: u64, rollback: Rollback) -> Self {
         Course {
             task,
+            number,
             rollback,
             cleaning: None,
             waiting: Waiting::Record,
@@ -92,19 +95,50 @@ impl Reporter {
         match recorded.ready() {
             Ok(result) => self.recorded(slot, result, then, ctx),
             Err(later) => {
-                if let Some(course) = self.courses.get_mut(&slot) {
-                    course.waiting = Waiting::Record;
-                }
-                let to_self = ctx.address();
+                let Some(course) = self.courses.get_mut(&slot) else {
+                    return;
+                };
+                course.waiting = Waiting::Record;
+                let (to_self, course) = (ctx.address(), course.number);
                 actix_rt::spawn(async move {
                     let result = later.await;
-                    to_self.do_send(Step::Recorded { slot, result, then });
+                    to_self.do_send(Step::Recorded {
+                        slot,
+                        course,
+                        result,
+                        then,
+                    });
                 });
             }
         }
     }
 
-    pub(super) fn recorded(
+    fn next_course(&mut self) -> u64 {
+        self.last_course += 1;
+        self.last_course
+    }
+
+    /// A change of that course is recorded, which may have been given up meanwhile.
+    pub(super) fn recorded_later(
+        &mut self,
+        slot: u32,
+        course: u64,
+        result: Result<(), LedgerError>,
+        then: Then,
+        ctx: &mut Context<Self>,
+    ) {
+        if self
+            .courses
+            .get(&slot)
+            .is_some_and(|now| now.number == course)
+        {
+            self.recorded(slot, result, then, ctx);
+        } else if let Err(error) = result {
+            self.core.unrecorded(&error);
+        }
+    }
+
+    fn recorded(
         &mut self,
         slot: u32,
         result: Result<(), LedgerError>,
@@ -162,7 +196,8 @@ impl Reporter {
             },
         };
         let recorded = self.core.record(id, change);
-        self.courses.insert(slot, Course::new(task, rollback));
+        let course = Course::new(task, self.next_course(), rollback);
+        self.courses.insert(slot, course);
         self.after(slot, recorded, Then::Begin, ctx);
     }
 
@@ -185,7 +220,7 @@ impl Reporter {
             failure: &failure,
         };
         let recorded = self.core.record(id, change);
-        let mut course = Course::new(task, rollback);
+        let mut course = Course::new(task, self.next_course(), rollback);
         course.cleaning = Some((stage, failure));
         self.courses.insert(slot, course);
         self.after(slot, recorded, Then::Begin, ctx);
@@ -419,8 +454,8 @@ impl Reporter {
         drop(life);
         // In place of the course it may have been on.
         let over = Rollback::last(&[], self.order, |_| OnStuck::Continue);
-        self.courses
-            .insert(task.slot, Course::new(task.clone(), over));
+        let course = Course::new(task.clone(), self.next_course(), over);
+        self.courses.insert(task.slot, course);
         let recorded = self.core.record(
             id,
             Change::Ended {

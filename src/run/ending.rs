@@ -53,10 +53,8 @@ pub(crate) struct Finish {
     janitor: Mutex<Option<JoinHandle<()>>>,
 }
 
-/// How long a pool may take to leave once no task is left.
-const LEAVE: Duration = Duration::from_secs(1);
-/// As `LEAVE`, where a call was given up, so that one of the pools surely won't.
-const LEAVE_BEHIND: Duration = Duration::from_millis(50);
+/// How long the other pools may take to leave where a call was given up, so that one surely won't.
+const LEAVE: Duration = Duration::from_millis(50);
 
 impl Ending {
     pub(crate) fn new(
@@ -193,12 +191,11 @@ impl Reporter {
         self.stop_producers();
         self.core.tell_pools(|| ToPool::Close { suspend });
         // A pool leaves at once, unless a call that was given up keeps one of its workers.
-        let patience = if suspend {
-            self.ending.abandon_after
-        } else if self.ending.grounds.is_abandoned() {
-            LEAVE_BEHIND
-        } else {
+        let patience = if self.ending.grounds.is_abandoned() {
             LEAVE
+        } else {
+            // A value that takes its time to drop may.
+            self.ending.abandon_after
         };
         ctx.run_later(patience, |reporter, ctx| {
             if reporter.ending.phase == Phase::Closing {

@@ -26,8 +26,8 @@ pub(crate) struct Grounds {
 #[derive(Default)]
 struct Owned {
     arbiters: Vec<Arbiter>,
-    /// Threads of blocking workers that have left.
-    retired: Vec<Arbiter>,
+    /// Who waits for the threads of blocking workers that have left.
+    retired: Vec<JoinHandle<()>>,
     system: Option<PrivateSystem>,
 }
 
@@ -86,7 +86,15 @@ impl Grounds {
     /// A blocking worker has left its thread.
     pub(crate) fn retire(&self, thread: Arbiter) {
         thread.stop();
-        guard::lock(&self.owned).retired.push(thread);
+        // An ended thread keeps its stack until it is joined, and a pool may be resized for ever.
+        let waiting = thread::Builder::new()
+            .name("batrun-join".to_owned())
+            .spawn(move || {
+                thread.join().ok();
+            });
+        let retired = &mut guard::lock(&self.owned).retired;
+        retired.retain(|waiting| !waiting.is_finished());
+        retired.extend(waiting);
     }
 
     /// A call has not returned in time: whatever thread it is on may outlive the pipeline.
@@ -115,12 +123,15 @@ impl Grounds {
             for arbiter in &arbiters {
                 arbiter.stop();
             }
-            for arbiter in retired.into_iter().chain(arbiters) {
+            for arbiter in arbiters {
                 if abandoned {
                     join_for(move || drop(arbiter.join()));
                 } else {
                     arbiter.join().ok();
                 }
+            }
+            for waiting in retired {
+                waiting.join().ok();
             }
             if let Some(PrivateSystem { end, thread }) = system {
                 end.send(()).ok();

@@ -119,10 +119,11 @@ impl<S: Stage> Hand<S> {
     /// About to wait: sends on what is finished, hands back the rest of the batch, the room that
     /// was reserved for it, and the room in the own queue.
     pub(super) fn step_aside(&mut self, seat: &Seat<S>) {
-        self.waited = true;
+        let first = !std::mem::replace(&mut self.waited, true);
         self.flush(seat);
         let mut rest = std::mem::replace(&mut self.rest, Batch::new());
-        if !rest.is_empty() {
+        // Also without anything to hand back: its pool must know that it isn't free soon.
+        if first || !rest.is_empty() {
             rest.reverse();
             seat.tell(FromWorker::Aside {
                 worker: seat.worker,

@@ -15,7 +15,7 @@ use tokio::sync::Semaphore;
 use super::{
     desk::ToWorker,
     grounds::Grounds,
-    queue::Queue,
+    queue::{Purged, Queue},
     staff::{Member, MemberState},
 };
 use crate::{
@@ -33,6 +33,8 @@ use crate::{
 /// How much work a batch holds at most: what another worker would have to wait for.
 const BATCH_NS: Nanos = 100_000;
 const BATCH: usize = 128;
+/// How long ended tasks may stay in a long queue, to be swept out together.
+const SWEEP_NS: Nanos = 2_000_000;
 /// Work that is done sooner than this isn't worth waking another thread for.
 const WORTH_WAKING_NS: Nanos = 30_000;
 
@@ -191,7 +193,8 @@ impl<S: Stage> Pool<S> {
                 self.cancels.push_front((task, undo, attempt));
                 break;
             };
-            member.state = MemberState::Busy;
+            // A cancel may take its time: nothing waits for this one to be free.
+            member.state = MemberState::Waiting;
             member.addr.do_send(ToWorker::Cancel {
                 task,
                 undo,
@@ -257,6 +260,10 @@ impl<S: Stage> Pool<S> {
 
     /// Looks at what is due, now and later.
     fn wake(&mut self, ctx: &mut Context<Self>) {
+        let freed = self.queue.sweep();
+        if freed > 0 {
+            self.room.add_permits(freed);
+        }
         if let Some(due) = self.queue.wake(self.core.clock.now()) {
             self.wake_at(due, ctx);
         }
@@ -294,6 +301,10 @@ impl<S: Stage> Pool<S> {
             });
         }
         self.closed(ctx);
+    }
+
+    pub(super) fn is_closing(&self) -> bool {
+        self.closing.is_some()
     }
 
     pub(super) fn closed(&mut self, ctx: &mut Context<Self>) {
@@ -373,7 +384,7 @@ impl<S: Stage> Handler<FromWorker<S::Input>> for Pool<S> {
             } => {
                 self.queue.rest(task, input, due);
                 if !cleaning {
-                    return self.wake(ctx);
+                    self.wake_at(due, ctx);
                 }
             }
             FromWorker::Cancelled {
@@ -422,9 +433,15 @@ impl<S: Stage> Handler<ToPool> for Pool<S> {
                 return;
             }
             ToPool::Purge(ended) => {
-                let freed = self.queue.purge(ended);
-                if freed > 0 {
-                    self.room.add_permits(freed);
+                match self.queue.purge(ended) {
+                    Purged::Now(freed) => self.room.add_permits(freed),
+                    Purged::Later => {
+                        let now = self.core.clock.now();
+                        self.wake_at(now.saturating_add(SWEEP_NS), ctx);
+                    }
+                }
+                if !self.queue.has_resting() {
+                    return self.dispatch(ctx);
                 }
                 return self.wake(ctx);
             }

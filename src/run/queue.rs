@@ -25,8 +25,17 @@ struct Resting<I> {
     due: Nanos,
 }
 
-/// A queue this short is searched for ended tasks at once; a longer one when half of it has ended.
+/// A queue this short is searched for ended tasks at once; a longer one when half of it has ended,
+/// or a little later.
 const SHORT: usize = 1024;
+
+/// What became of ended tasks.
+pub(super) enum Purged {
+    /// They were taken out, and so many of them filled a place of the queue.
+    Now(usize),
+    /// They are to be swept out soon, more of them at once.
+    Later,
+}
 
 impl<I> Queue<I> {
     pub(super) fn new(stage: StageIx) -> Self {
@@ -68,6 +77,10 @@ impl<I> Queue<I> {
         }
     }
 
+    pub(super) fn has_resting(&self) -> bool {
+        !self.resting.is_empty()
+    }
+
     pub(super) fn rest(&mut self, task: TaskRef, input: I, due: Nanos) {
         self.resting.push(Resting { task, input, due });
     }
@@ -102,14 +115,20 @@ impl<I> Queue<I> {
         next
     }
 
-    /// Some tasks that wait here were ended: takes them out. Says how many of those taken out
-    /// filled a place of the queue.
-    pub(super) fn purge(&mut self, ended: usize) -> usize {
+    /// Some tasks that wait here were ended: takes them out.
+    pub(super) fn purge(&mut self, ended: usize) -> Purged {
         self.dead += ended;
         if self.tasks.len() > SHORT && self.dead * 2 < self.tasks.len() {
+            return Purged::Later;
+        }
+        Purged::Now(self.sweep())
+    }
+
+    /// Takes out whatever has ended. Says how much of it filled a place of the queue.
+    pub(super) fn sweep(&mut self) -> usize {
+        if std::mem::take(&mut self.dead) == 0 {
             return 0;
         }
-        self.dead = 0;
         let mut freed = 0;
         for _ in 0..self.tasks.len() {
             let (Some(task), Some(value)) = (self.tasks.pop_front(), self.values.pop_front())

@@ -40,6 +40,7 @@ pub(crate) struct Reporter {
     outcomes: Arc<Outcomes>,
     /// Every rollback and clean-up under way, by the record's slot.
     pub(super) courses: HashMap<u32, Course>,
+    pub(super) last_course: u64,
     last_failures: VecDeque<Outcome>,
     producer_errors: Vec<ProducerError>,
     pub(super) producers_left: usize,
@@ -55,6 +56,7 @@ pub(crate) struct Reporter {
 pub(super) enum Step {
     Recorded {
         slot: u32,
+        course: u64,
         result: Result<(), LedgerError>,
         then: Then,
     },
@@ -83,6 +85,7 @@ impl Reporter {
             stages,
             outcomes,
             courses: HashMap::new(),
+            last_course: 0,
             last_failures: VecDeque::new(),
             producer_errors: Vec::new(),
             producers_left: producers,
@@ -138,17 +141,17 @@ impl Reporter {
         while let Some((task, output)) = batch.pop() {
             let mut life = task.life();
             self.scrap.append(&mut life.undos);
-            let wants_output = life.wants_output;
+            // The table's hold, this one, and a ticket's.
+            let ticket = Arc::strong_count(&task) > 2;
             let id = life.id;
-            if wants_output {
+            if life.wants_output && ticket {
                 life.output = Some(Box::new(output));
                 drop(life);
             } else {
                 drop(life);
                 guard::drop_quietly(output);
             }
-            // The table's hold, this one, and a ticket's.
-            if Arc::strong_count(&task) > 2 || listened || debug {
+            if ticket || listened || debug {
                 let outcome = Outcome {
                     task: id,
                     end: End::Done,
@@ -294,6 +297,7 @@ impl Drop for Reporter {
         }
         if self.ending.phase() != Phase::Over {
             // The runtime went first.
+            self.outcomes.close();
             self.core.table.refuse(crate::task::Refused::Closed);
             self.forsake(&self.core.table.live(), || Answer::Gone);
         }
@@ -313,7 +317,14 @@ impl Handler<Step> for Reporter {
 
     fn handle(&mut self, step: Step, ctx: &mut Self::Context) {
         match step {
-            Step::Recorded { slot, result, then } => self.recorded(slot, result, then, ctx),
+            Step::Recorded {
+                slot,
+                course,
+                result,
+                then,
+            } => {
+                self.recorded_later(slot, course, result, then, ctx);
+            }
             Step::DoneRecorded { task, result } => self.done_recorded(&task, result, ctx),
             Step::Delayed { task, undo } => {
                 let slot = task.slot;

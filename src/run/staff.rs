@@ -45,6 +45,9 @@ pub(super) enum MemberState {
 impl<S: Stage> Pool<S> {
     /// Has as many workers as wanted, and asks the others to leave.
     pub(super) fn staff(&mut self, ctx: &mut Context<Self>) {
+        if self.is_closing() {
+            return;
+        }
         let working = |member: &Option<Member<S>>| {
             member
                 .as_ref()

@@ -61,6 +61,26 @@ pub(super) fn start<S: Stage>(
     Some(Started { id, attempt })
 }
 
+/// Whether a task that was taken up has ended before its stage was called: it isn't called then.
+pub(super) fn ended_meanwhile<S: Stage>(
+    seat: &Seat<S>,
+    hand: &mut Hand<S>,
+    task: &TaskRef,
+) -> bool {
+    hand.reading.refresh(&seat.core.clock);
+    let mut life = task.life();
+    if life.deadline <= hand.reading.now {
+        life.stop(Ended::TimedOut);
+    }
+    let ended = !matches!(life.state, State::Running(_));
+    drop(life);
+    if ended {
+        hand.counts.stopped += 1;
+        stopped(seat, task);
+    }
+    ended
+}
+
 /// Hands a result on, unless the task has ended by now; `false` once suspended.
 pub(super) async fn finish<S: Stage>(
     seat: &Seat<S>,

@@ -46,7 +46,9 @@ pub(crate) struct Life {
     pub(crate) wants_output: bool,
     pub(crate) output: Option<Box<dyn Any + Send>>,
     pub(crate) answer: Option<Answer>,
-    pub(crate) waiting: Vec<Waker>,
+    /// Who waits for the answer, each with a number of its own.
+    pub(crate) waiting: Vec<(u64, Waker)>,
+    pub(crate) last_waiting: u64,
 }
 
 /// The end of a task that is not done.
@@ -56,6 +58,13 @@ pub(crate) enum Ended {
     TimedOut(StageIx),
     Cancelled(StageIx, StopCause),
 }
+
+/// What an ended task's record may still hold of the user's.
+pub(crate) type Remains = (
+    Option<Box<dyn Any + Send>>,
+    Option<Box<Ended>>,
+    Option<Answer>,
+);
 
 /// What a ticket gets.
 pub(crate) enum Answer {
@@ -109,8 +118,9 @@ impl Task {
         life.answer = Some(answer);
         let waiting = std::mem::take(&mut life.waiting);
         drop(life);
-        for waker in waiting {
-            waker.wake();
+        for (_, waker) in waiting {
+            // A waker may be the user's own.
+            guard::run(|| waker.wake()).ok();
         }
     }
 }
@@ -132,18 +142,22 @@ impl Life {
             output: None,
             answer: None,
             waiting: Vec::new(),
+            last_waiting: 0,
         }
     }
 
     /// Makes the record a new task's, keeping what it has allocated. Values of the user's were
-    /// taken out when the task before it was filed.
-    pub(crate) fn renew(&mut self, id: TaskId) {
+    /// taken out when the task before it was filed, or are handed out now, to be dropped under no
+    /// lock.
+    pub(crate) fn renew(&mut self, id: TaskId) -> Remains {
+        let remains = (self.output.take(), self.end.take(), self.answer.take());
         let undos = std::mem::take(&mut self.undos);
         debug_assert!(undos.is_empty());
         *self = Life {
             undos,
             ..Life::new(id)
         };
+        remains
     }
 
     #[inline]

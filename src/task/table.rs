@@ -104,8 +104,8 @@ impl Table {
 
     /// Gives a task its record. The caller holds one of the `places` for it.
     pub(crate) fn admit(&self, with: Admission) -> Result<(TaskRef, TaskId), Refused> {
-        let mut inner = guard::lock(&self.inner);
-        let inner = &mut *inner;
+        let mut locked = guard::lock(&self.inner);
+        let inner = &mut *locked;
         if let Some(refused) = inner.refused {
             return Err(refused);
         }
@@ -126,11 +126,14 @@ impl Table {
             }
         };
         let record = &mut inner.records[slot as usize];
-        match Arc::get_mut(record) {
-            Some(task) => task.life_mut().renew(id),
+        let remains = match Arc::get_mut(record) {
+            Some(task) => Some(task.life_mut().renew(id)),
             // A ticket still looks at the task that had it.
-            None => *record = Arc::new(Task::new(slot, self.core.clone(), id)),
-        }
+            None => {
+                *record = Arc::new(Task::new(slot, self.core.clone(), id));
+                None
+            }
+        };
         if let Some(task) = Arc::get_mut(record) {
             let life = task.life_mut();
             life.deadline = with.deadline;
@@ -144,15 +147,18 @@ impl Table {
         if with.deadline != NEVER {
             self.watch(inner, slot, with.deadline);
         }
+        drop(locked);
+        guard::drop_quietly(remains);
         Ok((task, id))
     }
 
     /// Takes back what `admit` did for a task that never went anywhere.
-    pub(crate) fn revoke(&self, task: &TaskRef) {
+    /// `false` if it has had its outcome meanwhile.
+    pub(crate) fn revoke(&self, task: &TaskRef) -> bool {
         let mut inner = guard::lock(&self.inner);
-        if inner.release(task.slot) {
-            inner.counts.accepted -= 1;
-        }
+        let live = inner.release(task);
+        inner.counts.accepted -= u64::from(live);
+        live
     }
 
     fn watch(&self, inner: &mut Inner, slot: u32, deadline: Nanos) {
@@ -193,7 +199,7 @@ impl Table {
         let mut places = 0;
         let mut inner = guard::lock(&self.inner);
         for (task, end) in ended {
-            if !inner.release(task.slot) {
+            if !inner.release(task) {
                 continue;
             }
             places += 1;
@@ -215,7 +221,7 @@ impl Table {
         let mut inner = guard::lock(&self.inner);
         let mut places = 0;
         for task in done {
-            places += usize::from(inner.release(task.slot));
+            places += usize::from(inner.release(task));
         }
         inner.counts.done += places as u64;
         let in_flight = inner.counts.in_flight();
@@ -288,7 +294,7 @@ impl Table {
         let live = self.live();
         let mut inner = guard::lock(&self.inner);
         for task in &live {
-            inner.counts.suspended += u64::from(inner.release(task.slot));
+            inner.counts.suspended += u64::from(inner.release(task));
         }
         live
     }
@@ -296,8 +302,12 @@ impl Table {
 
 impl Inner {
     /// Frees a record; `false` when it was free already, as after a suspension.
-    fn release(&mut self, slot: u32) -> bool {
-        if std::mem::take(&mut self.ids[slot as usize]) == 0 {
+    fn release(&mut self, task: &TaskRef) -> bool {
+        let slot = task.slot;
+        // Its slot may be another task's by now.
+        if !Arc::ptr_eq(&self.records[slot as usize], task)
+            || std::mem::take(&mut self.ids[slot as usize]) == 0
+        {
             return false;
         }
         self.wheel.remove(slot);

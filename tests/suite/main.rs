@@ -24,6 +24,7 @@ mod undos;
 // What the pipeline withstands.
 mod bounded;
 mod downs;
+mod edges;
 mod hangs;
 mod nothing_left;
 mod panics;
