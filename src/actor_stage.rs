@@ -189,7 +189,8 @@ where
 {
     /// A stage that is an actor of yours, started by you. It handles
     /// [`TaskMsg<I, Reply<O, U>>`](TaskMsg) and [`Cancel<U>`], and may have as many tasks at once as
-    /// [`capacity`](IntoWork::capacity) says (16 unless told otherwise).
+    /// [`capacity`](IntoWork::capacity) says (16 unless told otherwise), while as many more may
+    /// wait; [`workers`](IntoWork::workers) has no effect.
     ///
     /// A late or cancelled task is announced through its [`Reply`], and its rollback waits until
     /// that is answered or dropped. A dead address fails the tasks sent to it, and the undos it was
@@ -248,6 +249,8 @@ where
                 () = task.stopping() => {}
             }
             stop.announced.store(true, Ordering::Release);
+            stop.notify.notify_waiters();
+            // And whoever is just about to wait.
             stop.notify.notify_one();
             answered.await
         };

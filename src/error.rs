@@ -241,10 +241,11 @@ impl<C> fmt::Debug for SubmitError<C> {
 #[derive(thiserror::Error)]
 #[non_exhaustive]
 pub enum TrySubmitError<C> {
-    /// There is no room now.
+    /// There is no room now. Also returned where the ledger doesn't record at once: the task was
+    /// recorded then and is cancelled, so with such a ledger use `submit`.
     #[error("the pipeline is full")]
     Full(C),
-    /// There will be none.
+    /// Refused for another reason than room. Only [`SubmitError::Stuck`] may pass.
     #[error(transparent)]
     Refused(#[from] SubmitError<C>),
 }
@@ -273,7 +274,8 @@ impl<C> fmt::Debug for TrySubmitError<C> {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum UndoError {
-    /// The task is late or cancelled. The undo is part of its rollback all the same.
+    /// The task is late or cancelled. The undo is part of its rollback all the same, unless a
+    /// shutdown had given the task up by then.
     #[error("task {0} is being stopped")]
     Stopping(TaskId),
     /// The task has registered as many undos as it may; this one is not recorded.

@@ -181,6 +181,8 @@ impl<I: Send + 'static, O: Send + 'static> PipelineHandle<I, O> {
     }
 
     /// Gives a stage another number of workers. Where it has more, the busy ones finish first.
+    /// Returns before the pool has changed. The places for tasks in flight stay as many as at the
+    /// start.
     ///
     /// # Errors
     /// [`Error::NoSuchStage`], [`Error::ZeroWorkers`], [`Error::TooManyWorkers`], or [`Error::FixedSize`] for a stage that is
@@ -226,7 +228,9 @@ impl<I: Send + 'static, O: Send + 'static> PipelineHandle<I, O> {
         self.inner.finish.wait().await.ok_or(Error::Gone)
     }
 
-    /// Waits until the pipeline has ended for another reason, and returns its report.
+    /// Waits until the pipeline has ended for another reason, and returns its report. This handle
+    /// keeps it open, so that is a shutdown from elsewhere or a failed ledger;
+    /// [`Pipeline::run`](crate::Pipeline::run) waits for the producers.
     ///
     /// # Errors
     /// [`Error::Gone`] when the runtime ended first.

@@ -379,8 +379,8 @@ impl<'a, C: Send + 'static, O> Submit<'a, C, O> {
         }
     }
 
-    /// The task has this long from its acceptance, waiting and working. Of several limits the
-    /// earliest holds.
+    /// The task has this long from its acceptance, in queues and at work. Of several limits the
+    /// earliest holds. The wait for room comes before acceptance and has no limit.
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.terms.timeout = Some(nanos(timeout));
         self

@@ -200,7 +200,8 @@ impl<I: Send + 'static, C: Send + 'static> Pipeline<I, C> {
         }
     }
 
-    /// Adds a stage that is an actor of yours: short for `.stage(Work::actor(name, addr))`.
+    /// Adds a stage that is an actor of yours: short for `.stage(Work::actor(name, addr))`, which
+    /// also takes settings.
     pub fn actor<A, O, U>(self, name: impl Into<String>, addr: Addr<A>) -> Pipeline<I, O>
     where
         A: Actor + Handler<TaskMsg<C, Reply<O, U>>> + Handler<Cancel<U>>,
@@ -251,8 +252,9 @@ impl<I: Send + 'static, C: Send + 'static> Pipeline<I, C> {
         self
     }
 
-    /// How long a shutdown waits, past its grace or its abort, for calls that don't return: 60 s
-    /// unless told otherwise. Their tasks then end stuck, and their threads are left behind.
+    /// How long a shutdown waits, past its grace or its abort, for tasks to stop and roll back: 60 s
+    /// unless told otherwise. Those that haven't then end stuck, and threads whose call hasn't
+    /// returned are left behind. Set it above what your cancels and their retries may take.
     pub fn abandon_after(mut self, duration: Duration) -> Self {
         self.options.abandon_after = duration;
         self
@@ -317,7 +319,8 @@ impl<I: Send + 'static, C: Send + 'static> Pipeline<I, C> {
         Ok(handle)
     }
 
-    /// Starts the pipeline and waits until its producers have ended and every task has its outcome.
+    /// Starts the pipeline and waits until its producers have ended, every clone of their intakes is
+    /// dropped, and every task has its outcome. `Ok` says that it ended: the report says how.
     ///
     /// # Errors
     /// Those of [`start`](Self::start), and [`Error::Gone`] when the runtime ends first.

@@ -117,9 +117,15 @@ pub trait Stage: 'static {
 
     /// Takes back what this undo stands for. Does nothing unless the stage says what.
     ///
+    /// It may run on another worker's value than the run did, or on a spare one: what it needs to
+    /// know is in the undo.
+    ///
     /// # Errors
     /// A [`Failure`] or a panic is a failed cancel: tried again by the stage's cancel policy, then
     /// [stuck](crate::OnStuck).
+    ///
+    /// # Cancel safety
+    /// Dropped at an `.await` when its timeout has passed, and then tried again.
     fn cancel(
         &mut self,
         undo: Self::Undo,

@@ -196,7 +196,9 @@ pub trait IntoWork: Sized {
         work
     }
 
-    /// How long an attempt may take. One that takes longer has failed, and may be repeated.
+    /// How long an attempt may take. One that takes longer has failed, and may be repeated. A
+    /// blocking call, a shielded future and an actor's reply are waited for and aren't told:
+    /// `is_stopping` and `time_left` are about the task.
     fn timeout(self, timeout: Duration) -> Work<Self::Stage> {
         let mut work = self.into_work();
         work.settings.timeout = Some(timeout);
@@ -211,7 +213,8 @@ pub trait IntoWork: Sized {
         work
     }
 
-    /// How long a cancel may take before it has failed: 30 s unless told otherwise.
+    /// How long a cancel may take before it is dropped and has failed: 30 s unless told otherwise.
+    /// One that blocks is waited for.
     fn cancel_timeout(self, timeout: Duration) -> Work<Self::Stage> {
         let mut work = self.into_work();
         work.settings.cancel_timeout = timeout;

@@ -6,7 +6,7 @@ use std::time::Duration;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Shutdown {
     /// Take no new tasks and let the accepted ones finish; what has not finished after this grace
-    /// period is cancelled and rolled back.
+    /// period is cancelled and rolled back. Producers are dropped where they are.
     Drain(Duration),
     /// Cancel every task and roll it back at once.
     Abort,
