@@ -427,6 +427,7 @@ mod tests {
     fn a_reader_that_blocks_leaves_the_arbiter_free() {
         // Its second line comes only once the first one went through a stage on the same arbiter.
         let (tell, told) = std::sync::mpsc::channel::<()>();
+        let tell = std::sync::Arc::new(std::sync::Mutex::new(Some(tell)));
         struct Waits(std::sync::mpsc::Receiver<()>);
         impl io::Read for Waits {
             fn read(&mut self, to: &mut [u8]) -> io::Result<usize> {
@@ -445,8 +446,10 @@ mod tests {
                     .stage(stage_fn(
                         "tell",
                         async move |_: String, _: &TaskContext<'_, ()>| {
-                            // Nobody is told after the second line.
-                            tell.send(()).ok();
+                            // Once: then it is dropped, and the input ends.
+                            if let Some(tell) = tell.lock().unwrap().take() {
+                                tell.send(()).unwrap();
+                            }
                             Ok(())
                         },
                     ))
