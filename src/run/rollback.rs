@@ -141,10 +141,9 @@ impl Rollback {
                 self.cancelled += 1;
                 self.next()
             }
-            Some(policy) if self.kind == Kind::Second => {
+            // Each stage's own policy held in the first round; this round is a last look.
+            Some(_) if self.kind == Kind::Second => {
                 self.failed.push(undo);
-                // Each stage's own policy held in the first round; this round is a last look.
-                let _ = policy;
                 self.next()
             }
             Some(policy) if policy.retryable && n <= policy.retries => {
