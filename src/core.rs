@@ -27,6 +27,9 @@ pub(crate) struct Core {
     /// Which stages are actors of the user's, whose size is fixed.
     pub(crate) fixed: Vec<bool>,
     pub(crate) max_undos: usize,
+    /// What a test has put in.
+    #[cfg(feature = "testing")]
+    pub(crate) injection: crate::inject::Injection,
     /// No stage work starts. Read by workers between two tasks.
     pub(crate) paused: AtomicBool,
     /// A record failed: nothing starts any more.

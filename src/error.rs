@@ -183,6 +183,14 @@ pub enum BuildError {
     /// Stages are told apart by their names.
     #[error("two stages are named {0:?}; use .named(..) to tell them apart")]
     SameName(String),
+    /// A test wants a run repeated whose input can't be copied.
+    #[cfg(feature = "testing")]
+    #[error("stage {0:?} can't be run twice: say .retry(Retry::none()), which copies its input")]
+    NotRepeatable(String),
+    /// A test's fault is meant for a stage that isn't there.
+    #[cfg(feature = "testing")]
+    #[error("a fault is meant for a stage {0:?}, which the pipeline doesn't have")]
+    FaultWithoutStage(String),
     /// A pipeline needs a thread to run on.
     #[error("pipeline {0:?} has zero arbiters")]
     ZeroArbiters(String),

@@ -1,18 +1,14 @@
 //! What an application holds of a running pipeline.
 
-use std::{
-    sync::{Arc, atomic::Ordering},
-    time::Duration,
-};
+use std::sync::{Arc, atomic::Ordering};
 
 use futures::Stream;
 
 use crate::{
     Error,
-    clock::nanos,
     core::Core,
     error::{MOST_WORKERS, TrySubmitError},
-    intake::{Door, Intake, Slip, Submit, Terms, try_submit},
+    intake::{Door, Intake, Slip, Submit, Terms},
     message::{ToPool, ToReporter},
     outcomes::{Lagged, Outcomes},
     policy::Shutdown,
@@ -98,28 +94,13 @@ impl<I: Send + 'static, O: Send + 'static> PipelineHandle<I, O> {
         Submit::new(&self.inner.slip, context, self.terms())
     }
 
-    /// Submits a task if there is room now.
+    /// Submits a task if there is room now: short for `submit(context).now()`, which also takes
+    /// limits.
     ///
     /// # Errors
     /// [`TrySubmitError`], with the context in it.
     pub fn try_submit(&self, context: I) -> Result<Ticket<O>, TrySubmitError<I>> {
-        try_submit(&self.inner.slip, context, self.terms())
-    }
-
-    /// Like [`try_submit`](Self::try_submit), with a timeout that counts from acceptance.
-    ///
-    /// # Errors
-    /// [`TrySubmitError`], with the context in it.
-    pub fn try_submit_within(
-        &self,
-        context: I,
-        timeout: Duration,
-    ) -> Result<Ticket<O>, TrySubmitError<I>> {
-        try_submit(
-            &self.inner.slip,
-            context,
-            self.terms().within(nanos(timeout)),
-        )
+        self.submit(context).now()
     }
 
     fn terms(&self) -> Terms {

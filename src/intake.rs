@@ -248,28 +248,17 @@ impl<C: Send + 'static> Intake<C> {
         Submit::new(&self.slip, context, Terms::default())
     }
 
-    /// Submits a task if there is room now.
+    /// Submits a task if there is room now: short for `submit(context).now()`, which also takes
+    /// limits.
     ///
     /// # Errors
     /// [`TrySubmitError`], with the context in it.
     pub fn try_submit(&self, context: C) -> Result<Ticket, TrySubmitError<C>> {
-        try_submit(&self.slip, context, Terms::default())
-    }
-
-    /// Like [`try_submit`](Self::try_submit), with a timeout that counts from acceptance.
-    ///
-    /// # Errors
-    /// [`TrySubmitError`], with the context in it.
-    pub fn try_submit_within(
-        &self,
-        context: C,
-        timeout: Duration,
-    ) -> Result<Ticket, TrySubmitError<C>> {
-        try_submit(&self.slip, context, Terms::default().within(nanos(timeout)))
+        self.submit(context).now()
     }
 }
 
-pub(crate) fn try_submit<C: Send + 'static, O>(
+fn try_submit<C: Send + 'static, O>(
     slip: &Slip<C>,
     context: C,
     terms: Terms,
@@ -328,13 +317,6 @@ impl Terms {
         }
     }
 
-    pub(crate) fn within(self, timeout: Nanos) -> Self {
-        Terms {
-            timeout: Some(timeout),
-            ..self
-        }
-    }
-
     fn deadline_from(&self, core: &Core, now: Nanos) -> Nanos {
         let by_timeout = match self.timeout {
             Some(timeout) => now.saturating_add(timeout),
@@ -381,8 +363,9 @@ impl<'a, C: Send + 'static, O> Submit<'a, C, O> {
 
     /// The task has this long from its acceptance, in queues and at work. Of several limits the
     /// earliest holds. The wait for room comes before acceptance and has no limit.
-    pub fn timeout(mut self, timeout: Duration) -> Self {
-        self.terms.timeout = Some(nanos(timeout));
+    /// `None` is no limit.
+    pub fn timeout(mut self, timeout: impl Into<Option<Duration>>) -> Self {
+        self.terms.timeout = timeout.into().map(nanos);
         self
     }
 
@@ -396,6 +379,32 @@ impl<'a, C: Send + 'static, O> Submit<'a, C, O> {
     pub fn deadline(mut self, at: impl Into<Instant>) -> Self {
         self.terms.deadline = Some(at.into());
         self
+    }
+
+    /// Doesn't wait: the task is accepted if there is room now.
+    ///
+    /// ```no_run
+    /// # use std::time::Duration;
+    /// # use batrun::{Intake, TrySubmitError};
+    /// # fn example(tasks: Intake<u32>) {
+    /// match tasks.submit(7).timeout(Duration::from_secs(4)).now() {
+    ///     Ok(ticket) => println!("task {} is accepted", ticket.id()),
+    ///     Err(TrySubmitError::Full(seven)) => println!("no room for {seven}"),
+    ///     Err(refused) => println!("{refused}"),
+    /// }
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// [`TrySubmitError`], with the context in it.
+    ///
+    /// # Panics
+    /// When it was polled to its end before.
+    pub fn now(mut self) -> Result<Ticket<O>, TrySubmitError<C>> {
+        let Some(context) = self.context.take() else {
+            panic!("this task was submitted already");
+        };
+        try_submit(self.slip, context, self.terms)
     }
 
     fn wait(&self) -> Pin<Box<dyn Future<Output = Result<(), AcquireError>> + Send>> {

@@ -14,6 +14,8 @@ mod core;
 mod error;
 mod guard;
 mod handle;
+#[cfg(feature = "testing")]
+mod inject;
 mod intake;
 mod ledger;
 mod message;
@@ -26,6 +28,8 @@ mod run;
 mod stage;
 mod stage_fn;
 mod task;
+#[cfg(feature = "testing")]
+pub mod testing;
 mod ticket;
 mod work;
 

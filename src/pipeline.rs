@@ -27,7 +27,7 @@ use crate::{
     run::{Ending, Grounds, Plan, Pool, PrivateSystem, Reporter, StagePolicy},
     stage::Stage,
     task::Table,
-    work::{IntoWork, Settings, Work, parallelism},
+    work::{Factory, IntoWork, Settings, Work, parallelism},
 };
 
 /// A pipeline in the making: its name, its producers and its stages, in order.
@@ -80,6 +80,23 @@ struct Options {
     max_undos: usize,
     abandon_after: Duration,
     ledger: Option<Arc<dyn Ledger>>,
+    #[cfg(feature = "testing")]
+    injection: crate::inject::Injection,
+}
+
+/// What a pool runs for a stage: the stage itself, or, for tests, one that faults can happen to.
+#[cfg(not(feature = "testing"))]
+type Staged<S> = S;
+#[cfg(feature = "testing")]
+type Staged<S> = crate::inject::Injected<S>;
+
+#[cfg(not(feature = "testing"))]
+fn staged<S: Stage>(factory: Factory<S>) -> Factory<Staged<S>> {
+    factory
+}
+#[cfg(feature = "testing")]
+fn staged<S: Stage>(factory: Factory<S>) -> Factory<Staged<S>> {
+    factory.map(crate::inject::Injected)
 }
 
 /// What the parts are started with.
@@ -121,6 +138,8 @@ impl<I: Send + 'static> Pipeline<I, I> {
                 max_undos: 1_024,
                 abandon_after: Duration::from_secs(60),
                 ledger: None,
+                #[cfg(feature = "testing")]
+                injection: Default::default(),
             },
         }
     }
@@ -170,11 +189,11 @@ impl<I: Send + 'static, C: Send + 'static> Pipeline<I, C> {
                 _ => Arc::new(Semaphore::new(settings.capacity)),
             };
             let board = launch.boards[stage as usize].clone();
-            let plan = Plan::<W::Stage> {
+            let plan = Plan::<Staged<W::Stage>> {
                 core: launch.core.clone(),
                 stage,
                 settings,
-                factory,
+                factory: staged(factory),
                 copy,
                 hop,
                 room: room.clone(),
@@ -266,6 +285,20 @@ impl<I: Send + 'static, C: Send + 'static> Pipeline<I, C> {
         self
     }
 
+    /// Puts a fault into the pipeline, to see that it takes back what it did. Any number of them.
+    #[cfg(feature = "testing")]
+    pub fn inject(mut self, fault: crate::testing::Fault) -> Self {
+        self.options.injection.faults.push(fault);
+        self
+    }
+
+    /// Does things twice, to see that the world is the same afterwards.
+    #[cfg(feature = "testing")]
+    pub fn repeat(mut self, repeat: crate::testing::Repeat) -> Self {
+        self.options.injection.repeat = repeat;
+        self
+    }
+
     fn check(&self) -> Result<(), BuildError> {
         if self.stages.is_empty() {
             return Err(BuildError::NoStage(self.name.clone()));
@@ -288,6 +321,8 @@ impl<I: Send + 'static, C: Send + 'static> Pipeline<I, C> {
         if self.options.max_in_flight == Some(0) {
             return Err(BuildError::ZeroInFlight(self.name.clone()));
         }
+        #[cfg(feature = "testing")]
+        self.options.injection.check(&self.stages)?;
         Ok(())
     }
 
@@ -340,6 +375,8 @@ impl<I: Send + 'static, C: Send + 'static> Pipeline<I, C> {
             chain,
             options,
         } = self;
+        #[cfg(feature = "testing")]
+        let stages = options.injection.prepared(stages);
         let grounds = Arc::new(match options.arbiters {
             None => Grounds::current(),
             Some(count) => {
@@ -379,6 +416,8 @@ impl<I: Send + 'static, C: Send + 'static> Pipeline<I, C> {
                 .collect(),
             fixed: stages.iter().map(|stage| stage.actor).collect(),
             max_undos: options.max_undos,
+            #[cfg(feature = "testing")]
+            injection: options.injection,
             producers: Mutex::default(),
             paused: AtomicBool::new(false),
             suspended: AtomicBool::new(false),

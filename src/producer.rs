@@ -90,11 +90,7 @@ where
     async fn produce(self, tasks: Intake<C>) -> Result<(), Failure> {
         let mut stream = Box::pin(self.stream);
         while let Some(context) = stream.next().await {
-            let submit = tasks.submit(context);
-            let submitted = match self.timeout {
-                Some(timeout) => submit.timeout(timeout).await,
-                None => submit.await,
-            };
+            let submitted = tasks.submit(context).timeout(self.timeout).await;
             if let Err(refused) = submitted {
                 return Err(refused.into_failure());
             }

@@ -41,6 +41,8 @@ pub(crate) struct Settings {
     pub(crate) on_stuck: OnStuck,
     /// The stage only talks to an actor: `capacity` is how many tasks that actor may have.
     pub(crate) actor: bool,
+    /// Its input can be copied, as `retry` says.
+    pub(crate) copies: bool,
 }
 
 /// The room in a stage's queue unless told otherwise: enough for batches that make the cost of a
@@ -66,6 +68,7 @@ impl Settings {
             restart: Restart::default(),
             on_stuck: OnStuck::default(),
             actor: false,
+            copies: false,
         }
     }
 
@@ -112,6 +115,14 @@ pub(crate) struct Factory<S>(Arc<dyn Fn() -> Result<S, Failure> + Send + Sync>);
 impl<S> Clone for Factory<S> {
     fn clone(&self) -> Self {
         Factory(self.0.clone())
+    }
+}
+
+#[cfg(feature = "testing")]
+impl<S: 'static> Factory<S> {
+    /// One that makes something else of each value.
+    pub(crate) fn map<T>(self, map: impl Fn(S) -> T + Send + Sync + 'static) -> Factory<T> {
+        Factory(Arc::new(move || (self.0)().map(&map)))
     }
 }
 
@@ -192,6 +203,7 @@ pub trait IntoWork: Sized {
     {
         let mut work = self.into_work();
         work.settings.retry = retry;
+        work.settings.copies = true;
         work.copy = Some(Clone::clone);
         work
     }

@@ -79,6 +79,12 @@ impl Retry {
         self
     }
 
+    /// One attempt more, and all of them without a delay.
+    #[cfg(feature = "testing")]
+    pub(crate) fn one_more_at_once(self) -> Self {
+        Self::constant(self.retries.saturating_add(1), Duration::ZERO)
+    }
+
     pub(crate) fn retries(&self) -> u32 {
         self.retries
     }

@@ -15,7 +15,7 @@ use crate::kit::ms;
 type Doubler = PipelineHandle<u32, u32>;
 
 async fn double(numbers: web::Data<Doubler>, number: web::Path<u32>) -> HttpResponse {
-    let ticket = match numbers.try_submit_within(*number, ms(4_000)) {
+    let ticket = match numbers.submit(*number).timeout(ms(4_000)).now() {
         Ok(ticket) => ticket,
         Err(TrySubmitError::Full(_)) => return HttpResponse::TooManyRequests().finish(),
         Err(_) => return HttpResponse::ServiceUnavailable().finish(),

@@ -2,7 +2,7 @@
 
 use std::{
     fmt::Display,
-    future::{Future, pending},
+    future::pending,
     sync::{Arc, Mutex},
     time::Duration,
 };
@@ -10,22 +10,7 @@ use std::{
 use batrun::{Outcome, prelude::*};
 use tokio::time::Instant;
 
-/// Runs a test on one arbiter with a paused clock: time passes only while everybody waits.
-pub fn still<F: Future>(test: F) -> F::Output {
-    let runtime = || {
-        tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .start_paused(true)
-            .build()
-            .unwrap()
-    };
-    actix_rt::System::with_tokio_rt(runtime).block_on(test)
-}
-
-/// Runs a test in real time, inside a System.
-pub fn live<F: Future>(test: F) -> F::Output {
-    actix_rt::System::new().block_on(test)
-}
+pub use batrun::testing::{live, paused as still};
 
 pub fn ms(millis: u64) -> Duration {
     Duration::from_millis(millis)

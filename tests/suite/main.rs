@@ -29,6 +29,8 @@ mod hangs;
 mod nothing_left;
 mod panics;
 mod shutdowns;
+// What users test theirs with.
+mod testing;
 // What its users turn and put in, and what they are told.
 mod actors;
 mod embedding;

@@ -1,0 +1,157 @@
+//! One stage, or one producer, alone.
+
+use std::{
+    collections::HashSet,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use crate::{
+    Failure, IntoWork, Outcome, Pipeline, PipelineHandle, Producer, ProducerError, Report,
+    Shutdown, Stage, Submit, TaskContext, TaskId, guard, stage_fn,
+};
+
+/// How long a stage may take to roll back before [`Harness::end`] gives its tasks up.
+const ABANDON: Duration = Duration::from_secs(60);
+
+/// Runs one stage alone, with its workers, retries and timeouts, in a pipeline of its own on the
+/// current arbiter. For use within [`paused`](super::paused) or [`live`](super::live).
+pub struct Harness<I: Send + 'static, O: Send + 'static> {
+    handle: PipelineHandle<I, O>,
+    /// Tasks that the stage behind is to fail.
+    doomed: Arc<Mutex<HashSet<TaskId>>>,
+}
+
+impl<I: Send + 'static, O: Send + 'static> Harness<I, O> {
+    /// Starts the stage.
+    ///
+    /// # Panics
+    /// When it is put together wrongly, for instance with zero workers, and outside of an actix
+    /// System.
+    pub async fn new<W>(work: W) -> Self
+    where
+        W: IntoWork,
+        W::Stage: Stage<Input = I, Output = O>,
+    {
+        assert!(
+            actix::System::try_current().is_some(),
+            "a harness needs an actix System: use `paused` or `live`"
+        );
+        let doomed = Arc::new(Mutex::new(HashSet::new()));
+        let known = doomed.clone();
+        let behind = stage_fn(
+            "behind the harness",
+            async move |output: O, task: &TaskContext<'_, ()>| {
+                if guard::lock(&known).remove(&task.task_id()) {
+                    guard::drop_quietly(output);
+                    return Err(Failure::permanent("the harness wants it taken back"));
+                }
+                Ok(output)
+            },
+        );
+        let pipeline = Pipeline::new("harness")
+            .stage(work)
+            .stage(behind)
+            .abandon_after(ABANDON)
+            .current_arbiter();
+        match pipeline.start().await {
+            Ok(handle) => Harness { handle, doomed },
+            Err(error) => panic!("{error}"),
+        }
+    }
+
+    /// Submits a task, with whatever limits it is to have, and gives its ticket.
+    pub fn submit(&self, input: I) -> Submit<'_, I, O> {
+        self.handle.submit(input)
+    }
+
+    /// Runs a task through the stage, and gives its outcome with the stage's output.
+    ///
+    /// # Panics
+    /// When the harness has ended.
+    pub async fn run(&self, input: I) -> Outcome<O> {
+        self.finish(input, None, false).await
+    }
+
+    /// Runs a task through the stage; a stage behind it then fails, so what this one did is taken
+    /// back. See the outcome's `rollback`. A task that the stage itself fails ends as it would.
+    ///
+    /// # Panics
+    /// When the harness has ended.
+    pub async fn take_back(&self, input: I) -> Outcome<O> {
+        self.finish(input, None, true).await
+    }
+
+    /// Gives the task a deadline that long from its acceptance, so that the stage's future is
+    /// dropped amid its work, or its blocking call is told, and what it did is taken back.
+    ///
+    /// # Panics
+    /// When the harness has ended.
+    pub async fn drop_after(&self, time: Duration, input: I) -> Outcome<O> {
+        self.finish(input, Some(time), false).await
+    }
+
+    async fn finish(&self, input: I, limit: Option<Duration>, doomed: bool) -> Outcome<O> {
+        let ticket = match self.handle.submit(input).timeout(limit).await {
+            Ok(ticket) => ticket,
+            Err(refused) => panic!("{refused}"),
+        };
+        // Nothing was awaited since, so the stage behind, on this arbiter, hasn't seen it yet.
+        let id = ticket.id();
+        if doomed {
+            guard::lock(&self.doomed).insert(id);
+        }
+        let outcome = ticket.outcome().await;
+        guard::lock(&self.doomed).remove(&id);
+        match outcome {
+            Ok(outcome) => outcome,
+            Err(error) => panic!("{error}"),
+        }
+    }
+
+    /// The pipeline around the stage, to pause, to cancel or to look at.
+    pub fn handle(&self) -> &PipelineHandle<I, O> {
+        &self.handle
+    }
+
+    /// Waits for all tasks, and gives the report.
+    ///
+    /// # Panics
+    /// When the runtime has ended.
+    pub async fn end(self) -> Report {
+        match self.handle.shutdown(Shutdown::Drain(ABANDON)).await {
+            Ok(report) => report,
+            Err(error) => panic!("{error}"),
+        }
+    }
+}
+
+/// Everything that a producer submits, and how it ended, in an actix System.
+///
+/// # Panics
+/// When the runtime ends.
+pub async fn produced<C: Send + 'static>(
+    producer: impl Producer<C>,
+) -> (Vec<C>, Option<ProducerError>) {
+    let seen = Arc::new(Mutex::new(Vec::new()));
+    let keep = seen.clone();
+    let report = Pipeline::new("produced")
+        .producer(producer)
+        .stage(stage_fn(
+            "keep",
+            async move |context: C, _: &TaskContext<'_, ()>| {
+                guard::lock(&keep).push(context);
+                Ok(())
+            },
+        ))
+        .current_arbiter()
+        .run()
+        .await;
+    match report {
+        Ok(mut report) => (
+            std::mem::take(&mut *guard::lock(&seen)),
+            report.producer_errors.pop(),
+        ),
+        Err(error) => panic!("{error}"),
+    }
+}

@@ -1,0 +1,121 @@
+//! A world of words: what took place, and what was taken back.
+
+use std::{
+    fmt::{self, Debug, Display},
+    sync::{Arc, Mutex},
+};
+
+use crate::{
+    guard,
+    stage::{CancelContext, TaskContext},
+    task::{StageName, TaskId},
+};
+
+/// Records effects and cancels, in the order in which they took place. Clones share one record.
+#[derive(Clone, Default)]
+pub struct Recorder(Arc<Mutex<Vec<Noted>>>);
+
+#[derive(Clone)]
+struct Noted {
+    stage: StageName,
+    task: TaskId,
+    what: What,
+    thing: String,
+}
+
+/// Whether something took place or was taken back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum What {
+    /// It took place.
+    Effect,
+    /// It was taken back.
+    Cancel,
+}
+
+impl Recorder {
+    /// An empty one.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Something takes place. Say so where your stage has its effect, after `on_cancel`.
+    pub fn effect<U: Clone + Debug + Send + 'static>(
+        &self,
+        task: &TaskContext<'_, U>,
+        thing: impl Display,
+    ) {
+        let id = task.task_id();
+        self.note(task.stage(), id, What::Effect, thing.to_string());
+    }
+
+    /// The same is taken back.
+    pub fn cancel(&self, cancel: &CancelContext<'_>, thing: impl Display) {
+        let id = cancel.task_id();
+        self.note(cancel.stage(), id, What::Cancel, thing.to_string());
+    }
+
+    fn note(&self, stage: &str, task: TaskId, what: What, thing: String) {
+        guard::lock(&self.0).push(Noted {
+            stage: stage.into(),
+            task,
+            what,
+            thing,
+        });
+    }
+
+    /// Everything, in order, a line each: `task 1 reserve: effect seat 7`.
+    pub fn lines(&self) -> Vec<String> {
+        let noted = guard::lock(&self.0);
+        noted.iter().map(Noted::to_string).collect()
+    }
+
+    /// What one task did and what was taken back of it, in order, as `effect` or `cancel` and the
+    /// thing.
+    pub fn of(&self, task: TaskId) -> Vec<(What, String)> {
+        let noted = guard::lock(&self.0);
+        let its = noted.iter().filter(|noted| noted.task == task);
+        its.map(|noted| (noted.what, noted.thing.clone())).collect()
+    }
+
+    /// What took place and wasn't taken back, in the order of tasks, then of things: the world as
+    /// it is now. A cancel takes back each effect of its task, stage and thing that came before
+    /// it; one of something that never took place does nothing.
+    pub fn left(&self) -> Vec<(TaskId, String)> {
+        let noted = guard::lock(&self.0);
+        let mut left: Vec<&Noted> = Vec::new();
+        for now in noted.iter() {
+            match now.what {
+                What::Effect => left.push(now),
+                What::Cancel => left.retain(|then| {
+                    (then.task, &then.stage, &then.thing) != (now.task, &now.stage, &now.thing)
+                }),
+            }
+        }
+        let mut left: Vec<_> = left
+            .iter()
+            .map(|noted| (noted.task, noted.thing.clone()))
+            .collect();
+        left.sort();
+        left
+    }
+}
+
+impl fmt::Display for Noted {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let what = match self.what {
+            What::Effect => "effect",
+            What::Cancel => "cancel",
+        };
+        write!(
+            f,
+            "task {} {}: {what} {}",
+            self.task, self.stage, self.thing
+        )
+    }
+}
+
+impl fmt::Debug for Recorder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(self.lines()).finish()
+    }
+}

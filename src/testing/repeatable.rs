@@ -1,0 +1,24 @@
+//! Is the world the same when things happen twice?
+
+use std::fmt::Debug;
+
+use super::Repeat;
+
+/// Makes a world with nothing repeated, with every run, every cancel and both repeated, and
+/// compares them. The closure builds a fresh world, runs a pipeline with
+/// [`repeat`](crate::Pipeline::repeat) in it, and returns what the world is like: a list of files,
+/// the rows of a table, [`Recorder::left`](super::Recorder::left). Let some of its tasks fail, or
+/// no final cancel takes place.
+///
+/// # Panics
+/// When a world differs, with both of them.
+pub async fn assert_repeatable<W: PartialEq + Debug>(world: impl AsyncFn(Repeat) -> W) {
+    let once = world(Repeat::nothing()).await;
+    for repeat in [Repeat::runs(), Repeat::cancels(), Repeat::both()] {
+        let twice = world(repeat).await;
+        assert!(
+            once == twice,
+            "with {repeat} the world is another one:\n  once: {once:?}\n then: {twice:?}"
+        );
+    }
+}

@@ -1,0 +1,31 @@
+//! A test's System and its clock.
+
+use std::future::Future;
+
+/// Runs a test in an actix System whose clock stands still: time passes only while everybody on
+/// this thread waits for a timer, and then at once. Give your pipeline
+/// [`current_arbiter`](crate::Pipeline::current_arbiter), so that it is on this thread.
+///
+/// # Panics
+/// Within a runtime, and when the system gives none.
+pub fn paused<F: Future>(test: F) -> F::Output {
+    let runtime = || {
+        let built = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .start_paused(true)
+            .build();
+        match built {
+            Ok(runtime) => runtime,
+            Err(error) => panic!("the test needs a runtime: {error}"),
+        }
+    };
+    actix_rt::System::with_tokio_rt(runtime).block_on(test)
+}
+
+/// Runs a test in real time, in an actix System: for stages that do real I/O or block.
+///
+/// # Panics
+/// Within a runtime, and when the system gives none.
+pub fn live<F: Future>(test: F) -> F::Output {
+    actix_rt::System::new().block_on(test)
+}
