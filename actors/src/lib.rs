@@ -4,6 +4,7 @@
 //!
 //! | name | is a | what it does |
 //! |---|---|---|
+//! | [`Command`] | stage | runs a program in a process group of its own; its cancel runs another (feature `command`, Unix) |
 //! | [`WriteFile`] | stage | writes a file whole or not at all; its cancel restores what was there before |
 //! | [`Lines`] | producer | makes a task of each line of a file or reader; bad lines are reported, the rest go on |
 //!
@@ -26,8 +27,12 @@
 //!   through a small channel, so that a full pipeline slows it down.
 //! - A bad item is reported and skipped, and the producer's error at its end says what was bad.
 
+#[cfg(all(unix, feature = "command"))]
+mod command;
 mod lines;
 mod write_file;
 
+#[cfg(all(unix, feature = "command"))]
+pub use command::{Command, Output, Program};
 pub use lines::{BadLines, Lines};
 pub use write_file::{WriteFile, WriteFileUndo};

@@ -1,0 +1,326 @@
+//! A stage that runs a program, and another one to take back what it did.
+
+use std::{
+    convert::Infallible,
+    future::pending,
+    io::{self, ErrorKind},
+    os::unix::process::ExitStatusExt,
+    process::ExitStatus,
+    sync::Arc,
+    time::Duration,
+};
+
+use batrun::{CancelContext, Failure, Stage, TaskContext};
+use tokio::time::timeout;
+
+use group::{Ended, Group};
+pub use output::Output;
+pub use program::Program;
+
+mod group;
+mod output;
+mod program;
+#[cfg(test)]
+mod tests;
+
+/// How much of each output is kept, in bytes, unless told otherwise.
+const LARGEST: usize = 64 << 10;
+
+type Make<I> = Arc<dyn Fn(&I) -> Program + Send + Sync>;
+type Then<I, O> = Arc<dyn Fn(I, Output) -> Result<O, Failure> + Send + Sync>;
+
+/// A stage that runs a [`Program`] for each task; its cancel runs another program.
+///
+/// The program is made of the context by a closure, and run without a shell. Exit code 0 is
+/// success: the context goes on as it came, unless [`then`](Self::then) makes something else of
+/// it. Any other end is a failure that names the program, its exit code or signal, and the last
+/// lines that it wrote to standard error; it may be tried again, unless the code is said to be
+/// [`permanent`](Self::permanent) or [`untouched`](Self::untouched). A program that is not there
+/// or can't be executed has done nothing: the task fails for good, with nothing to take back.
+///
+/// # What takes it back
+/// With [`cancel_with`](Self::cancel_with), a second program, which is registered as undo before
+/// the first one starts. It has to cope with a first one that did nothing, a part or everything,
+/// because it was killed or failed on its way; [`gone`](Self::gone) lists the exit codes by which
+/// it says that nothing was left to do. Without it, nothing is taken back.
+///
+/// # When the task is late or cancelled
+/// The program runs in a process group of its own. The whole group is killed (SIGKILL, or see
+/// [`terminate_first`](Self::terminate_first)), and the rollback goes on once it is gone.
+///
+/// - What left the group (a daemon in a session of its own) is not seen, and survives.
+/// - So does what the program leaves running when it exits by itself; that is how it starts a
+///   daemon. What such a process writes is read for 100 ms more and then no longer.
+/// - A program that this process may not signal, because it runs as another user, is waited for.
+/// - When batrun's own process is killed, its programs go on.
+///
+/// A stage's [`timeout`](batrun::IntoWork::timeout) doesn't stop a program, it only waits for its
+/// end and then calls it late; use [`limit`](Self::limit) in its place. A cancel program that
+/// overruns the stage's [`cancel_timeout`](batrun::IntoWork::cancel_timeout) is killed with its
+/// group, without being asked first or waited for.
+///
+/// To start a program takes some milliseconds, in which the stage's thread does nothing else.
+///
+/// ```
+/// use batrun::prelude::*;
+/// use batrun_actors::{Command, Program};
+///
+/// let folder = tempfile::tempdir()?;
+/// let root = folder.path().to_owned();
+/// let undo_root = root.clone();
+/// let create = Command::new(move |name: &String| Program::new("mkdir").arg(root.join(name)))
+///     .cancel_with(move |name: &String| Program::new("rmdir").arg(undo_root.join(name)));
+/// let check = stage_fn("check", async |name: String, _: &TaskContext<()>| match &*name {
+///     "eve" => Err(Failure::permanent("not on the list")),
+///     _ => Ok(name),
+/// });
+/// let report = actix_rt::System::new().block_on(
+///     Pipeline::new("homes")
+///         .producer(from_iter(["ada", "eve"].map(String::from)))
+///         .stage(create.workers(2))
+///         .stage(check)
+///         .run(),
+/// )?;
+/// assert_eq!((report.counts.done, report.counts.failed), (1, 1));
+/// assert!(folder.path().join("ada").exists());
+/// assert!(!folder.path().join("eve").exists());
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+pub struct Command<I, O = I> {
+    program: Make<I>,
+    cancel: Option<Make<I>>,
+    then: Then<I, O>,
+    rules: Rules,
+}
+
+#[derive(Clone)]
+struct Rules {
+    largest: usize,
+    limit: Option<Duration>,
+    terminate_first: Option<Duration>,
+    untouched: Vec<i32>,
+    permanent: Vec<i32>,
+    gone: Vec<i32>,
+}
+
+impl<I> Command<I> {
+    /// Runs what `program` makes of a context.
+    pub fn new(program: impl Fn(&I) -> Program + Send + Sync + 'static) -> Self {
+        Command {
+            program: Arc::new(program),
+            cancel: None,
+            then: Arc::new(|context, _| Ok(context)),
+            rules: Rules {
+                largest: LARGEST,
+                limit: None,
+                terminate_first: None,
+                untouched: Vec::new(),
+                permanent: Vec::new(),
+                gone: Vec::new(),
+            },
+        }
+    }
+}
+
+impl<I, O> Command<I, O> {
+    /// What takes the program's effect back: the undo that is registered before it starts.
+    pub fn cancel_with(mut self, program: impl Fn(&I) -> Program + Send + Sync + 'static) -> Self {
+        self.cancel = Some(Arc::new(program));
+        self
+    }
+
+    /// What goes on to the next stage, made of the context and what the program said. Its failure
+    /// is the stage's, and what the program did is then taken back.
+    pub fn then<P>(
+        self,
+        then: impl Fn(I, Output) -> Result<P, Failure> + Send + Sync + 'static,
+    ) -> Command<I, P> {
+        Command {
+            program: self.program,
+            cancel: self.cancel,
+            then: Arc::new(then),
+            rules: self.rules,
+        }
+    }
+
+    /// How much is kept of standard output and of standard error, in bytes each: 64 KiB unless
+    /// told otherwise. The rest is read and discarded, and [`Output`] says so.
+    pub fn largest(mut self, bytes: usize) -> Self {
+        self.rules.largest = bytes;
+        self
+    }
+
+    /// Exit codes by which the program says that it changed nothing (`groupadd`'s 9: there is such
+    /// a group). The undo is withdrawn, so that what is another's stays, and the task fails for
+    /// good.
+    pub fn untouched(mut self, codes: impl IntoIterator<Item = i32>) -> Self {
+        self.rules.untouched.extend(codes);
+        self
+    }
+
+    /// Exit codes that another attempt would meet as well. What was done by then is taken back.
+    pub fn permanent(mut self, codes: impl IntoIterator<Item = i32>) -> Self {
+        self.rules.permanent.extend(codes);
+        self
+    }
+
+    /// Exit codes by which the cancel's program says that there is nothing to take back, or
+    /// nothing left (`userdel`'s 6: there is no such user). They count as success.
+    pub fn gone(mut self, codes: impl IntoIterator<Item = i32>) -> Self {
+        self.rules.gone.extend(codes);
+        self
+    }
+
+    /// How long the program may run in each attempt. Then its group is killed and the attempt has
+    /// failed; it may be tried again.
+    pub fn limit(mut self, limit: Duration) -> Self {
+        self.rules.limit = Some(limit);
+        self
+    }
+
+    /// Before the group is killed, it is sent SIGTERM and has this long to end. The rollback waits
+    /// for that long at most, less if the program exits and its outputs are closed before (on
+    /// Linux, Android and FreeBSD; elsewhere it always waits that long).
+    pub fn terminate_first(mut self, patience: Duration) -> Self {
+        self.rules.terminate_first = Some(patience);
+        self
+    }
+}
+
+impl<I, O> Clone for Command<I, O> {
+    fn clone(&self) -> Self {
+        Command {
+            program: self.program.clone(),
+            cancel: self.cancel.clone(),
+            then: self.then.clone(),
+            rules: self.rules.clone(),
+        }
+    }
+}
+
+/// Why a program is killed.
+enum Stop {
+    /// The task is late or cancelled.
+    Task,
+    /// The program ran for too long.
+    Limit(Duration),
+}
+
+impl<I: Send + 'static, O: Send + 'static> Stage for Command<I, O> {
+    type Input = I;
+    type Output = O;
+    type Undo = Program;
+
+    async fn run(&mut self, input: I, task: &TaskContext<'_, Program>) -> Result<O, Failure> {
+        let rules = &self.rules;
+        let program = (self.program)(&input);
+        let undo = match &self.cancel {
+            Some(cancel) => Some(task.on_cancel(cancel(&input)).await?),
+            None => None,
+        };
+        let stop = async {
+            let Some(limit) = rules.limit else {
+                task.stopping().await;
+                return Stop::Task;
+            };
+            match timeout(limit, task.stopping()).await {
+                Ok(()) => Stop::Task,
+                Err(_) => Stop::Limit(limit),
+            }
+        };
+        // One shield from the start to the end: nobody may forget a program that runs.
+        let ran = task.shield(async {
+            let mut group = Group::start(&program, rules.largest).map_err(Broken::Start)?;
+            let ended = group.run(stop, rules.terminate_first).await;
+            ended.map(|ended| (ended, group)).map_err(Broken::Wait)
+        });
+        let (status, mut group) = match ran.await {
+            Ok((Ended::Exited(status), group)) => (status, group),
+            Ok((Ended::Killed(Stop::Task), _)) => {
+                let why = format!("{program} was killed, because its task was stopped");
+                return Err(Failure::new(why));
+            }
+            Ok((Ended::Killed(Stop::Limit(limit)), _)) => {
+                return Err(Failure::new(format!(
+                    "{program} ran for more than {limit:?} and was killed"
+                )));
+            }
+            Err(Broken::Wait(error)) => return Err(in_words(&program, error)),
+            Err(Broken::Start(error)) => {
+                let never = never_started(&error);
+                if never && let Some(undo) = undo {
+                    undo.withdraw().await?;
+                }
+                let failure = in_words(&program, error);
+                return Err(if never {
+                    Failure::permanent(failure.to_string())
+                } else {
+                    failure
+                });
+            }
+        };
+        if status.success() {
+            return (self.then)(input, group.pipes.take_output());
+        }
+        let says = |codes: &[i32]| status.code().is_some_and(|code| codes.contains(&code));
+        let why = ending(&program, status, &group);
+        if says(&rules.untouched) {
+            if let Some(undo) = undo {
+                undo.withdraw().await?;
+            }
+            return Err(Failure::permanent(why));
+        }
+        Err(if says(&rules.permanent) {
+            Failure::permanent(why)
+        } else {
+            Failure::new(why)
+        })
+    }
+
+    async fn cancel(&mut self, undo: Program, _: &CancelContext<'_>) -> Result<(), Failure> {
+        let started = Group::start(&undo, 0);
+        let mut group = started.map_err(|error| in_words(&undo, error))?;
+        let ended = group.run(pending::<Infallible>(), None).await;
+        let Ended::Exited(status) = ended.map_err(|error| in_words(&undo, error))?;
+        let gone = |code| self.rules.gone.contains(&code);
+        if status.success() || status.code().is_some_and(gone) {
+            return Ok(());
+        }
+        Err(Failure::new(ending(&undo, status, &group)))
+    }
+}
+
+/// Where the system, not the program, failed.
+enum Broken {
+    Start(io::Error),
+    Wait(io::Error),
+}
+
+/// Whether this error of a start means that no program was started, and never will be.
+fn never_started(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        ErrorKind::NotFound
+            | ErrorKind::PermissionDenied
+            | ErrorKind::NotADirectory
+            | ErrorKind::InvalidInput
+            | ErrorKind::InvalidFilename
+            | ErrorKind::ArgumentListTooLong
+    ) || error.raw_os_error() == Some(nix::errno::Errno::ENOEXEC as i32)
+}
+
+fn in_words(program: &Program, error: io::Error) -> Failure {
+    Failure::new(io::Error::new(error.kind(), format!("{program}: {error}")))
+}
+
+/// How the program ended, and its last words.
+fn ending(program: &Program, status: ExitStatus, group: &Group) -> String {
+    let how = match (status.code(), status.signal()) {
+        (Some(code), _) => format!("exit code {code}"),
+        (None, Some(signal)) => format!("signal {signal}"),
+        (None, None) => status.to_string(),
+    };
+    let words = group.pipes.last_words();
+    let colon = if words.is_empty() { "" } else { ": " };
+    format!("{program} ended with {how}{colon}{words}")
+}
