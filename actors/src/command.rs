@@ -245,18 +245,15 @@ impl<I: Send + 'static, O: Send + 'static> Stage for Command<I, O> {
                     "{program} ran for more than {limit:?} and was killed"
                 )));
             }
-            Err(Broken::Wait(error)) => return Err(in_words(&program, error)),
+            Err(Broken::Wait(error)) => return Err(in_words(&program, error).into()),
             Err(Broken::Start(error)) => {
-                let never = never_started(&error);
-                if never && let Some(undo) = undo {
+                let failure = not_started(&program, error);
+                if !failure.is_retryable()
+                    && let Some(undo) = undo
+                {
                     undo.withdraw().await?;
                 }
-                let failure = in_words(&program, error);
-                return Err(if never {
-                    Failure::permanent(failure.to_string())
-                } else {
-                    failure
-                });
+                return Err(failure);
             }
         };
         if status.success() {
@@ -279,7 +276,7 @@ impl<I: Send + 'static, O: Send + 'static> Stage for Command<I, O> {
 
     async fn cancel(&mut self, undo: Program, _: &CancelContext<'_>) -> Result<(), Failure> {
         let started = Group::start(&undo, 0);
-        let mut group = started.map_err(|error| in_words(&undo, error))?;
+        let mut group = started.map_err(|error| not_started(&undo, error))?;
         let ended = group.run(pending::<Infallible>(), None).await;
         let Ended::Exited(status) = ended.map_err(|error| in_words(&undo, error))?;
         let gone = |code| self.rules.gone.contains(&code);
@@ -296,9 +293,10 @@ enum Broken {
     Wait(io::Error),
 }
 
-/// Whether this error of a start means that no program was started, and never will be.
-fn never_started(error: &io::Error) -> bool {
-    matches!(
+/// Why a program was not started. The failure is permanent where none was, and none will be; other
+/// errors may come after it was started, when its pipes are set up.
+fn not_started(program: &Program, error: io::Error) -> Failure {
+    let never = matches!(
         error.kind(),
         ErrorKind::NotFound
             | ErrorKind::PermissionDenied
@@ -306,11 +304,17 @@ fn never_started(error: &io::Error) -> bool {
             | ErrorKind::InvalidInput
             | ErrorKind::InvalidFilename
             | ErrorKind::ArgumentListTooLong
-    ) || error.raw_os_error() == Some(nix::errno::Errno::ENOEXEC as i32)
+    ) || error.raw_os_error() == Some(nix::errno::Errno::ENOEXEC as i32);
+    let error = in_words(program, error);
+    if never {
+        Failure::permanent(error)
+    } else {
+        Failure::new(error)
+    }
 }
 
-fn in_words(program: &Program, error: io::Error) -> Failure {
-    Failure::new(io::Error::new(error.kind(), format!("{program}: {error}")))
+fn in_words(program: &Program, error: io::Error) -> io::Error {
+    io::Error::new(error.kind(), format!("{program}: {error}"))
 }
 
 /// How the program ended, and its last words.
