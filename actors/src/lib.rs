@@ -6,6 +6,7 @@
 //! |---|---|---|
 //! | [`Command`] | stage | runs a program in a process group of its own; its cancel runs another (feature `command`, Unix) |
 //! | [`WriteFile`] | stage | writes a file whole or not at all; its cancel restores what was there before |
+//! | `HttpRequest` (feature `http`) | stage | sends an HTTP request; its cancel sends the one that takes it back |
 //! | [`Lines`] | producer | makes a task of each line of a file or reader; bad lines are reported, the rest go on |
 //!
 //! # Writing your own
@@ -29,10 +30,14 @@
 
 #[cfg(all(unix, feature = "command"))]
 mod command;
+#[cfg(feature = "http")]
+mod http_request;
 mod lines;
 mod write_file;
 
 #[cfg(all(unix, feature = "command"))]
 pub use command::{Command, Output, Program};
+#[cfg(feature = "http")]
+pub use http_request::{HttpRequest, HttpRequestUndo, HttpRequestWorker, Request, Response};
 pub use lines::{BadLines, Lines};
 pub use write_file::{WriteFile, WriteFileUndo};
