@@ -1,1 +1,450 @@
-fn main() {}
+//! How to extend batrun: a stage by the trait, and a stage that is an actix actor of one's own.
+//!
+//! A theatre sells seats. Each booking goes through three stages:
+//!
+//! 1. `reserve` marks seats in a plan that all workers share: the trait [`Stage`].
+//! 2. `charge` takes the price from an account: [`Bank`], a plain actor.
+//! 3. `print` prints the tickets: a function, without anything to take back.
+//!
+//! For some bookings printing fails, and for one it panics. What was done for those is taken back:
+//! the money and the seats. At the end the plan and the accounts are compared with what the done
+//! bookings took. `cargo run -p batrun-examples --example own_stage`: the exit code is 0 only if they
+//! are equal. The panic's own message on stderr is part of the show.
+
+use std::{
+    collections::HashMap,
+    error::Error,
+    fmt,
+    process::ExitCode,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use actix::prelude::*;
+use batrun::{Cancel, Key, Reply, TaskMsg, prelude::*};
+use clap::Parser;
+
+/// In the plan.
+const SEATS: usize = 40;
+/// What a seat costs.
+const PRICE: u32 = 25;
+/// What is in each account at first.
+const MONEY: u32 = 100;
+
+struct Booking {
+    name: &'static str,
+    seats: usize,
+}
+
+/// What should become of each booking.
+const BOOKINGS: [(Booking, Expected); 8] = [
+    (booking("Ada", 2), Expected::Done),
+    (booking("Bela", 4), Expected::Done),
+    (booking("Cleo", 3), Expected::PrintFails),
+    (booking("Dora", 99), Expected::SoldOut),
+    (booking("Emil", 6), Expected::TooPoor),
+    (booking("Fay", 1), Expected::PrintFails),
+    (booking("Gus", 2), Expected::PrintPanics),
+    (booking("Hugo", 1), Expected::Done),
+];
+
+const fn booking(name: &'static str, seats: usize) -> Booking {
+    Booking { name, seats }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Expected {
+    Done,
+    SoldOut,
+    TooPoor,
+    PrintFails,
+    PrintPanics,
+}
+
+fn say(who: impl fmt::Display, what: impl fmt::Display) {
+    println!("{who:<22} {what}");
+}
+
+// ---------------------------------------------------------------------------------------------
+// A stage by the trait.
+// ---------------------------------------------------------------------------------------------
+
+/// Who holds each seat. Shared by all workers and by whoever looks at it from outside.
+#[derive(Clone)]
+struct Plan(Arc<Mutex<Vec<Option<Key>>>>);
+
+impl Plan {
+    fn new(seats: usize) -> Self {
+        Plan(Arc::new(Mutex::new(vec![None; seats])))
+    }
+
+    /// Takes so many free seats, all or none.
+    fn take(&self, count: usize, holder: &Key) -> Option<Vec<usize>> {
+        let mut plan = self.lock();
+        let free = plan.iter().enumerate().filter(|(_, seat)| seat.is_none());
+        let seats: Vec<usize> = free.map(|(number, _)| number).take(count).collect();
+        if seats.len() < count {
+            return None;
+        }
+        for &seat in &seats {
+            plan[seat] = Some(holder.clone());
+        }
+        Some(seats)
+    }
+
+    /// Frees what this holder has, and says how many seats that were.
+    fn free(&self, holder: &Key) -> usize {
+        let mut freed = 0;
+        for seat in self.lock().iter_mut() {
+            if seat.as_ref() == Some(holder) {
+                *seat = None;
+                freed += 1;
+            }
+        }
+        freed
+    }
+
+    fn taken(&self) -> Vec<usize> {
+        let plan = self.lock();
+        let taken = plan.iter().enumerate().filter(|(_, seat)| seat.is_some());
+        taken.map(|(number, _)| number).collect()
+    }
+
+    /// Each change is made whole under the lock, so the plan is right even after a panic.
+    fn lock(&self) -> MutexGuard<'_, Vec<Option<Key>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The stage. It is `Clone`, so each worker gets a clone; what they share is behind an `Arc`. A
+/// stage that isn't `Clone` (it owns a connection, say) is given as `Work::with("name", || ..)`.
+#[derive(Clone)]
+struct ReserveSeats {
+    plan: Plan,
+}
+
+/// What takes a reservation back: data, not a closure. It names the holder, not the seats, because
+/// which seats are free is known only in the moment of taking them, and the undo has to be
+/// registered before. Its `Debug` is printed in reports, so it shows nothing private.
+#[derive(Clone, Debug)]
+struct Reservation {
+    holder: Key,
+}
+
+/// What the stage hands on.
+struct Reserved {
+    booking: Booking,
+    seats: Vec<usize>,
+}
+
+impl Stage for ReserveSeats {
+    type Input = Booking;
+    type Output = Reserved;
+    type Undo = Reservation;
+
+    async fn run(
+        &mut self,
+        booking: Booking,
+        task: &TaskContext<'_, Reservation>,
+    ) -> Result<Reserved, Failure> {
+        // This task's work in this stage: the same for each retry, another one for each task.
+        let holder = task.key();
+
+        // Intent first. Where this fails (the task is late, or cancelled), `?` leaves without the
+        // effect. The other way round, a deadline between the two would leave seats taken for ever.
+        let undo = task
+            .on_cancel(Reservation {
+                holder: holder.clone(),
+            })
+            .await?;
+
+        // Then the effect.
+        match self.plan.take(booking.seats, &holder) {
+            Some(seats) => {
+                say(booking.name, format_args!("reserve  takes seats {seats:?}"));
+                Ok(Reserved { booking, seats })
+            }
+            None => {
+                // It surely did not happen, so there is nothing to take back. Without this line
+                // the cancel would be called and find nothing, which is right as well.
+                undo.withdraw().await?;
+                say(booking.name, "reserve  FAILS");
+                // Permanent: a retry would not help. Other errors become failures with `?`.
+                Err(Failure::permanent(format!(
+                    "{} seats are not free",
+                    booking.seats
+                )))
+            }
+        }
+    }
+
+    /// Takes a reservation back. It may run on another worker's value than `run` did, may run
+    /// twice, and may find that the seats were never taken: `free` does the right thing in each
+    /// case, because it goes by the holder.
+    async fn cancel(
+        &mut self,
+        undo: Reservation,
+        cancel: &CancelContext<'_>,
+    ) -> Result<(), Failure> {
+        let freed = self.plan.free(&undo.holder);
+        say(
+            format_args!("task {}", cancel.task_id()),
+            format_args!("reserve  CANCEL frees {freed} seats"),
+        );
+        Ok(())
+    }
+}
+
+// ---------------------------------------------------------------------------------------------
+// A stage that is an actor of one's own.
+// ---------------------------------------------------------------------------------------------
+
+/// An actor that other parts of a program may use as well: it knows nothing of pipelines but the
+/// two messages below. A panic in a handler would end it and whatever else is on its arbiter, so it
+/// returns failures instead.
+struct Bank {
+    accounts: HashMap<&'static str, u32>,
+    /// What was charged, by the key of the charge: who and how much. A cancel looks here, so it
+    /// gives back what this task paid, once.
+    charges: HashMap<Key, (&'static str, u32)>,
+}
+
+impl Actor for Bank {
+    type Context = Context<Self>;
+}
+
+impl Bank {
+    fn charge(&mut self, key: Key, account: &'static str, amount: u32) -> Result<(), Failure> {
+        // An attempt that is repeated doesn't pay twice.
+        if self.charges.contains_key(&key) {
+            return Ok(());
+        }
+        let money = self.accounts.entry(account).or_default();
+        let Some(left) = money.checked_sub(amount) else {
+            let why = format!("{amount} is too much for an account of {money}");
+            return Err(Failure::permanent(why));
+        };
+        *money = left;
+        self.charges.insert(key, (account, amount));
+        Ok(())
+    }
+}
+
+/// What takes a charge back.
+#[derive(Clone, Debug)]
+struct Charge {
+    key: Key,
+}
+
+struct Paid {
+    booking: Booking,
+    seats: Vec<usize>,
+    amount: u32,
+}
+
+/// The work: a task's context, and a [`Reply`] to answer for it, now or later, from anywhere. A
+/// reply that is dropped fails the task.
+impl Handler<TaskMsg<Reserved, Reply<Paid, Charge>>> for Bank {
+    // A future, because registering an undo has to be awaited. The actor goes on with other
+    // messages in the meantime.
+    type Result = ResponseActFuture<Self, ()>;
+
+    fn handle(
+        &mut self,
+        task: TaskMsg<Reserved, Reply<Paid, Charge>>,
+        _: &mut Context<Self>,
+    ) -> Self::Result {
+        let (Reserved { booking, seats }, reply) = task.into_parts();
+        let key = reply.key();
+        let register = async move {
+            // Intent first, here as well.
+            let undo = Charge { key: key.clone() };
+            let registered = reply.on_cancel(undo).await;
+            (registered, key, reply)
+        };
+        let work = register
+            .into_actor(self)
+            .then(move |(registered, key, reply), bank, _| {
+                // `bank` is the actor again: the effect, unless the registration failed.
+                let amount = booking.seats as u32 * PRICE;
+                let charged = match registered {
+                    Ok(undo) => bank
+                        .charge(key, booking.name, amount)
+                        .map_err(|failure| (failure, Some(undo))),
+                    Err(error) => Err((error.into(), None)),
+                };
+                async move {
+                    match charged {
+                        Ok(()) => {
+                            say(booking.name, format_args!("charge   takes {amount}"));
+                            reply.done(Paid {
+                                booking,
+                                seats,
+                                amount,
+                            });
+                        }
+                        Err((failure, undo)) => {
+                            say(booking.name, "charge   FAILS");
+                            // Nothing was taken, so there is nothing to take back.
+                            if let Some(undo) = undo
+                                && let Err(error) = reply.withdraw(undo).await
+                            {
+                                return reply.fail(error);
+                            }
+                            reply.fail(failure);
+                        }
+                    }
+                }
+                .into_actor(bank)
+            });
+        Box::pin(work)
+    }
+}
+
+/// The way back: an undo, and a reply to say whether it was cancelled.
+impl Handler<Cancel<Charge>> for Bank {
+    type Result = ();
+
+    fn handle(&mut self, cancel: Cancel<Charge>, _: &mut Context<Self>) {
+        let task = cancel.task_id();
+        let (Charge { key }, reply) = cancel.into_parts();
+        // Nothing under this key: it was never charged, or was given back before.
+        let given_back = self.charges.remove(&key).map_or(0, |(account, amount)| {
+            *self.accounts.entry(account).or_default() += amount;
+            amount
+        });
+        say(
+            format_args!("task {task}"),
+            format_args!("charge   CANCEL gives {given_back} back"),
+        );
+        reply.done();
+    }
+}
+
+/// A message that has nothing to do with pipelines: what is in the accounts?
+#[derive(Message)]
+#[rtype(result = "HashMap<&'static str, u32>")]
+struct Balances;
+
+impl Handler<Balances> for Bank {
+    type Result = MessageResult<Balances>;
+
+    fn handle(&mut self, _: Balances, _: &mut Context<Self>) -> Self::Result {
+        MessageResult(self.accounts.clone())
+    }
+}
+
+// ---------------------------------------------------------------------------------------------
+// The pipeline.
+// ---------------------------------------------------------------------------------------------
+
+/// The last stage, as a function: paper is patient, so it registers no undo. Put last what can't be
+/// taken back.
+fn print(paid: Paid) -> Result<Paid, Failure> {
+    let name = paid.booking.name;
+    let expected = BOOKINGS.iter().find(|(booking, _)| booking.name == name);
+    match expected {
+        Some((_, Expected::PrintFails)) => {
+            say(name, "print    FAILS");
+            Err(Failure::permanent("the printer has no paper"))
+        }
+        Some((_, Expected::PrintPanics)) => {
+            say(name, "print    PANICS");
+            panic!("the printer is on fire")
+        }
+        _ => {
+            say(name, "print    prints");
+            Ok(paid)
+        }
+    }
+}
+
+async fn run() -> Result<bool, Box<dyn Error>> {
+    let plan = Plan::new(SEATS);
+    let accounts = BOOKINGS.map(|(booking, _)| (booking.name, MONEY));
+    let bank = Bank {
+        accounts: HashMap::from(accounts),
+        charges: HashMap::new(),
+    }
+    .start();
+    let reserve = ReserveSeats { plan: plan.clone() };
+    let print = stage_fn("print", async |paid: Paid, _: &TaskContext<()>| print(paid));
+
+    let handle = Pipeline::new("theatre")
+        .stage(reserve.named("reserve").workers(2))
+        .actor("charge", bank.clone())
+        .stage(print.workers(2))
+        .start()
+        .await?;
+
+    let mut tickets = Vec::new();
+    for (booking, expected) in BOOKINGS {
+        let name = booking.name;
+        let ticket = handle.submit(booking).timeout(Duration::from_secs(10));
+        let ticket = ticket.await.map_err(|refused| refused.to_string())?;
+        say(name, format_args!("is task {}", ticket.id()));
+        tickets.push((name, expected, ticket));
+    }
+
+    let mut wrong = Vec::new();
+    let mut seats = Vec::new();
+    let mut balances = HashMap::from(accounts);
+    for (name, expected, ticket) in tickets {
+        // Its rollback is over as well by then.
+        let outcome = ticket.outcome().await?;
+        say(name, &outcome);
+        if outcome.is_done() != (expected == Expected::Done) {
+            wrong.push(format!("{name}: {expected:?} was expected"));
+        }
+        if let Some(paid) = outcome.output {
+            seats.extend(paid.seats);
+            *balances.entry(name).or_default() -= paid.amount;
+        }
+    }
+    let report = handle.shutdown(Shutdown::Drain(Duration::ZERO)).await?;
+    println!("\n{report}");
+
+    // The plan and the accounts themselves, not what the report says of them.
+    seats.sort();
+    let taken = plan.taken();
+    if taken != seats {
+        wrong.push(format!("seats {taken:?} are taken, not {seats:?}"));
+    }
+    let found = bank.send(Balances).await?;
+    for (name, balance) in &balances {
+        if found.get(name) != Some(balance) {
+            wrong.push(format!("{name} has {:?}, not {balance}", found.get(name)));
+        }
+    }
+    if wrong.is_empty() {
+        println!(
+            "{} seats and {} accounts as they should be, nothing kept of those that failed",
+            taken.len(),
+            found.len()
+        );
+    }
+    for problem in &wrong {
+        println!("wrong: {problem}");
+    }
+    Ok(wrong.is_empty())
+}
+
+/// Sells seats in a theatre: shows a stage by the trait and a stage that is an actor of one's own,
+/// and how both take back what they did.
+#[derive(Parser)]
+#[command(name = "own_stage")]
+struct Args {}
+
+#[actix::main]
+async fn main() -> ExitCode {
+    env_logger::init();
+    let Args {} = Args::parse();
+    match run().await {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("{error}");
+            ExitCode::FAILURE
+        }
+    }
+}

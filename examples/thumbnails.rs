@@ -1,0 +1,396 @@
+//! Makes thumbnails of a folder of pictures on all cores, and stops cleanly when asked to.
+//!
+//! `cargo run --release -p batrun-examples --example thumbnails` makes 60 pictures itself, some of
+//! them broken. Ctrl-C or SIGTERM drains: what is under way is finished, nothing new is taken. A
+//! second Ctrl-C cancels what is under way, and the thumbnails of those tasks are taken back. In
+//! each case the output folder is checked, and the exit code is 0 only if it is as it should be.
+//!
+//! Without `--release` it runs, but pictures take many times as long.
+//!
+//! Limits: PNG and JPEG only; a picture's EXIF orientation is not looked at.
+
+use std::{
+    error::Error,
+    ffi::OsString,
+    fs,
+    io::{self, Cursor},
+    path::{Path, PathBuf},
+    process::ExitCode,
+    sync::Arc,
+    time::Duration,
+};
+
+use batrun::prelude::*;
+use batrun_actors::WriteFile;
+use clap::Parser;
+use image::{DynamicImage, ImageError, ImageFormat, ImageReader, Rgb, RgbImage};
+use indicatif::{ProgressBar, ProgressStyle};
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
+/// A thumbnail is at most this wide and this high, in pixels.
+const SIDE: u32 = 128;
+/// How long a drain waits for the pictures under way before it cancels them.
+const GRACE: Duration = Duration::from_secs(60);
+/// How often the progress bar is drawn.
+const TICK: Duration = Duration::from_millis(100);
+
+/// Makes a PNG thumbnail, 128×128 pixels at most, of each picture. Ctrl-C finishes what is under
+/// way and stops; a second Ctrl-C takes that back, too.
+#[derive(Parser)]
+#[command(name = "thumbnails")]
+struct Args {
+    /// How many pictures to make into a scratch folder, three of ten of them broken
+    #[arg(long, default_value_t = 60, conflicts_with = "folder")]
+    pictures: usize,
+    /// Take the files of this folder instead: PNG and JPEG, without its subfolders
+    #[arg(long, value_name = "DIR")]
+    folder: Option<PathBuf>,
+    /// Where the thumbnails go: a new or an empty folder. A scratch folder unless given
+    #[arg(long, value_name = "DIR")]
+    out: Option<PathBuf>,
+}
+
+#[derive(Clone)]
+struct Picture {
+    path: PathBuf,
+    expected: Expected,
+}
+
+/// What is known of a picture beforehand; for the check only.
+#[derive(Clone, Copy)]
+enum Expected {
+    Thumbnail(u32, u32),
+    Failure,
+    Anything,
+}
+
+struct Decoded {
+    path: PathBuf,
+    image: DynamicImage,
+}
+
+struct Thumbnail {
+    name: OsString,
+    /// Shared, because `WriteFile` asks for content of its own.
+    png: Arc<[u8]>,
+}
+
+/// The three stages. Each queue is short: what waits in the second is decoded pictures, and
+/// those are large.
+async fn start(out: PathBuf) -> Result<PipelineHandle<PathBuf, Thumbnail>, batrun::Error> {
+    let cores = std::thread::available_parallelism().map_or(1, |cores| cores.get());
+    let decode = stage_fn("decode", async |path: PathBuf, _: &TaskContext<()>| {
+        decode(path)
+    });
+    let scale = stage_fn("scale", async |picture: Decoded, _: &TaskContext<()>| {
+        scale(&picture)
+    });
+    // It writes to a temporary file first: a thumbnail is there whole or not at all, and a task
+    // that is cancelled takes it back.
+    let write = WriteFile::new(
+        move |thumbnail: &Thumbnail| out.join(&thumbnail.name),
+        |thumbnail: &Thumbnail| thumbnail.png.clone(),
+    );
+    Pipeline::new("thumbnails")
+        // Both compute and never await. On threads of their own they hold up nothing else.
+        .stage(decode.workers(cores).capacity(cores).blocking())
+        .stage(scale.workers(cores).capacity(cores).blocking())
+        .stage(write.named("write").workers(2).capacity(cores))
+        .start()
+        .await
+}
+
+fn decode(path: PathBuf) -> Result<Decoded, Failure> {
+    // A broken file stays broken: permanent.
+    let image = open(&path)
+        .map_err(ImageError::IoError)
+        .and_then(ImageReader::decode)
+        .map_err(|error| Failure::permanent(format!("{}: {error}", shown(&path))))?;
+    Ok(Decoded { path, image })
+}
+
+fn scale(Decoded { path, image }: &Decoded) -> Result<Thumbnail, Failure> {
+    let (width, height) = fit(image.width(), image.height());
+    let small = image.thumbnail_exact(width, height);
+    // PNG has no floating point pixels, and a thumbnail needs no 16 bits.
+    let small = match small.color().has_alpha() {
+        true => DynamicImage::from(small.into_rgba8()),
+        false => DynamicImage::from(small.into_rgb8()),
+    };
+    let mut name = path.file_name().unwrap_or_default().to_owned();
+    name.push(".png");
+    Ok(Thumbnail {
+        name,
+        png: encode(&small)?.into(),
+    })
+}
+
+fn encode(image: &DynamicImage) -> Result<Vec<u8>, ImageError> {
+    let mut png = Cursor::new(Vec::new());
+    image.write_to(&mut png, ImageFormat::Png)?;
+    Ok(png.into_inner())
+}
+
+/// The content says what it is, not the name.
+fn open(path: &Path) -> io::Result<ImageReader<io::BufReader<fs::File>>> {
+    ImageReader::open(path)?.with_guessed_format()
+}
+
+/// The size of a thumbnail: small pictures are not made larger.
+fn fit(width: u32, height: u32) -> (u32, u32) {
+    let longer = u64::from(width.max(height));
+    if longer <= u64::from(SIDE) {
+        return (width, height);
+    }
+    let scaled = |side: u32| (u64::from(side) * u64::from(SIDE) / longer).max(1) as u32;
+    (scaled(width), scaled(height))
+}
+
+fn shown(path: &Path) -> String {
+    path.file_name()
+        .unwrap_or(path.as_os_str())
+        .to_string_lossy()
+        .into_owned()
+}
+
+/// Ctrl-C and what a service manager sends.
+struct Signals {
+    interrupt: Signal,
+    terminate: Signal,
+}
+
+impl Signals {
+    fn listen() -> io::Result<Self> {
+        Ok(Signals {
+            interrupt: signal(SignalKind::interrupt())?,
+            terminate: signal(SignalKind::terminate())?,
+        })
+    }
+
+    async fn next(&mut self) {
+        tokio::select! {
+            _ = self.interrupt.recv() => {}
+            _ = self.terminate.recv() => {}
+        }
+    }
+}
+
+async fn run(args: Args) -> Result<bool, Box<dyn Error>> {
+    // From here on a signal no longer kills the process: it waits until it is asked for.
+    let mut signals = Signals::listen()?;
+    let scratch = tempfile::tempdir()?;
+    let pictures = match &args.folder {
+        Some(folder) => list(folder)?,
+        None => make(&scratch.path().join("pictures"), args.pictures)?,
+    };
+    let out = args.out.unwrap_or_else(|| scratch.path().join("out"));
+    fs::create_dir_all(&out)?;
+    if fs::read_dir(&out)?.next().is_some() {
+        return Err(format!("{} is not empty", out.display()).into());
+    }
+
+    let handle = start(out.clone()).await?;
+    let bar = bar(pictures.len())?;
+    let ticks = actix_rt::spawn(draw(bar.clone(), handle.clone()));
+
+    // A ticket of an intake doesn't keep the task's output, as one of the handle's would.
+    let intake = handle.intake();
+    let mut taken = Vec::new();
+    let mut signalled = 0;
+    let submit = async {
+        for picture in &pictures {
+            // Waits for room, so at most a few pictures are under way.
+            let ticket = intake.submit(picture.path.clone()).await?;
+            taken.push((picture.clone(), ticket));
+        }
+        Ok::<(), SubmitError<PathBuf>>(())
+    };
+    tokio::select! {
+        submitted = submit => submitted?,
+        () = signals.next() => signalled += 1,
+    }
+
+    // Without a signal it ends in the same way: take nothing new, finish what was taken.
+    let report = loop {
+        if signalled > 0 {
+            let under_way = handle.snapshot().in_flight;
+            bar.suspend(|| match signalled {
+                1 => eprintln!("stopping: {under_way} under way are finished"),
+                _ => eprintln!("stopping at once: {under_way} under way are taken back"),
+            });
+        }
+        let how = match signalled {
+            0 | 1 => Shutdown::Drain(GRACE),
+            _ => Shutdown::Abort,
+        };
+        // A shutdown that is called again may only be hastened by that.
+        tokio::select! {
+            report = handle.shutdown(how) => break report?,
+            () = signals.next() => signalled += 1,
+        }
+    };
+    ticks.abort();
+    bar.finish_and_clear();
+    println!("{report}");
+
+    let mut wrong = Vec::new();
+    let mut done = Vec::new();
+    for (picture, ticket) in &taken {
+        let outcome = ticket.outcome().await?;
+        match (&outcome.end, picture.expected) {
+            (End::Done, Expected::Failure) => {
+                wrong.push(format!("{} should have failed", shown(&picture.path)));
+            }
+            (End::Failed { .. }, Expected::Thumbnail(..)) => {
+                wrong.push(format!("{}: {outcome}", shown(&picture.path)));
+            }
+            _ => {}
+        }
+        if outcome.is_done() {
+            done.push(picture);
+        }
+    }
+    check(&out, &done, &mut wrong)?;
+    println!(
+        "{} pictures, {} taken up: {} thumbnails, {} failed, {} cancelled",
+        pictures.len(),
+        taken.len(),
+        report.counts.done,
+        report.counts.failed,
+        report.counts.cancelled
+    );
+    if wrong.is_empty() {
+        println!("{}: as it should be, and nothing else", out.display());
+    }
+    for problem in &wrong {
+        println!("wrong: {problem}");
+    }
+    Ok(wrong.is_empty())
+}
+
+/// A progress bar on a terminal; hidden where stderr is none.
+fn bar(pictures: usize) -> Result<ProgressBar, Box<dyn Error>> {
+    let style = "{bar:40} {pos} of {len}, {msg}, {eta} left";
+    Ok(ProgressBar::new(pictures as u64).with_style(ProgressStyle::with_template(style)?))
+}
+
+/// Draws what the pipeline says about itself, until it is dropped.
+async fn draw(bar: ProgressBar, handle: PipelineHandle<PathBuf, Thumbnail>) {
+    if bar.is_hidden() {
+        return;
+    }
+    loop {
+        let now = handle.snapshot();
+        let waiting: usize = now.stages.iter().map(|stage| stage.queued).sum();
+        bar.set_position(now.counts.accepted - now.in_flight);
+        bar.set_message(format!(
+            "{} failed, {} under way, {waiting} of these waiting",
+            now.counts.failed, now.in_flight
+        ));
+        actix_rt::time::sleep(TICK).await;
+    }
+}
+
+/// Compares the folder with what should be in it. Asks the files, not the report.
+fn check(out: &Path, done: &[&Picture], wrong: &mut Vec<String>) -> Result<(), Box<dyn Error>> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(out)? {
+        found.push(entry?.file_name());
+    }
+    for Picture { path, expected } in done {
+        let mut name = path.file_name().unwrap_or_default().to_owned();
+        name.push(".png");
+        let Some(at) = found.iter().position(|found| *found == name) else {
+            wrong.push(format!("{} has no thumbnail", shown(path)));
+            continue;
+        };
+        found.swap_remove(at);
+        let size = match *expected {
+            Expected::Thumbnail(width, height) => (width, height),
+            _ => {
+                let (width, height) = open(path)?.into_dimensions()?;
+                fit(width, height)
+            }
+        };
+        match open(&out.join(name))?.decode() {
+            Ok(image) if (image.width(), image.height()) == size => {}
+            Ok(image) => wrong.push(format!(
+                "{}: {}×{} pixels, not {size:?}",
+                shown(path),
+                image.width(),
+                image.height()
+            )),
+            Err(error) => wrong.push(format!("the thumbnail of {}: {error}", shown(path))),
+        }
+    }
+    // Of a failed picture, a temporary file, or whatever it is.
+    for name in found {
+        wrong.push(format!("{} should not be there", name.display()));
+    }
+    Ok(())
+}
+
+/// The files of a folder.
+fn list(folder: &Path) -> io::Result<Vec<Picture>> {
+    let mut pictures = Vec::new();
+    for entry in fs::read_dir(folder)? {
+        let path = entry?.path();
+        if path.is_file() {
+            let expected = Expected::Anything;
+            pictures.push(Picture { path, expected });
+        }
+    }
+    pictures.sort_by(|a, b| a.path.cmp(&b.path));
+    Ok(pictures)
+}
+
+/// Makes pictures of 640×480 and 480×640 pixels, and three sorts of broken ones.
+fn make(folder: &Path, count: usize) -> Result<Vec<Picture>, Box<dyn Error>> {
+    fs::create_dir_all(folder)?;
+    let wide = encode(&gradient(640, 480))?;
+    let tall = encode(&gradient(480, 640))?;
+    let mut pictures = Vec::new();
+    for n in 0..count {
+        let (name, content, expected): (_, &[u8], _) = match n % 10 {
+            3 => ("truncated", &wide[..wide.len() / 2], Expected::Failure),
+            6 => ("empty", &[], Expected::Failure),
+            9 => ("text", b"This is not a picture.\n", Expected::Failure),
+            n if n % 2 == 0 => ("wide", &wide, Expected::Thumbnail(128, 96)),
+            _ => ("tall", &tall, Expected::Thumbnail(96, 128)),
+        };
+        let path = folder.join(format!("{n:04}-{name}.png"));
+        fs::write(&path, content)?;
+        pictures.push(Picture { path, expected });
+    }
+    Ok(pictures)
+}
+
+/// Colours that run over the picture, with some noise, so that it doesn't compress to nothing.
+fn gradient(width: u32, height: u32) -> DynamicImage {
+    let mut noise = 0x9e37_79b9_u32;
+    RgbImage::from_fn(width, height, |x, y| {
+        noise ^= noise << 13;
+        noise ^= noise >> 17;
+        noise ^= noise << 5;
+        let colour = |at: u32, of: u32, bits: u32| (at * 240 / of + (bits & 15)) as u8;
+        Rgb([
+            colour(x, width, noise),
+            colour(y, height, noise >> 8),
+            colour(x + y, width + height, noise >> 16),
+        ])
+    })
+    .into()
+}
+
+#[actix::main]
+async fn main() -> ExitCode {
+    env_logger::init();
+    match run(Args::parse()).await {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("{error}");
+            ExitCode::FAILURE
+        }
+    }
+}
