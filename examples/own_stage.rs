@@ -381,7 +381,7 @@ async fn run() -> Result<bool, Box<dyn Error>> {
     for (booking, expected) in BOOKINGS {
         let name = booking.name;
         let ticket = handle.submit(booking).timeout(Duration::from_secs(10));
-        let ticket = ticket.await.map_err(|refused| refused.to_string())?;
+        let ticket = ticket.await?;
         say(name, format_args!("is task {}", ticket.id()));
         tickets.push((name, expected, ticket));
     }

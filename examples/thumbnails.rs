@@ -10,6 +10,7 @@
 //! Limits: PNG and JPEG only; a picture's EXIF orientation is not looked at.
 
 use std::{
+    collections::HashSet,
     error::Error,
     ffi::OsString,
     fs,
@@ -45,7 +46,8 @@ struct Args {
     /// Take the files of this folder instead: PNG and JPEG, without its subfolders
     #[arg(long, value_name = "DIR")]
     folder: Option<PathBuf>,
-    /// Where the thumbnails go: a new or an empty folder. A scratch folder unless given
+    /// Where the thumbnails go: a new or an empty folder. Unless given, a scratch folder that is
+    /// removed at the end
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
 }
@@ -180,7 +182,7 @@ async fn run(args: Args) -> Result<bool, Box<dyn Error>> {
     let mut signals = Signals::listen()?;
     let scratch = tempfile::tempdir()?;
     let pictures = match &args.folder {
-        Some(folder) => list(folder)?,
+        Some(folder) => list(folder).map_err(|error| format!("{}: {error}", folder.display()))?,
         None => make(&scratch.path().join("pictures"), args.pictures)?,
     };
     let out = args.out.unwrap_or_else(|| scratch.path().join("out"));
@@ -215,8 +217,8 @@ async fn run(args: Args) -> Result<bool, Box<dyn Error>> {
         if signalled > 0 {
             let under_way = handle.snapshot().in_flight;
             bar.suspend(|| match signalled {
-                1 => eprintln!("stopping: {under_way} under way are finished"),
-                _ => eprintln!("stopping at once: {under_way} under way are taken back"),
+                1 => eprintln!("stopping once {under_way} under way are finished"),
+                _ => eprintln!("stopping at once, {under_way} under way are taken back"),
             });
         }
         let how = match signalled {
@@ -260,7 +262,9 @@ async fn run(args: Args) -> Result<bool, Box<dyn Error>> {
         report.counts.cancelled
     );
     if wrong.is_empty() {
-        println!("{}: as it should be, and nothing else", out.display());
+        println!(
+            "the output folder has these thumbnails, each of the right size, and nothing else"
+        );
     }
     for problem in &wrong {
         println!("wrong: {problem}");
@@ -293,18 +297,17 @@ async fn draw(bar: ProgressBar, handle: PipelineHandle<PathBuf, Thumbnail>) {
 
 /// Compares the folder with what should be in it. Asks the files, not the report.
 fn check(out: &Path, done: &[&Picture], wrong: &mut Vec<String>) -> Result<(), Box<dyn Error>> {
-    let mut found = Vec::new();
+    let mut found = HashSet::new();
     for entry in fs::read_dir(out)? {
-        found.push(entry?.file_name());
+        found.insert(entry?.file_name());
     }
     for Picture { path, expected } in done {
         let mut name = path.file_name().unwrap_or_default().to_owned();
         name.push(".png");
-        let Some(at) = found.iter().position(|found| *found == name) else {
+        if !found.remove(&name) {
             wrong.push(format!("{} has no thumbnail", shown(path)));
             continue;
-        };
-        found.swap_remove(at);
+        }
         let size = match *expected {
             Expected::Thumbnail(width, height) => (width, height),
             _ => {
