@@ -1,0 +1,177 @@
+//! A web service with a pipeline behind it. `POST /accounts` reserves a name, writes a welcome file
+//! and activates the account; what fails or runs late is taken back before the client is told.
+//!
+//! ```sh
+//! cargo run --example web -- --drive 400       # sends itself requests, then SIGTERM
+//! cargo run --example web                      # and from another terminal:
+//! curl -i localhost:8080/accounts -H 'content-type: application/json' -d '{"name":"ada","pages":3}'
+//! curl -i localhost:8080/accounts/ada
+//! curl localhost:8080/pipeline
+//! ```
+//!
+//! Names that begin with `refused-` fail (422), those with `slow-` run into their deadline (504).
+//! When it stops, on SIGINT or SIGTERM, it compares the accounts and the folder with the report; the
+//! exit code is 0 only if they agree.
+
+use std::{
+    collections::BTreeMap, net::SocketAddr, pin::pin, process::ExitCode, sync::Arc, time::Duration,
+};
+
+use actix_web::rt::{
+    self,
+    signal::unix::{SignalKind, signal},
+    time::sleep,
+};
+use awc::{Client, Connector};
+use clap::Parser;
+use futures::future::{join_all, select};
+use nix::sys::signal::{Signal, raise};
+use serde_json::json;
+
+use service::{AnyError, Service, World};
+
+mod service;
+#[cfg(test)]
+mod tests;
+
+/// How long an account may take.
+const LIMIT: Duration = Duration::from_secs(1);
+/// How long accounts that are under way at the end may go on.
+const GRACE: Duration = Duration::from_secs(5);
+
+/// A web service that takes back what failed requests did.
+///
+/// It ends on SIGINT (Ctrl-C) or SIGTERM: requests under way are finished, and the exit code is 0 if
+/// accounts, files and report agree.
+#[derive(Parser)]
+struct Options {
+    /// The port on 127.0.0.1; 0 for a free one.
+    #[arg(long, default_value_t = 8080)]
+    port: u16,
+    /// Start on a free port, send it N requests (good, failing, slow and broken ones), and SIGTERM
+    /// before the last quarter of them.
+    #[arg(long, value_name = "N")]
+    drive: Option<usize>,
+}
+
+#[actix_web::main]
+async fn main() -> Result<ExitCode, AnyError> {
+    env_logger::init();
+    let options = Options::parse();
+    let port = if options.drive.is_some() {
+        0
+    } else {
+        options.port
+    };
+    // Before anybody may send one.
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut terminate = signal(SignalKind::terminate())?;
+
+    let folder = tempfile::tempdir()?;
+    let world = Arc::new(World::new(folder.path()));
+    let service = Service::start(port, LIMIT, &world).await?;
+    println!("listening on http://{}", service.address);
+    let driver = options.drive.map(|n| rt::spawn(drive(n, service.address)));
+
+    select(pin!(interrupt.recv()), pin!(terminate.recv())).await;
+    let under_way = service.accounts.snapshot().in_flight;
+    println!("stopping, with {under_way} accounts under way");
+    let report = service.stop(GRACE).await?;
+    let mut created = Vec::new();
+    if let Some(driver) = driver {
+        let answers = driver.await?;
+        answers.show();
+        created = answers.created;
+    }
+    println!("\n{report}");
+    match world.check(&report, &created) {
+        Ok(accounts) => {
+            println!("world: {accounts} accounts, each with its file, and nothing left of others");
+            Ok(ExitCode::SUCCESS)
+        }
+        Err(wrong) => {
+            println!("world: WRONG, {wrong}");
+            Ok(ExitCode::FAILURE)
+        }
+    }
+}
+
+/// What the driver was answered.
+#[derive(Default)]
+struct Answers {
+    /// How many requests got which status; `None` for those that got none.
+    by_status: BTreeMap<Option<u16>, usize>,
+    /// The names that were answered with 201.
+    created: Vec<String>,
+}
+
+impl Answers {
+    fn show(&self) {
+        for (status, count) in &self.by_status {
+            match status {
+                Some(status) => println!("  {status}: {count}"),
+                None => println!("  no answer: {count}"),
+            }
+        }
+    }
+}
+
+/// Waits for answers, and to connect, for as long as the service takes.
+fn client() -> Client {
+    let connector = Connector::new()
+        .limit(1_000)
+        .timeout(Duration::from_secs(60));
+    Client::builder()
+        .connector(connector)
+        .disable_timeout()
+        .finish()
+}
+
+/// Sends requests faster than they can be worked on, a SIGTERM, and the rest of the requests.
+async fn drive(n: usize, to: SocketAddr) -> Answers {
+    let client = client();
+    let before_the_signal = n * 3 / 4;
+    let mut requests = Vec::new();
+    for i in 0..n {
+        if i == before_the_signal {
+            raise(Signal::SIGTERM).ok();
+        }
+        requests.push(rt::spawn(request(client.clone(), to, i)));
+        if i < before_the_signal {
+            sleep(Duration::from_millis(4)).await;
+        }
+    }
+    if n == 0 {
+        raise(Signal::SIGTERM).ok();
+    }
+    let mut answers = Answers::default();
+    for (name, status) in join_all(requests).await.into_iter().flatten() {
+        *answers.by_status.entry(status).or_default() += 1;
+        if status == Some(201) {
+            answers.created.push(name);
+        }
+    }
+    answers
+}
+
+/// One request: the name it was about, and its status.
+async fn request(client: Client, to: SocketAddr, i: usize) -> (String, Option<u16>) {
+    let kind = match i % 20 {
+        3 | 14 => "slow",
+        7 | 12 => "refused",
+        _ => "good",
+    };
+    let name = format!("{kind}-{i}");
+    let body = match i % 20 {
+        17 => format!(r#"{{"name": "{name}", "pages": "#),
+        _ => json!({ "name": name, "pages": i }).to_string(),
+    };
+    let answer = client
+        .post(format!("http://{to}/accounts"))
+        // A connection that is kept would keep the server from stopping at once.
+        .force_close()
+        .content_type("application/json")
+        .send_body(body)
+        .await;
+    (name, answer.ok().map(|answer| answer.status().as_u16()))
+}

@@ -1,0 +1,355 @@
+//! The service: its pipeline, its handlers, and the world that they change.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs, io,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use actix_web::{
+    App, HttpResponse, HttpServer, ResponseError,
+    dev::ServerHandle,
+    error::{InternalError, JsonPayloadError},
+    get,
+    http::{StatusCode, header},
+    post, rt, web,
+};
+use batrun::{SubmitError, TaskId, prelude::*};
+use batrun_actors::WriteFile;
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+
+/// How many accounts may be under way at once; a request beyond that is told to come again.
+pub(crate) const IN_FLIGHT: usize = 16;
+
+pub(crate) type AnyError = Box<dyn std::error::Error>;
+
+// --- what goes through the pipeline ---
+
+/// What a client asks for. A name is also a file's name, so only plain ones get in.
+#[derive(Deserialize)]
+pub(crate) struct NewAccount {
+    name: Name,
+    pages: u32,
+}
+
+#[derive(Deserialize)]
+#[serde(try_from = "String")]
+struct Name(String);
+
+impl TryFrom<String> for Name {
+    type Error = &'static str;
+
+    fn try_from(name: String) -> Result<Self, Self::Error> {
+        let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
+        if (1..=64).contains(&name.len()) && name.chars().all(plain) {
+            return Ok(Name(name));
+        }
+        Err("a name has 1 to 64 characters out of a to z, 0 to 9 and -")
+    }
+}
+
+/// What it gets.
+#[derive(Clone, Serialize)]
+pub(crate) struct Account {
+    name: String,
+    pages: u32,
+}
+
+impl Account {
+    fn welcome(&self) -> String {
+        format!(
+            "Welcome {}, here are your {} pages.\n",
+            self.name, self.pages
+        )
+    }
+}
+
+// --- the world ---
+
+/// The accounts, and the folder with a welcome file for each of them.
+pub(crate) struct World {
+    entries: Mutex<BTreeMap<String, Entry>>,
+    folder: PathBuf,
+}
+
+struct Entry {
+    account: Account,
+    /// Who reserved the name: a cancel takes back what its own task did, and nothing else.
+    by: TaskId,
+    active: bool,
+}
+
+impl World {
+    pub(crate) fn new(folder: &Path) -> Self {
+        World {
+            entries: Mutex::default(),
+            folder: folder.to_owned(),
+        }
+    }
+
+    fn entries(&self) -> MutexGuard<'_, BTreeMap<String, Entry>> {
+        // No code that holds the lock leaves an entry half done.
+        self.entries.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn file(&self, name: &str) -> PathBuf {
+        self.folder.join(format!("{name}.txt"))
+    }
+
+    /// Whether each account is whole, nothing is left of any other, the report counts as many, and
+    /// those that clients were told of are among them. Says how many there are, or what is wrong.
+    pub(crate) fn check(&self, report: &Report, created: &[String]) -> Result<usize, String> {
+        let entries = self.entries();
+        for (name, entry) in &*entries {
+            if !entry.active {
+                return Err(format!("{name} is reserved, but not active"));
+            }
+            match fs::read_to_string(self.file(name)) {
+                Ok(text) if text == entry.account.welcome() => {}
+                Ok(_) => return Err(format!("{name} has someone else's file")),
+                Err(error) => return Err(format!("the file of {name}: {error}")),
+            }
+        }
+        let wanted: BTreeSet<PathBuf> = entries.keys().map(|name| self.file(name)).collect();
+        let files = fs::read_dir(&self.folder)
+            .and_then(Iterator::collect::<io::Result<Vec<_>>>)
+            .map_err(|error| format!("{}: {error}", self.folder.display()))?;
+        if let Some(file) = files.iter().find(|file| !wanted.contains(&file.path())) {
+            return Err(format!("{:?} is left behind", file.file_name()));
+        }
+        if let Some(name) = created.iter().find(|name| !entries.contains_key(*name)) {
+            return Err(format!("{name} was answered with 201 and is not there"));
+        }
+        if entries.len() as u64 != report.counts.done {
+            let done = report.counts.done;
+            return Err(format!("{done} done, but {} accounts", entries.len()));
+        }
+        Ok(entries.len())
+    }
+}
+
+// --- the stages ---
+
+/// Reserves the name. A name that is taken fails the task.
+#[derive(Clone)]
+struct Reserve(Arc<World>);
+
+impl Stage for Reserve {
+    type Input = NewAccount;
+    type Output = Account;
+    type Undo = String;
+
+    async fn run(
+        &mut self,
+        NewAccount {
+            name: Name(name),
+            pages,
+        }: NewAccount,
+        task: &TaskContext<'_, String>,
+    ) -> Result<Account, Failure> {
+        let undo = task.on_cancel(name.clone()).await?; // intent first
+        let account = Account { name, pages };
+        let taken = {
+            let mut entries = self.0.entries();
+            let taken = entries.contains_key(&account.name);
+            if !taken {
+                let entry = Entry {
+                    account: account.clone(),
+                    by: task.task_id(),
+                    active: false,
+                };
+                entries.insert(account.name.clone(), entry);
+            }
+            taken
+        };
+        if taken {
+            undo.withdraw().await?; // someone else's: leave it
+            return Err(Failure::permanent(format!("{} is taken", account.name)));
+        }
+        Ok(account)
+    }
+
+    async fn cancel(&mut self, name: String, cancel: &CancelContext<'_>) -> Result<(), Failure> {
+        let mut entries = self.0.entries();
+        if entries
+            .get(&name)
+            .is_some_and(|entry| entry.by == cancel.task_id())
+        {
+            entries.remove(&name);
+        }
+        Ok(())
+    }
+}
+
+/// Activates the account, with a bank or so that takes its time, refuses some and forgets others.
+/// What takes the reservation back takes this back, too.
+#[derive(Clone)]
+struct Activate(Arc<World>);
+
+impl Stage for Activate {
+    type Input = Account;
+    type Output = Account;
+    type Undo = ();
+
+    async fn run(&mut self, account: Account, _: &TaskContext<'_, ()>) -> Result<Account, Failure> {
+        rt::time::sleep(Duration::from_millis(20)).await;
+        if account.name.starts_with("refused-") {
+            return Err(Failure::permanent("the bank refused"));
+        }
+        if account.name.starts_with("slow-") {
+            std::future::pending::<()>().await;
+        }
+        if let Some(entry) = self.0.entries().get_mut(&account.name) {
+            entry.active = true;
+        }
+        Ok(account)
+    }
+}
+
+type Accounts = PipelineHandle<NewAccount, Account>;
+
+async fn start_pipeline(world: &Arc<World>) -> Result<Accounts, batrun::Error> {
+    let files = world.clone();
+    let welcome = WriteFile::new(
+        move |account: &Account| files.file(&account.name),
+        Account::welcome,
+    );
+    Pipeline::new("accounts")
+        // The name guards the file, so the file goes first and the name is free last.
+        .order(Order::Lifo)
+        .max_in_flight(IN_FLIGHT)
+        .stage(Reserve(world.clone()).capacity(IN_FLIGHT))
+        .stage(welcome.named("welcome").workers(2).capacity(4))
+        .stage(Activate(world.clone()).workers(8).capacity(4))
+        .start()
+        .await
+}
+
+// --- the handlers ---
+
+/// How long a request may take, from its acceptance to its answer without the rollback.
+struct Limit(Duration);
+
+/// Answers with what became of the task. Where the client is gone before that, the task goes on.
+#[post("/accounts")]
+async fn create(
+    accounts: web::Data<Accounts>,
+    limit: web::Data<Limit>,
+    account: web::Json<NewAccount>,
+) -> HttpResponse {
+    let ticket = match accounts.try_submit_within(account.into_inner(), limit.0) {
+        Ok(ticket) => ticket,
+        Err(TrySubmitError::Full(_)) => {
+            return HttpResponse::TooManyRequests()
+                .insert_header((header::RETRY_AFTER, "1"))
+                .json(json!({ "error": "too many accounts are under way" }));
+        }
+        Err(TrySubmitError::Refused(refused)) => return unavailable(&refused),
+        Err(error) => return failed(error),
+    };
+    let outcome = match ticket.outcome().await {
+        Ok(outcome) => outcome,
+        Err(error) => return failed(error),
+    };
+    let status = match &outcome.end {
+        End::Done => return HttpResponse::Created().json(outcome.output),
+        End::Failed { .. } => StatusCode::UNPROCESSABLE_ENTITY,
+        End::TimedOut { .. } => StatusCode::GATEWAY_TIMEOUT,
+        // Nobody else cancels here.
+        End::Cancelled { .. } => StatusCode::SERVICE_UNAVAILABLE,
+        _ => StatusCode::INTERNAL_SERVER_ERROR,
+    };
+    // Stage, error and rollback, stuck undos included.
+    HttpResponse::build(status).json(outcome)
+}
+
+fn unavailable<C>(refused: &SubmitError<C>) -> HttpResponse {
+    HttpResponse::ServiceUnavailable().json(json!({ "error": refused.to_string() }))
+}
+
+fn failed(error: impl std::fmt::Display) -> HttpResponse {
+    HttpResponse::InternalServerError().json(json!({ "error": error.to_string() }))
+}
+
+/// The pipeline as it is now.
+#[get("/pipeline")]
+async fn show_pipeline(accounts: web::Data<Accounts>) -> HttpResponse {
+    HttpResponse::Ok().json(accounts.snapshot())
+}
+
+#[get("/accounts/{name}")]
+async fn find_account(world: web::Data<World>, name: web::Path<String>) -> HttpResponse {
+    match world.entries().get(&*name) {
+        Some(entry) if entry.active => HttpResponse::Ok().json(&entry.account),
+        _ => HttpResponse::NotFound().json(json!({ "error": "no such account" })),
+    }
+}
+
+fn bad_json(error: JsonPayloadError, _: &actix_web::HttpRequest) -> actix_web::Error {
+    let answer =
+        HttpResponse::build(error.status_code()).json(json!({ "error": error.to_string() }));
+    InternalError::from_response(error, answer).into()
+}
+
+// --- from start to stop ---
+
+/// A running service.
+pub(crate) struct Service {
+    pub(crate) address: SocketAddr,
+    pub(crate) accounts: Accounts,
+    server: ServerHandle,
+    serving: rt::task::JoinHandle<io::Result<()>>,
+}
+
+impl Service {
+    /// Starts on a port, or on a free one for port 0.
+    pub(crate) async fn start(
+        port: u16,
+        limit: Duration,
+        world: &Arc<World>,
+    ) -> Result<Self, AnyError> {
+        let accounts = start_pipeline(world).await?;
+        let (data, world) = (
+            web::Data::new(accounts.clone()),
+            web::Data::from(world.clone()),
+        );
+        let limit = web::Data::new(Limit(limit));
+        let server = HttpServer::new(move || {
+            App::new()
+                .app_data(data.clone())
+                .app_data(world.clone())
+                .app_data(limit.clone())
+                .app_data(web::JsonConfig::default().error_handler(bad_json))
+                .service(create)
+                .service(find_account)
+                .service(show_pipeline)
+        })
+        .workers(2)
+        // Left to itself, the server would stop before the pipeline is told to.
+        .disable_signals()
+        .bind(("127.0.0.1", port))?;
+        let address = server.addrs().first().copied().ok_or("no address")?;
+        let server = server.run();
+        Ok(Service {
+            address,
+            accounts,
+            server: server.handle(),
+            serving: rt::spawn(server),
+        })
+    }
+
+    /// Stops in two steps. The pipeline first: from now on it refuses tasks, so that who comes now
+    /// is told with a 503, and within the grace period every task gets its outcome. Then the
+    /// server, which has only these answers left to send. The other way round, the server would
+    /// wait for tasks that nobody has told to hurry, and cut connections off after its own timeout.
+    pub(crate) async fn stop(self, grace: Duration) -> Result<Report, AnyError> {
+        let report = self.accounts.shutdown(Shutdown::Drain(grace)).await;
+        self.server.stop(true).await;
+        self.serving.await??;
+        Ok(report?)
+    }
+}
