@@ -241,7 +241,7 @@ async fn create(
     limit: web::Data<Limit>,
     account: web::Json<NewAccount>,
 ) -> HttpResponse {
-    let ticket = match accounts.try_submit_within(account.into_inner(), limit.0) {
+    let ticket = match accounts.submit(account.into_inner()).timeout(limit.0).now() {
         Ok(ticket) => ticket,
         Err(TrySubmitError::Full(_)) => {
             return HttpResponse::TooManyRequests()
