@@ -274,7 +274,7 @@ async fn run(args: Args) -> Result<bool, Box<dyn Error>> {
 
 /// A progress bar on a terminal; hidden where stderr is none.
 fn bar(pictures: usize) -> Result<ProgressBar, Box<dyn Error>> {
-    let style = "{bar:40} {pos} of {len}, {msg}, {eta} left";
+    let style = "{bar:30} {pos} of {len}, {msg}, {eta} left";
     Ok(ProgressBar::new(pictures as u64).with_style(ProgressStyle::with_template(style)?))
 }
 
@@ -285,12 +285,11 @@ async fn draw(bar: ProgressBar, handle: PipelineHandle<PathBuf, Thumbnail>) {
     }
     loop {
         let now = handle.snapshot();
-        let waiting: usize = now.stages.iter().map(|stage| stage.queued).sum();
-        bar.set_position(now.counts.accepted - now.in_flight);
         bar.set_message(format!(
-            "{} failed, {} under way, {waiting} of these waiting",
+            "{} failed, {} under way",
             now.counts.failed, now.in_flight
         ));
+        bar.set_position(now.counts.accepted - now.in_flight);
         actix_rt::time::sleep(TICK).await;
     }
 }
