@@ -133,6 +133,23 @@ fn the_response_makes_the_next_context() {
 }
 
 #[test]
+fn a_head_has_no_body_and_a_post_without_one_says_so() {
+    let head = "HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\n";
+    let server = Server::start(move |_| Answer::Text(head.to_owned()));
+    let root = server.root();
+    let stage = HttpRequest::new(move |_: &String| Request::new("HEAD", root.clone()));
+    let (outcome, _) = done(stage.then(|_, response| Ok(response.into_body())));
+    assert_eq!(outcome.output, Some(Vec::new()), "{outcome}");
+
+    let server = status(200);
+    let root = server.root();
+    done(HttpRequest::new(move |_: &String| {
+        Request::post(root.clone())
+    }));
+    assert_eq!(server.seen()[0].header("content-length"), Some("0"));
+}
+
+#[test]
 fn statuses_are_success_or_worth_another_attempt_or_not() {
     for (code, retryable) in [
         (200, None),
