@@ -28,11 +28,13 @@ use futures::future::{join_all, select};
 use nix::sys::signal::{Signal, raise};
 use serde_json::json;
 
-use service::{AnyError, Service, World};
+use service::{AnyError, Service};
+use world::World;
 
 mod service;
 #[cfg(test)]
 mod tests;
+mod world;
 
 /// How long an account may take.
 const LIMIT: Duration = Duration::from_secs(1);
@@ -168,7 +170,7 @@ async fn request(client: Client, to: SocketAddr, i: usize) -> (String, Option<u1
     };
     let answer = client
         .post(format!("http://{to}/accounts"))
-        // A connection that is kept would keep the server from stopping at once.
+        // On a connection of its own, as from so many clients.
         .force_close()
         .content_type("application/json")
         .send_body(body)

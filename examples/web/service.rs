@@ -1,13 +1,6 @@
-//! The service: its pipeline, its handlers, and the world that they change.
+//! The service: its pipeline, its handlers, its start and its stop.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    fs, io,
-    net::SocketAddr,
-    path::{Path, PathBuf},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::Duration,
-};
+use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
 use actix_web::{
     App, HttpResponse, HttpServer, ResponseError,
@@ -17,10 +10,12 @@ use actix_web::{
     http::{StatusCode, header},
     post, rt, web,
 };
-use batrun::{SubmitError, TaskId, prelude::*};
+use batrun::{SubmitError, prelude::*};
 use batrun_actors::WriteFile;
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 use serde_json::json;
+
+use crate::world::{Account, World};
 
 /// How many accounts may be under way at once; a request beyond that is told to come again.
 pub(crate) const IN_FLIGHT: usize = 16;
@@ -52,86 +47,6 @@ impl TryFrom<String> for Name {
     }
 }
 
-/// What it gets.
-#[derive(Clone, Serialize)]
-pub(crate) struct Account {
-    name: String,
-    pages: u32,
-}
-
-impl Account {
-    fn welcome(&self) -> String {
-        format!(
-            "Welcome {}, here are your {} pages.\n",
-            self.name, self.pages
-        )
-    }
-}
-
-// --- the world ---
-
-/// The accounts, and the folder with a welcome file for each of them.
-pub(crate) struct World {
-    entries: Mutex<BTreeMap<String, Entry>>,
-    folder: PathBuf,
-}
-
-struct Entry {
-    account: Account,
-    /// Who reserved the name: a cancel takes back what its own task did, and nothing else.
-    by: TaskId,
-    active: bool,
-}
-
-impl World {
-    pub(crate) fn new(folder: &Path) -> Self {
-        World {
-            entries: Mutex::default(),
-            folder: folder.to_owned(),
-        }
-    }
-
-    fn entries(&self) -> MutexGuard<'_, BTreeMap<String, Entry>> {
-        // No code that holds the lock leaves an entry half done.
-        self.entries.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    pub(crate) fn file(&self, name: &str) -> PathBuf {
-        self.folder.join(format!("{name}.txt"))
-    }
-
-    /// Whether each account is whole, nothing is left of any other, the report counts as many, and
-    /// those that clients were told of are among them. Says how many there are, or what is wrong.
-    pub(crate) fn check(&self, report: &Report, created: &[String]) -> Result<usize, String> {
-        let entries = self.entries();
-        for (name, entry) in &*entries {
-            if !entry.active {
-                return Err(format!("{name} is reserved, but not active"));
-            }
-            match fs::read_to_string(self.file(name)) {
-                Ok(text) if text == entry.account.welcome() => {}
-                Ok(_) => return Err(format!("{name} has someone else's file")),
-                Err(error) => return Err(format!("the file of {name}: {error}")),
-            }
-        }
-        let wanted: BTreeSet<PathBuf> = entries.keys().map(|name| self.file(name)).collect();
-        let files = fs::read_dir(&self.folder)
-            .and_then(Iterator::collect::<io::Result<Vec<_>>>)
-            .map_err(|error| format!("{}: {error}", self.folder.display()))?;
-        if let Some(file) = files.iter().find(|file| !wanted.contains(&file.path())) {
-            return Err(format!("{:?} is left behind", file.file_name()));
-        }
-        if let Some(name) = created.iter().find(|name| !entries.contains_key(*name)) {
-            return Err(format!("{name} was answered with 201 and is not there"));
-        }
-        if entries.len() as u64 != report.counts.done {
-            let done = report.counts.done;
-            return Err(format!("{done} done, but {} accounts", entries.len()));
-        }
-        Ok(entries.len())
-    }
-}
-
 // --- the stages ---
 
 /// Reserves the name. A name that is taken fails the task.
@@ -153,20 +68,7 @@ impl Stage for Reserve {
     ) -> Result<Account, Failure> {
         let undo = task.on_cancel(name.clone()).await?; // intent first
         let account = Account { name, pages };
-        let taken = {
-            let mut entries = self.0.entries();
-            let taken = entries.contains_key(&account.name);
-            if !taken {
-                let entry = Entry {
-                    account: account.clone(),
-                    by: task.task_id(),
-                    active: false,
-                };
-                entries.insert(account.name.clone(), entry);
-            }
-            taken
-        };
-        if taken {
+        if !self.0.reserve(&account, task.task_id()) {
             undo.withdraw().await?; // someone else's: leave it
             return Err(Failure::permanent(format!("{} is taken", account.name)));
         }
@@ -174,13 +76,7 @@ impl Stage for Reserve {
     }
 
     async fn cancel(&mut self, name: String, cancel: &CancelContext<'_>) -> Result<(), Failure> {
-        let mut entries = self.0.entries();
-        if entries
-            .get(&name)
-            .is_some_and(|entry| entry.by == cancel.task_id())
-        {
-            entries.remove(&name);
-        }
+        self.0.release(&name, cancel.task_id());
         Ok(())
     }
 }
@@ -203,9 +99,7 @@ impl Stage for Activate {
         if account.name.starts_with("slow-") {
             std::future::pending::<()>().await;
         }
-        if let Some(entry) = self.0.entries().get_mut(&account.name) {
-            entry.active = true;
-        }
+        self.0.activate(&account.name);
         Ok(account)
     }
 }
@@ -218,6 +112,8 @@ async fn start_pipeline(world: &Arc<World>) -> Result<Accounts, batrun::Error> {
         move |account: &Account| files.file(&account.name),
         Account::welcome,
     );
+    // A file that can't be taken back keeps its name reserved until a person has looked.
+    let welcome = welcome.on_stuck(OnStuck::Halt);
     Pipeline::new("accounts")
         // The name guards the file, so the file goes first and the name is free last.
         .order(Order::Lifo)
@@ -283,9 +179,9 @@ async fn show_pipeline(accounts: web::Data<Accounts>) -> HttpResponse {
 
 #[get("/accounts/{name}")]
 async fn find_account(world: web::Data<World>, name: web::Path<String>) -> HttpResponse {
-    match world.entries().get(&*name) {
-        Some(entry) if entry.active => HttpResponse::Ok().json(&entry.account),
-        _ => HttpResponse::NotFound().json(json!({ "error": "no such account" })),
+    match world.find(&name) {
+        Some(account) => HttpResponse::Ok().json(account),
+        None => HttpResponse::NotFound().json(json!({ "error": "no such account" })),
     }
 }
 

@@ -291,8 +291,24 @@ async fn what_can_not_be_taken_back_is_told_and_fails_the_check() {
         (answer.status, &answer.json["rollback"]["kind"]),
         (503, &json!("stuck"))
     );
-    assert_eq!(answer.json["rollback"]["undos"][0]["stage"], "welcome");
+    // The file is someone else's now, so the name stays reserved.
+    let undos = answer.json["rollback"]["undos"].as_array().unwrap();
+    let stages: Vec<_> = undos.iter().map(|undo| undo["stage"].as_str()).collect();
+    assert_eq!(stages, [Some("welcome"), Some("Reserve")]);
     test.service.stop(LONG).await.unwrap();
     let wrong = test.world.check(&report, &[]).unwrap_err();
-    assert!(wrong.contains("slow-ada.txt"), "{wrong}");
+    assert!(wrong.contains("slow-ada is reserved"), "{wrong}");
+    assert_eq!(fs::read_to_string(file).unwrap(), "someone else's");
+}
+
+#[actix_web::test]
+async fn a_client_that_leaves_has_its_account_all_the_same() {
+    let test = Test::start(LONG).await;
+    test.service.accounts.pause();
+    let request = rt::spawn(test.create("ada"));
+    test.until_in_flight(1).await;
+    request.abort();
+    assert!(request.await.is_err());
+    // A stop resumes.
+    test.stop(&["ada".to_owned()]).await;
 }
