@@ -46,7 +46,7 @@ pub use producer::{FromStream, Producer, from_iter, from_stream};
 pub use report::{
     Health, ProducerError, Report, Snapshot, StageCounts, StageReport, StageSnapshot, Times,
 };
-pub use stage::{CancelContext, Registered, Stage, TaskContext};
+pub use stage::{CancelContext, Registered, Stage, StopSignal, TaskContext};
 pub use stage_fn::{CancelWith, NoCancel, StageFn, stage_fn};
 pub use task::{
     Counts, End, Event, Illegal, Key, Outcome, Rollback, StageIx, StageName, State, StopCause,

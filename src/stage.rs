@@ -227,6 +227,17 @@ impl<'a, U: Clone + Debug + Send + 'static> TaskContext<'a, U> {
         .await;
     }
 
+    /// The same question for code that can't borrow this context: a callback of a C library, a
+    /// thread beside the stage.
+    pub fn signal(&self) -> StopSignal {
+        StopSignal {
+            task: self.task.clone(),
+            id: self.id,
+            stage: self.stage,
+            attempt: self.attempt,
+        }
+    }
+
     /// Registers what takes the coming effect back, and returns once that is recorded: then have
     /// the effect. Any number of times in a run, up to the pipeline's limit.
     ///
@@ -276,6 +287,40 @@ impl<'a, U: Clone + Debug + Send + 'static> TaskContext<'a, U> {
 
     pub(crate) fn parts(&self) -> (&Arc<Core>, &TaskRef, StageIx) {
         (self.core, self.task, self.stage)
+    }
+}
+
+/// Whether work on a task should end, for code that can't borrow its [`TaskContext`]. Made by
+/// [`TaskContext::signal`].
+///
+/// It may be kept for as long as one likes: once the attempt that it belongs to is over, it says
+/// that it is.
+#[derive(Clone)]
+pub struct StopSignal {
+    task: TaskRef,
+    id: TaskId,
+    stage: StageIx,
+    attempt: u32,
+}
+
+impl StopSignal {
+    /// Whether the task is late or cancelled, or its attempt at this stage is over. Takes a lock
+    /// for a moment, so ask some thousand times a second, not some million times.
+    pub fn is_stopping(&self) -> bool {
+        let life = self.task.life();
+        // A record is used again for other tasks.
+        life.id != self.id
+            || life.state != State::Running(self.stage)
+            || life.attempt != self.attempt
+    }
+}
+
+impl Debug for StopSignal {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("StopSignal")
+            .field("task", &self.id)
+            .field("is_stopping", &self.is_stopping())
+            .finish()
     }
 }
 

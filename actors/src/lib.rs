@@ -7,6 +7,7 @@
 //! | [`Command`] | stage | runs a program in a process group of its own; its cancel runs another (feature `command`, Unix) |
 //! | [`WriteFile`] | stage | writes a file whole or not at all; its cancel restores what was there before |
 //! | `HttpRequest` (feature `http`) | stage | sends an HTTP request; its cancel sends the one that takes it back |
+//! | `Sql::sqlite`, `Sql::postgres` | stages | run SQL statements in one transaction; a cancel runs others (features `sqlite`, `postgres`) |
 //! | [`Lines`] | producer | makes a task of each line of a file or reader; bad lines are reported, the rest go on |
 //!
 //! # Writing your own
@@ -33,6 +34,8 @@ mod command;
 #[cfg(feature = "http")]
 mod http_request;
 mod lines;
+#[cfg(any(feature = "sqlite", feature = "postgres"))]
+mod sql;
 mod write_file;
 
 #[cfg(all(unix, feature = "command"))]
@@ -40,4 +43,10 @@ pub use command::{Command, Output, Program};
 #[cfg(feature = "http")]
 pub use http_request::{HttpRequest, HttpRequestUndo, HttpRequestWorker, Request, Response};
 pub use lines::{BadLines, Lines};
+#[cfg(feature = "postgres")]
+pub use sql::Postgres;
+#[cfg(feature = "sqlite")]
+pub use sql::Sqlite;
+#[cfg(any(feature = "sqlite", feature = "postgres"))]
+pub use sql::{Sql, SqlUndo, Statement, Value};
 pub use write_file::{WriteFile, WriteFileUndo};

@@ -1,0 +1,113 @@
+//! Stages that run SQL statements in a transaction, and others to take them back.
+
+#[cfg(feature = "postgres")]
+mod postgres;
+#[cfg(feature = "sqlite")]
+mod sqlite;
+mod statement;
+
+use std::{fmt, sync::Arc};
+
+use batrun::{Failure, Registered, TaskContext, UndoError};
+
+#[cfg(feature = "postgres")]
+pub use postgres::Postgres;
+#[cfg(feature = "sqlite")]
+pub use sqlite::Sqlite;
+pub use statement::{Statement, Value};
+
+/// Stages that run SQL: [`Sql::sqlite`](Self::sqlite) and [`Sql::postgres`](Self::postgres), each
+/// with the feature of its name.
+///
+/// Each run is one transaction with the statements that a closure makes of the context: one, an
+/// array or a `Vec` of them. The context goes on as it came. `cancel_with` says what takes them
+/// back, also in one transaction; a stage without it has no undo.
+///
+/// # What is taken back
+/// A transaction that surely had no effect (a statement failed, the task was stopped before its
+/// `COMMIT`, or the database refused the `COMMIT`) is rolled back, and its undo is withdrawn: a row
+/// that was there before and that the insert collided with is not deleted. Once a `COMMIT` went out
+/// and no answer came, the undo stays, and is cancelled if the task fails.
+///
+/// So the undo's statements have to cope with rows that were never written or are already gone, and
+/// should touch only what this task did: `DELETE .. WHERE id = ..` with an id of the task's own, not
+/// `SET balance = 10`. An undo is made of the context before the run: to restore what a row held
+/// before, have an earlier stage read it into the context, or keep it in a table of your own.
+///
+/// # Limits
+/// - A statement must not begin or end a transaction itself.
+/// - Placeholders are the database's own: `?1` on SQLite, `$1` on PostgreSQL.
+/// - Rows that a statement returns are counted and dropped.
+/// - A report shows the text of a stuck undo's statements without the values bound to them; an
+///   error's text comes from the database and may quote a value.
+pub enum Sql {}
+
+/// Makes statements of a context.
+type Make<I> = Arc<dyn Fn(&I) -> Vec<Statement> + Send + Sync>;
+
+fn make<I, S: Into<Vec<Statement>>>(of: impl Fn(&I) -> S + Send + Sync + 'static) -> Make<I> {
+    Arc::new(move |input| of(input).into())
+}
+
+/// What a stage does, and what takes it back.
+struct Plan<I> {
+    run: Make<I>,
+    undo: Option<Make<I>>,
+}
+
+impl<I> Clone for Plan<I> {
+    fn clone(&self) -> Self {
+        Plan {
+            run: self.run.clone(),
+            undo: self.undo.clone(),
+        }
+    }
+}
+
+impl<I> Plan<I> {
+    async fn register<'t>(
+        &self,
+        input: &I,
+        task: &'t TaskContext<'_, SqlUndo>,
+    ) -> Result<Option<Registered<'t>>, UndoError> {
+        let Some(undo) = &self.undo else {
+            return Ok(None);
+        };
+        task.on_cancel(SqlUndo(undo(input).into())).await.map(Some)
+    }
+}
+
+/// The statements that take a transaction back. Its `Debug` shows their texts, no values.
+#[derive(Clone)]
+pub struct SqlUndo(Arc<[Statement]>);
+
+impl fmt::Debug for SqlUndo {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (index, statement) in self.0.iter().enumerate() {
+            let between = if index == 0 { "" } else { "; " };
+            write!(f, "{between}{statement:?}")?;
+        }
+        Ok(())
+    }
+}
+
+/// A transaction that was not committed, or perhaps was.
+struct Broken {
+    failure: Failure,
+    /// Nobody knows whether it took effect.
+    unsure: bool,
+}
+
+/// Says why a transaction failed, and withdraws its undo if it surely had no effect.
+async fn give_up(broken: Broken, undo: Option<Registered<'_>>) -> Failure {
+    if let Some(undo) = undo.filter(|_| !broken.unsure)
+        && let Err(error) = undo.withdraw().await
+    {
+        return error.into();
+    }
+    broken.failure
+}
+
+fn stopped() -> Failure {
+    Failure::new("the transaction was rolled back because its task is being stopped")
+}

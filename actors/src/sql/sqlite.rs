@@ -1,0 +1,296 @@
+//! Transactions on SQLite.
+
+use std::{
+    path::{Path, PathBuf},
+    thread,
+    time::{Duration, Instant},
+};
+
+use batrun::{CancelContext, Failure, Stage, StopSignal, TaskContext};
+use rusqlite::{
+    Connection, Error, ErrorCode, ToSql, params_from_iter,
+    types::{ToSqlOutput, ValueRef},
+};
+
+use super::{Broken, Plan, Sql, SqlUndo, Statement, Value, give_up, make, stopped};
+
+/// How long SQLite waits for a lock before the stage looks whether its task is being stopped.
+const BREATH: Duration = Duration::from_millis(25);
+
+/// How many steps of SQLite's virtual machine go by between two such looks.
+const STEPS: i32 = 10_000;
+
+/// How long a transaction waits for a lock unless told otherwise.
+const BUSY: Duration = Duration::from_secs(5);
+
+impl Sql {
+    /// A stage that runs what `statements` makes of a context in one transaction on the SQLite
+    /// database at `path`, which is created if it isn't there. See [`Sqlite`].
+    ///
+    /// ```
+    /// use batrun::prelude::*;
+    /// use batrun_actors::{Sql, Statement};
+    ///
+    /// let folder = tempfile::tempdir()?;
+    /// let path = folder.path().join("people.db");
+    /// let database = rusqlite::Connection::open(&path)?;
+    /// database.execute_batch("CREATE TABLE people (name TEXT PRIMARY KEY)")?;
+    ///
+    /// let add = Sql::sqlite(path, |name: &String| {
+    ///     Statement::new("INSERT INTO people (name) VALUES (?1)").bind(name)
+    /// })
+    /// .cancel_with(|name: &String| {
+    ///     Statement::new("DELETE FROM people WHERE name = ?1").bind(name)
+    /// });
+    /// let check = stage_fn("check", async |name: String, _: &TaskContext<()>| match &*name {
+    ///     "Eve" => Err(Failure::permanent("not on the list")),
+    ///     _ => Ok(name),
+    /// });
+    /// let report = actix_rt::System::new().block_on(
+    ///     Pipeline::new("people")
+    ///         .producer(from_iter(["Ada", "Eve"].map(String::from)))
+    ///         .stage(add)
+    ///         .stage(check)
+    ///         .run(),
+    /// )?;
+    /// assert_eq!((report.counts.done, report.counts.failed), (1, 1));
+    /// let names: String =
+    ///     database.query_row("SELECT group_concat(name) FROM people", (), |row| row.get(0))?;
+    /// assert_eq!(names, "Ada");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn sqlite<I, S>(
+        path: impl Into<PathBuf>,
+        statements: impl Fn(&I) -> S + Send + Sync + 'static,
+    ) -> Sqlite<I>
+    where
+        S: Into<Vec<Statement>>,
+    {
+        Sqlite {
+            path: path.into(),
+            busy: BUSY,
+            plan: Plan {
+                run: make(statements),
+                undo: None,
+            },
+            connection: None,
+        }
+    }
+}
+
+/// A stage that runs SQL on SQLite; see [`Sql`] for what a run and a cancel are.
+///
+/// It blocks, so each of its workers has a thread of its own, and a connection that is opened when
+/// it is first needed. A transaction takes SQLite's one write lock at its beginning; more workers
+/// than one take turns.
+///
+/// A late or cancelled task stops at once where it waits for a lock and soon where a statement takes
+/// its time, and nothing of its transaction is left. A `COMMIT` that has begun is waited for.
+///
+/// # Failures
+/// A lock that did not become free, and errors of the disk, may be tried again; everything else (a
+/// constraint, a mistake in a statement) is permanent.
+///
+/// # Limits
+/// With `:memory:` each worker has a database of its own.
+pub struct Sqlite<I> {
+    path: PathBuf,
+    busy: Duration,
+    plan: Plan<I>,
+    connection: Option<Connection>,
+}
+
+impl<I> Sqlite<I> {
+    /// What takes a run back. It is made of the context before the run.
+    pub fn cancel_with<S>(mut self, statements: impl Fn(&I) -> S + Send + Sync + 'static) -> Self
+    where
+        S: Into<Vec<Statement>>,
+    {
+        self.plan.undo = Some(make(statements));
+        self
+    }
+
+    /// How long a transaction waits for its lock, and again at its end where readers hold one,
+    /// before it fails: 5 s unless told otherwise.
+    pub fn busy(mut self, wait: Duration) -> Self {
+        self.busy = wait;
+        self
+    }
+
+    fn transact(
+        &mut self,
+        statements: &[Statement],
+        stop: Option<StopSignal>,
+    ) -> Result<(), Broken> {
+        let connection = match self.connection.take() {
+            Some(connection) => connection,
+            None => open(&self.path).map_err(|error| Broken {
+                failure: failure(error),
+                unsure: false,
+            })?,
+        };
+        let done = transact(&connection, statements, self.busy, stop);
+        // With a transaction still open it is closed, which ends that.
+        if connection.is_autocommit() {
+            self.connection = Some(connection);
+        }
+        done
+    }
+}
+
+impl<I> Clone for Sqlite<I> {
+    fn clone(&self) -> Self {
+        Sqlite {
+            path: self.path.clone(),
+            busy: self.busy,
+            plan: self.plan.clone(),
+            connection: None,
+        }
+    }
+}
+
+impl<I: Send + 'static> Stage for Sqlite<I> {
+    type Input = I;
+    type Output = I;
+    type Undo = SqlUndo;
+
+    const BLOCKING: bool = true;
+
+    async fn run(&mut self, input: I, task: &TaskContext<'_, SqlUndo>) -> Result<I, Failure> {
+        let statements = (self.plan.run)(&input);
+        let undo = self.plan.register(&input, task).await?;
+        match self.transact(&statements, Some(task.signal())) {
+            Ok(()) => Ok(input),
+            Err(broken) => Err(give_up(broken, undo).await),
+        }
+    }
+
+    async fn cancel(&mut self, undo: SqlUndo, _: &CancelContext<'_>) -> Result<(), Failure> {
+        self.transact(&undo.0, None)
+            .map_err(|broken| broken.failure)
+    }
+}
+
+fn open(path: &Path) -> Result<Connection, Error> {
+    let connection = Connection::open(path)?;
+    connection.busy_timeout(BREATH)?;
+    Ok(connection)
+}
+
+fn transact(
+    connection: &Connection,
+    statements: &[Statement],
+    busy: Duration,
+    stop: Option<StopSignal>,
+) -> Result<(), Broken> {
+    let asked = stop.clone();
+    let stopping = || asked.as_ref().is_some_and(StopSignal::is_stopping);
+    let worked = patiently(connection, "BEGIN IMMEDIATE", busy, stopping).and_then(|()| {
+        connection.progress_handler(STEPS, stop.map(|stop| move || stop.is_stopping()));
+        let worked = work(connection, statements);
+        // Nothing stops a COMMIT or a ROLLBACK half-way.
+        connection.progress_handler(0, None::<fn() -> bool>);
+        worked
+    });
+    let (failure, committing) = match worked {
+        Err(failure) => (failure, false),
+        Ok(()) if stopping() => (stopped(), false),
+        Ok(()) => match patiently(connection, "COMMIT", busy, stopping) {
+            Ok(()) => return Ok(()),
+            Err(failure) => (failure, true),
+        },
+    };
+    // SQLite itself may have rolled back, after an interrupt for one.
+    let open = !connection.is_autocommit();
+    let rolled_back = open && connection.execute_batch("ROLLBACK").is_ok();
+    Err(Broken {
+        failure,
+        unsure: committing && !rolled_back,
+    })
+}
+
+/// Runs a statement that may have to wait for a lock.
+fn patiently(
+    connection: &Connection,
+    statement: &str,
+    busy: Duration,
+    stopping: impl Fn() -> bool,
+) -> Result<(), Failure> {
+    let began = Instant::now();
+    loop {
+        match connection.execute_batch(statement) {
+            Err(error) if is_busy(&error) && !stopping() && began.elapsed() < busy => {
+                // Some locks SQLite doesn't wait for.
+                thread::sleep(Duration::from_millis(1));
+            }
+            other => return other.map_err(failure),
+        }
+    }
+}
+
+fn work(connection: &Connection, statements: &[Statement]) -> Result<(), Failure> {
+    for statement in statements {
+        let rows = execute(connection, statement).map_err(failure)?;
+        statement.check(rows)?;
+    }
+    Ok(())
+}
+
+/// How many rows it changed, or returned where it changes nothing.
+fn execute(connection: &Connection, statement: &Statement) -> Result<u64, Error> {
+    let before = connection.total_changes();
+    let mut prepared = connection.prepare_cached(&statement.text)?;
+    let mut returned = 0;
+    let mut rows = prepared.query(params_from_iter(&statement.values))?;
+    while rows.next()?.is_some() {
+        returned += 1;
+    }
+    drop(rows);
+    Ok(if prepared.readonly() {
+        returned
+    } else if connection.total_changes() == before {
+        // The other count is still that of the statement before.
+        0
+    } else {
+        connection.changes()
+    })
+}
+
+impl ToSql for Value {
+    fn to_sql(&self) -> rusqlite::Result<ToSqlOutput<'_>> {
+        Ok(ToSqlOutput::Borrowed(match self {
+            Value::Null => ValueRef::Null,
+            Value::Int(int) => ValueRef::Integer(*int),
+            Value::Real(real) => ValueRef::Real(*real),
+            Value::Text(text) => ValueRef::Text(text.as_bytes()),
+            Value::Blob(bytes) => ValueRef::Blob(bytes),
+            Value::Bool(yes) => ValueRef::Integer((*yes).into()),
+        }))
+    }
+}
+
+fn is_busy(error: &Error) -> bool {
+    matches!(
+        error.sqlite_error_code(),
+        Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked)
+    )
+}
+
+fn failure(error: Error) -> Failure {
+    match error.sqlite_error_code() {
+        Some(
+            ErrorCode::DatabaseBusy
+            | ErrorCode::DatabaseLocked
+            | ErrorCode::OperationInterrupted
+            | ErrorCode::SystemIoFailure
+            | ErrorCode::DiskFull
+            | ErrorCode::CannotOpen
+            | ErrorCode::OutOfMemory,
+        ) => Failure::new(error),
+        _ => Failure::permanent(error),
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests;
