@@ -5,7 +5,7 @@ use std::{
     sync::{Arc, Mutex, mpsc},
 };
 
-use batrun::{UndoError, prelude::*};
+use batrun::{StopSignal, UndoError, prelude::*};
 use tokio::time::Instant;
 
 use crate::kit::{Journal, live, ms, noted, since, sleep, still, told};
@@ -281,4 +281,55 @@ fn g05_rollback_waits_for_a_blocking_call_that_ran_late() {
     });
     drop(inside);
     assert_eq!(journal.all(), ["returned, overlap false", "undid it"]);
+}
+
+#[test]
+fn a_signal_tells_that_its_attempt_is_over() {
+    fn told(signals: &Mutex<Vec<StopSignal>>) -> Vec<bool> {
+        let signals = signals.lock().unwrap();
+        // As a thread or a C library's callback would.
+        let asked = signals.clone();
+        let asking = std::thread::spawn(move || asked.iter().map(|s| s.is_stopping()).collect());
+        asking.join().unwrap()
+    }
+    let signals = Arc::new(Mutex::new(Vec::new()));
+    let journal = Journal::default();
+    still(async {
+        let (kept, noting) = (signals.clone(), journal.clone());
+        let first = stage_fn("first", async move |n: u32, task: &TaskContext<'_, ()>| {
+            kept.lock().unwrap().push(task.signal());
+            noting.note(format!("first {:?}", told(&kept)));
+            Ok(n)
+        });
+        let (kept, noting) = (signals.clone(), journal.clone());
+        let second = stage_fn("second", async move |n: u32, task: &TaskContext<'_, ()>| {
+            kept.lock().unwrap().push(task.signal());
+            noting.note(format!("second {:?}", told(&kept)));
+            if task.attempt() == 1 {
+                return Err(Failure::new("again"));
+            }
+            task.shield(sleep(50)).await;
+            noting.note(format!("late {:?}", told(&kept)));
+            Ok(n)
+        });
+        let handle = Pipeline::new("signals")
+            .stage(first)
+            .stage(second.retry(Retry::constant(1, ms(1))))
+            .current_arbiter()
+            .start()
+            .await
+            .unwrap();
+        let ticket = handle.submit(1).timeout(ms(20)).await.unwrap();
+        ticket.outcome().await.unwrap();
+    });
+    assert_eq!(
+        journal.all(),
+        [
+            "first [false]",
+            "second [true, false]",
+            "second [true, true, false]",
+            "late [true, true, true]",
+        ]
+    );
+    assert_eq!(told(&signals), [true; 3]);
 }

@@ -51,6 +51,15 @@ impl World {
             .unwrap();
     }
 
+    /// Locks the table until that connection commits. A connection of its own, because what a
+    /// transaction sees of other connections' activity stands still.
+    async fn lock(&self) -> Session {
+        let locker = Session::open(&address()).await.unwrap();
+        let lock = format!("BEGIN; LOCK TABLE {}", self.name);
+        locker.client.batch_execute(&lock).await.unwrap();
+        locker
+    }
+
     async fn count(&self, query: &str) -> i64 {
         let row = self.database.client.query_one(query, &[]).await.unwrap();
         row.get(0)
@@ -218,12 +227,12 @@ fn a_refused_commit_withdraws() {
 #[ignore = "needs a PostgreSQL server; its address is in BATRUN_POSTGRES"]
 fn a_lock_is_waited_for() {
     world("sql_lock", async |world| {
-        world.sql("BEGIN; LOCK TABLE sql_lock").await;
+        let locker = world.lock().await;
         let stage = world.stage(vec![world.insert(1)]);
         let handle = Pipeline::new("sql").stage(stage).start().await.unwrap();
         let ticket = handle.submit(1).await.unwrap();
         world.until("wait_event_type = 'Lock'", 1).await;
-        world.sql("COMMIT").await;
+        locker.client.batch_execute("COMMIT").await.unwrap();
         assert!(ticket.outcome().await.unwrap().is_done());
         handle.shutdown(Shutdown::Abort).await.unwrap();
         assert_eq!(world.ids().await, [1]);
@@ -249,14 +258,14 @@ fn a_stop_amid_a_long_statement_leaves_nothing() {
 #[ignore = "needs a PostgreSQL server; its address is in BATRUN_POSTGRES"]
 fn a_stop_amid_a_wait_for_a_lock_leaves_nothing() {
     world("sql_waits", async |world| {
-        world.sql("BEGIN; LOCK TABLE sql_waits").await;
+        let locker = world.lock().await;
         let stage = world.stage(vec![world.insert(1)]);
         let amid = "wait_event_type = 'Lock'";
         let end = stop(world, stage.clone(), amid, true).await;
         assert_eq!(end, "timed out in Postgres");
         let end = stop(world, stage, amid, false).await;
         assert_eq!(end, "cancelled in Postgres");
-        world.sql("COMMIT").await;
+        locker.client.batch_execute("COMMIT").await.unwrap();
         assert_eq!(world.ids().await, [0; 0]);
     });
 }
