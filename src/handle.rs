@@ -211,7 +211,7 @@ impl<I: Send + 'static, O: Send + 'static> PipelineHandle<I, O> {
 
     /// Waits until the pipeline has ended for another reason, and returns its report. This handle
     /// keeps it open, so that is a shutdown from elsewhere or a failed ledger;
-    /// [`Pipeline::run`](crate::Pipeline::run) waits for the producers.
+    /// [`join`](Self::join) waits for the producers.
     ///
     /// # Errors
     /// [`Error::Gone`] when the runtime ended first.
@@ -222,8 +222,16 @@ impl<I: Send + 'static, O: Send + 'static> PipelineHandle<I, O> {
         self.inner.finish.wait().await.ok_or(Error::Gone)
     }
 
-    /// Lets go of the pipeline, so that it ends once every producer has, and waits for that.
-    pub(crate) async fn into_report(self) -> Result<Report, Error> {
+    /// Lets go of the pipeline and waits for its end, which comes once every producer has ended,
+    /// every other handle and intake is dropped, and every task has its outcome: what
+    /// [`Pipeline::run`](crate::Pipeline::run) does.
+    ///
+    /// # Errors
+    /// [`Error::Gone`] when the runtime ended first.
+    ///
+    /// # Cancel safety
+    /// Dropped, it leaves the pipeline to run to its end.
+    pub async fn join(self) -> Result<Report, Error> {
         let finish = self.inner.finish.clone();
         drop(self);
         finish.wait().await.ok_or(Error::Gone)

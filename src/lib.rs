@@ -6,7 +6,9 @@
 //! registration.
 //!
 //! Start with [`Pipeline`], then write a [`Stage`]. What holds, and where it ends, is in
-//! `GUARANTEES.md`; how the parts fit together is in `ARCHITECTURE.md`.
+//! `GUARANTEES.md`; how the parts fit together is in `ARCHITECTURE.md`. Stages and producers ready to
+//! use are in the crate `batrun-actors`; what tests of yours need is in `batrun::testing`, with the
+//! feature `testing`.
 
 mod actor_stage;
 mod clock;
@@ -64,8 +66,3 @@ pub mod prelude {
         from_stream, stage_fn,
     };
 }
-
-/// The README's code runs as tests.
-#[cfg(doctest)]
-#[doc = include_str!("../README.md")]
-struct Readme;

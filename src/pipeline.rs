@@ -364,7 +364,7 @@ impl<I: Send + 'static, C: Send + 'static> Pipeline<I, C> {
     /// Dropped, it leaves the pipeline to run to its end.
     pub async fn run(self) -> Result<Report, Error> {
         let handle = self.start().await?;
-        handle.into_report().await
+        handle.join().await
     }
 
     fn launch(self) -> Result<PipelineHandle<I, C>, Error> {

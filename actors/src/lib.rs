@@ -50,3 +50,8 @@ pub use sql::Sqlite;
 #[cfg(any(feature = "sqlite", feature = "postgres"))]
 pub use sql::{Sql, SqlUndo, Statement, Value};
 pub use write_file::{WriteFile, WriteFileUndo};
+
+/// The code of the project's README runs as tests; here, because some of it uses these actors.
+#[cfg(doctest)]
+#[doc = include_str!("../../README.md")]
+struct Readme;

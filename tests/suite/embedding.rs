@@ -10,7 +10,7 @@ use std::{
 use actix_web::{App, HttpResponse, HttpServer, web};
 use batrun::prelude::*;
 
-use crate::kit::ms;
+use crate::kit::{live, ms};
 
 type Doubler = PipelineHandle<u32, u32>;
 
@@ -111,4 +111,27 @@ async fn serve() -> Report {
 fn g12_a_pipeline_lives_and_ends_within_a_web_service() {
     let report = serve();
     assert_eq!((report.counts.done, report.counts.failed), (4, 1));
+}
+
+#[test]
+fn a_handle_may_wait_for_the_producers() {
+    live(async {
+        let handle = Pipeline::new("join")
+            .producer(from_iter(1..=100))
+            .stage(stage_fn("pass", async |n: u32, _: &TaskContext<'_, ()>| {
+                Ok(n)
+            }))
+            .start()
+            .await
+            .unwrap();
+        let other = handle.clone();
+        let mut joined = std::pin::pin!(handle.join());
+        // Another handle keeps it open.
+        while other.snapshot().counts.done < 100 {
+            assert!(futures::poll!(joined.as_mut()).is_pending());
+            actix_rt::time::sleep(ms(1)).await;
+        }
+        drop(other);
+        assert_eq!(joined.await.unwrap().counts.done, 100);
+    });
 }
