@@ -176,7 +176,8 @@ fn input_that_is_not_read_is_no_failure() {
 
 #[test]
 fn a_process_left_behind_does_not_hold_the_stage() {
-    let output = said(stage("sleep 1000 & echo $!"));
+    // Longer than its task has, so that a stage that waits for it fails.
+    let output = said(stage("sleep 90 & echo $!"));
     let text = String::from_utf8(output.stdout).unwrap();
     let pid: i32 = text.trim().parse().unwrap();
     // It is left alone: it might be a daemon.
