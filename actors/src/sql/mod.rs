@@ -16,8 +16,7 @@ pub use postgres::Postgres;
 pub use sqlite::Sqlite;
 pub use statement::{Statement, Value};
 
-/// Stages that run SQL: [`Sql::sqlite`](Self::sqlite) and [`Sql::postgres`](Self::postgres), each
-/// with the feature of its name.
+/// Stages that run SQL: `Sql::sqlite` and `Sql::postgres`, each with the feature of its name.
 ///
 /// Each run is one transaction with the statements that a closure makes of the context: one, an
 /// array or a `Vec` of them. The context goes on as it came. `cancel_with` says what takes them
@@ -36,6 +35,7 @@ pub use statement::{Statement, Value};
 ///
 /// # Limits
 /// - A statement must not begin or end a transaction itself.
+/// - The stage's own `.timeout(..)` doesn't stop a statement; a task's deadline does.
 /// - Placeholders are the database's own: `?1` on SQLite, `$1` on PostgreSQL.
 /// - Rows that a statement returns are counted and dropped.
 /// - A report shows the text of a stuck undo's statements without the values bound to them; an

@@ -86,8 +86,8 @@ impl Sql {
 /// is waited for. A server that doesn't answer for 10 s is given up with its connection; it ends
 /// the transaction once it finds that connection closed.
 ///
-/// The stage's own `.timeout(..)` doesn't stop a statement. The server's does:
-/// `options='-c statement_timeout=5s'` in the connection string.
+/// To limit each statement, have the server do it: `options='-c statement_timeout=5s'` in the
+/// connection string.
 ///
 /// # Failures
 /// A lost connection, too many connections, a server going down or starting, a serialization

@@ -8,7 +8,9 @@ use std::{
 
 use batrun::{CancelContext, Failure, Stage, StopSignal, TaskContext};
 use rusqlite::{
-    Connection, Error, ErrorCode, ToSql, params_from_iter,
+    Batch, Connection, Error, ErrorCode, ToSql,
+    fallible_iterator::FallibleIterator,
+    params_from_iter,
     types::{ToSqlOutput, ValueRef},
 };
 
@@ -92,7 +94,9 @@ impl Sql {
 /// constraint, a mistake in a statement) is permanent.
 ///
 /// # Limits
-/// With `:memory:` each worker has a database of its own.
+/// - A cancel waits for the lock as a run does and may not wait any longer: let
+///   [`busy`](Self::busy) be more than the longest transaction takes.
+/// - With `:memory:` each worker has a database of its own.
 pub struct Sqlite<I> {
     path: PathBuf,
     busy: Duration,
@@ -239,7 +243,13 @@ fn work(connection: &Connection, statements: &[Statement]) -> Result<(), Failure
 /// How many rows it changed, or returned where it changes nothing.
 fn execute(connection: &Connection, statement: &Statement) -> Result<u64, Error> {
     let before = connection.total_changes();
-    let mut prepared = connection.prepare_cached(&statement.text)?;
+    let mut texts = Batch::new(connection, &statement.text);
+    let Some(mut prepared) = texts.next()? else {
+        return Ok(0);
+    };
+    if texts.next()?.is_some() {
+        return Err(Error::MultipleStatement);
+    }
     let mut returned = 0;
     let mut rows = prepared.query(params_from_iter(&statement.values))?;
     while rows.next()?.is_some() {

@@ -6,7 +6,8 @@ use batrun::Failure;
 
 /// An SQL statement with its values.
 ///
-/// Its `Debug` shows the text without the values.
+/// Its `Debug` shows the text without the values, so bind what nobody should read in a report
+/// rather than write it into the text.
 ///
 /// ```
 /// use batrun_actors::Statement;

@@ -164,6 +164,17 @@ fn another_number_of_rows_rolls_back() {
 }
 
 #[test]
+fn a_text_with_two_statements_is_refused() {
+    let world = World::new();
+    let stage = Sql::sqlite(world.path(), |_: &i64| {
+        Statement::new("INSERT INTO t (id) VALUES (1); INSERT INTO t (id) VALUES (2); -- end")
+    });
+    let report = run(stage, Ok(()));
+    assert_eq!(failed(&report).0, FailureKind::Permanent);
+    assert_eq!(world.ids(), [0; 0]);
+}
+
+#[test]
 fn a_refused_commit_withdraws() {
     let world = World::new();
     world
@@ -180,6 +191,18 @@ fn a_refused_commit_withdraws() {
     let report = run(stage, Ok(()));
     assert_eq!(failed(&report), (FailureKind::Permanent, &Rollback::None));
     assert!(world.is_free());
+}
+
+#[test]
+fn a_commit_of_which_nothing_is_known_leaves_the_undo() {
+    let world = World::new();
+    let stage = Sql::sqlite(world.path(), |id: &i64| {
+        [insert(*id), Statement::new("COMMIT")]
+    })
+    .cancel_with(|id: &i64| delete(*id));
+    let report = run(stage, Ok(()));
+    assert_eq!(failed(&report).1, &Rollback::Complete { undos: 1 });
+    assert_eq!(world.ids(), [0; 0]);
 }
 
 #[test]
@@ -212,7 +235,7 @@ fn a_lock_that_does_not_become_free_may_be_tried_again() {
 }
 
 /// Runs a task that never ends by itself, stopped by its deadline or by a cancel.
-fn stop(world: &World, stage: Sqlite<i64>, by_deadline: bool, begun: impl Fn() -> bool) -> String {
+fn stop(stage: Sqlite<i64>, by_deadline: bool, begun: impl Fn() -> bool) -> String {
     let limit = Duration::from_millis(if by_deadline { 100 } else { 600_000 });
     actix_rt::System::new().block_on(async {
         let handle = Pipeline::new("sql").stage(stage).start().await.unwrap();
@@ -229,7 +252,6 @@ fn stop(world: &World, stage: Sqlite<i64>, by_deadline: bool, begun: impl Fn() -
         assert_eq!(outcome.rollback, Rollback::None);
         let end = outcome.end.to_string();
         handle.shutdown(Shutdown::Abort).await.unwrap();
-        let _ = world;
         end
     })
 }
@@ -244,7 +266,7 @@ fn endless(world: &World) -> Sqlite<i64> {
 #[test]
 fn a_deadline_amid_a_long_statement_leaves_nothing() {
     let world = World::new();
-    let end = stop(&world, endless(&world), true, || true);
+    let end = stop(endless(&world), true, || true);
     assert_eq!(end, "timed out in Sqlite");
     assert!(world.is_free());
     assert_eq!(world.ids(), [0; 0]);
@@ -253,7 +275,7 @@ fn a_deadline_amid_a_long_statement_leaves_nothing() {
 #[test]
 fn a_cancel_amid_a_long_statement_leaves_nothing() {
     let world = World::new();
-    let end = stop(&world, endless(&world), false, || !world.is_free());
+    let end = stop(endless(&world), false, || !world.is_free());
     assert_eq!(end, "cancelled in Sqlite");
     assert!(world.is_free());
     assert_eq!(world.ids(), [0; 0]);
@@ -264,7 +286,7 @@ fn a_deadline_amid_the_wait_for_a_lock_leaves_nothing() {
     let world = World::new();
     world.database.execute_batch("BEGIN IMMEDIATE").unwrap();
     let stage = world.adding().busy(Duration::from_secs(600));
-    let end = stop(&world, stage, true, || true);
+    let end = stop(stage, true, || true);
     assert_eq!(end, "timed out in Sqlite");
     world.database.execute_batch("COMMIT").unwrap();
     assert!(world.is_free());
