@@ -1,19 +1,104 @@
-//! Ready-made stages and producers for [batrun].
+//! Ready-made stages and producers for [batrun], each a file on its public API alone. What needs a
+//! package of its own has a feature, so that you compile only what you use.
 //!
 //! # Catalogue
 //!
-//! | name | is a | what it does |
+//! | stage | feature | what it does |
 //! |---|---|---|
-//! | [`Command`] | stage | runs a program in a process group of its own; its cancel runs another (feature `command`, Unix) |
-//! | [`WriteFile`] | stage | writes a file whole or not at all; its cancel restores what was there before |
-//! | `HttpRequest` (feature `http`) | stage | sends an HTTP request; its cancel sends the one that takes it back |
-//! | `Sql::sqlite`, `Sql::postgres` | stages | run SQL statements in one transaction; a cancel runs others (features `sqlite`, `postgres`) |
-//! | [`Lines`] | producer | makes a task of each line of a file or reader; bad lines are reported, the rest go on |
+//! | `Command` | `command` (Unix) | runs a program, no shell, in a process group that is killed when it is late; its cancel runs another |
+//! | `HttpRequest` | `http` | sends an HTTP request with an idempotency key; its cancel sends another |
+//! | `Sql::sqlite` | `sqlite` | runs statements in one SQLite transaction; its cancel runs others |
+//! | `Sql::postgres` | `postgres` | the same on PostgreSQL |
+//! | [`WriteFile`] | | writes a file whole or not at all; its cancel restores what was there before |
+//! | [`MakeDirectory`] | | makes a directory; its cancel removes it, if it is empty |
+//! | [`map`], [`try_map`] | | make something else of the context |
+//! | [`inspect`] | | looks at the context |
 //!
-//! # Writing your own
+//! | producer | feature | what it makes a task of |
+//! |---|---|---|
+//! | [`Lines`] | | each line of a file, a reader or stdin; bad ones are reported with their number, the rest go on |
+//! | `Csv` | `csv` | each row, in the same way |
+//! | [`Interval`] | | each tick of a clock |
+//! | `WatchFolder` | `watch` | each file that appears in a folder |
+//! | [`FromStream`] | | each item of a stream or an iterator, made by [`from_stream`] and [`from_iter`] |
 //!
-//! Everything here uses the public API of `batrun` alone, so each file is a pattern to copy. What
-//! they have in common:
+//! # Write your own in 30 lines
+//!
+//! A stage is a type with what it needs to know, an undo, a `run` and a `cancel`:
+//!
+//! ```
+//! use std::{fs::{self, File}, io::ErrorKind, path::PathBuf};
+//! use batrun::prelude::*;
+//!
+//! /// Claims a name for a task, by a file that nobody else can make.
+//! #[derive(Clone)]
+//! struct Claim { folder: PathBuf }
+//!
+//! impl Stage for Claim {
+//!     type Input = String;
+//!     type Output = String;
+//!     type Undo = PathBuf;
+//!     const BLOCKING: bool = true;                // std::fs: each worker has a thread
+//!
+//!     async fn run(&mut self, name: String, task: &TaskContext<'_, PathBuf>) -> Result<String, Failure> {
+//!         let file = self.folder.join(&name);
+//!         let undo = task.on_cancel(file.clone()).await?;     // intent first
+//!         match File::create_new(&file) {                     // then the effect
+//!             Err(e) if e.kind() == ErrorKind::AlreadyExists => {
+//!                 undo.withdraw().await?;                     // another one's: leave it
+//!                 Err(Failure::permanent(format!("{name} is taken")))
+//!             }
+//!             other => { other?; Ok(name) }
+//!         }
+//!     }
+//!
+//!     async fn cancel(&mut self, file: PathBuf, _: &CancelContext<'_>) -> Result<(), Failure> {
+//!         match fs::remove_file(file) {
+//!             Err(e) if e.kind() == ErrorKind::NotFound => Ok(()),    // it never happened, or is gone
+//!             other => Ok(other?),
+//!         }
+//!     }
+//! }
+//!
+//! // And its test, with the feature `testing` of batrun.
+//! use batrun::{Rollback, testing::{Harness, live}};
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let folder = tempfile::tempdir()?;
+//! let names = || fs::read_dir(folder.path()).unwrap().count();
+//! live(async {
+//!     let claim = Harness::new(Claim { folder: folder.path().to_owned() }).await;
+//!     assert!(claim.run("ada".into()).await.is_done());
+//!     assert!(!claim.run("ada".into()).await.is_done());          // taken, and left alone
+//!     let outcome = claim.take_back("eve".into()).await;          // a later stage fails
+//!     assert_eq!(outcome.rollback, Rollback::Complete { undos: 1 });
+//! });
+//! assert_eq!(names(), 1);
+//! # Ok(()) }
+//! ```
+//!
+//! A producer is a closure, or a type where it has something to configure:
+//!
+//! ```
+//! use batrun::{prelude::*, testing::{paused, produced}};
+//!
+//! struct Countdown { from: u32 }
+//!
+//! impl Producer<u32> for Countdown {
+//!     async fn produce(self, tasks: Intake<u32>) -> Result<(), Failure> {
+//!         for n in (0..=self.from).rev() {
+//!             tasks.submit(n).await?;             // waits for room
+//!         }
+//!         Ok(())
+//!     }
+//! }
+//!
+//! # fn main() {
+//! assert_eq!(paused(produced(Countdown { from: 3 })).0, [3, 2, 1, 0]);
+//! # }
+//! ```
+//!
+//! What the ones here have in common:
 //!
 //! - A **stage** carries its context through. It takes closures for what it has to know (a path, a
 //!   content) and hands the context on as it came, so that stages go together in any order.
@@ -29,20 +114,34 @@
 //!   through a small channel, so that a full pipeline slows it down.
 //! - A bad item is reported and skipped, and the producer's error at its end says what was bad.
 
+mod bad_lines;
 #[cfg(all(unix, feature = "command"))]
 mod command;
+#[cfg(feature = "csv")]
+mod csv;
+mod functions;
 #[cfg(feature = "http")]
 mod http_request;
+mod interval;
 mod lines;
+mod make_directory;
+mod reading;
 #[cfg(any(feature = "sqlite", feature = "postgres"))]
 mod sql;
 mod write_file;
 
+#[cfg(feature = "csv")]
+pub use crate::csv::Csv;
+pub use bad_lines::BadLines;
+pub use batrun::{FromStream, from_iter, from_stream};
 #[cfg(all(unix, feature = "command"))]
 pub use command::{Command, Output, Program};
+pub use functions::{Inspect, Map, TryMap, inspect, map, try_map};
 #[cfg(feature = "http")]
 pub use http_request::{HttpRequest, HttpRequestUndo, HttpRequestWorker, Request, Response};
-pub use lines::{BadLines, Lines};
+pub use interval::Interval;
+pub use lines::Lines;
+pub use make_directory::{MakeDirectory, MakeDirectoryUndo};
 #[cfg(feature = "postgres")]
 pub use sql::Postgres;
 #[cfg(feature = "sqlite")]

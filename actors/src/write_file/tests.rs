@@ -1,0 +1,239 @@
+use batrun::{Report, Rollback, prelude::*};
+use tempfile::{TempDir, tempdir};
+
+use super::*;
+
+/// What happens between the write and the end of the task.
+type Then = fn(&Path) -> Result<(), Failure>;
+
+/// Writes "new" to `file` of the folder, then runs `then`, of which a failure causes the cancel.
+fn run(folder: &TempDir, then: Then) -> Report {
+    run_with(folder, then, |stage| stage)
+}
+
+type Stage = WriteFile<PathBuf, fn(&PathBuf) -> PathBuf, fn(&PathBuf) -> &'static str>;
+
+fn run_with(folder: &TempDir, then: Then, with: fn(Stage) -> Stage) -> Report {
+    let stage: Stage = WriteFile::new(|path| path.clone(), |_| "new");
+    let then = stage_fn(
+        "then",
+        async move |path: PathBuf, _: &TaskContext<'_, ()>| then(&path),
+    );
+    actix_rt::System::new()
+        .block_on(
+            Pipeline::new("write")
+                .producer(from_iter([folder.path().join("file")]))
+                .stage(with(stage))
+                .stage(then)
+                .run(),
+        )
+        .unwrap()
+}
+
+fn fail(_: &Path) -> Result<(), Failure> {
+    Err(Failure::permanent("no"))
+}
+
+fn content(folder: &TempDir) -> Option<String> {
+    fs::read_to_string(folder.path().join("file")).ok()
+}
+
+fn names(folder: &TempDir) -> Vec<String> {
+    let entries = fs::read_dir(folder.path()).unwrap();
+    entries
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .collect()
+}
+
+fn rollback(report: &Report) -> &Rollback {
+    &report.last_failures[0].rollback
+}
+
+#[test]
+fn a_file_is_written_and_nothing_else() {
+    let folder = tempdir().unwrap();
+    let report = run(&folder, |_| Ok(()));
+    assert_eq!(report.counts.done, 1, "{report}");
+    assert_eq!(content(&folder).as_deref(), Some("new"));
+    assert_eq!(names(&folder), ["file"]);
+}
+
+#[test]
+fn a_new_file_is_removed_by_its_cancel() {
+    let folder = tempdir().unwrap();
+    let report = run(&folder, fail);
+    assert_eq!(rollback(&report), &Rollback::Complete { undos: 1 });
+    assert!(names(&folder).is_empty());
+}
+
+#[test]
+fn a_replaced_file_is_restored_by_its_cancel() {
+    let folder = tempdir().unwrap();
+    fs::write(folder.path().join("file"), "old").unwrap();
+    let report = run(&folder, |path| {
+        assert_eq!(fs::read_to_string(path).unwrap(), "new");
+        fail(path)
+    });
+    assert_eq!(rollback(&report), &Rollback::Complete { undos: 1 });
+    assert_eq!(content(&folder).as_deref(), Some("old"));
+    assert_eq!(names(&folder), ["file"]);
+}
+
+#[cfg(unix)]
+#[test]
+fn permissions_are_kept_and_restored() {
+    use std::os::unix::fs::PermissionsExt;
+    let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+    let folder = tempdir().unwrap();
+    let path = folder.path().join("file");
+    fs::write(&path, "old").unwrap();
+    fs::set_permissions(&path, Permissions::from_mode(0o640)).unwrap();
+    run(&folder, |_| Ok(()));
+    assert_eq!(
+        (content(&folder).as_deref(), mode(&path)),
+        (Some("new"), 0o640)
+    );
+    run(&folder, |path| {
+        fs::set_permissions(path, Permissions::from_mode(0o600))?;
+        fail(path)
+    });
+    assert_eq!(
+        (content(&folder).as_deref(), mode(&path)),
+        (Some("new"), 0o640)
+    );
+}
+
+#[test]
+fn a_file_that_another_changed_is_left_and_the_task_is_stuck() {
+    let folder = tempdir().unwrap();
+    fs::write(folder.path().join("file"), "old").unwrap();
+    let report = run(&folder, |path| {
+        fs::write(path, "theirs")?;
+        fail(path)
+    });
+    let Rollback::Stuck(stuck) = rollback(&report) else {
+        panic!("{report}")
+    };
+    assert!(stuck.undos[0].undo.starts_with("restore "), "{stuck}");
+    assert!(stuck.undos[0].undo.ends_with("(3 bytes)"), "{stuck}");
+    assert_eq!(content(&folder).as_deref(), Some("theirs"));
+    assert_eq!(names(&folder), ["file"]);
+}
+
+#[test]
+fn a_change_that_left_the_time_as_it_was_is_seen() {
+    let folder = tempdir().unwrap();
+    let report = run(&folder, |path| {
+        // As two writes within one tick of the file system's clock.
+        let modified = fs::metadata(path)?.modified()?;
+        fs::write(path, "NEW")?;
+        File::options()
+            .write(true)
+            .open(path)?
+            .set_modified(modified)?;
+        fail(path)
+    });
+    assert!(matches!(rollback(&report), Rollback::Stuck(_)), "{report}");
+    assert_eq!(content(&folder).as_deref(), Some("NEW"));
+}
+
+#[test]
+fn anothers_file_with_the_same_content_is_left() {
+    let folder = tempdir().unwrap();
+    let report = run(&folder, |path| {
+        let theirs = path.with_extension("theirs");
+        fs::write(&theirs, "new")?;
+        fs::rename(theirs, path)?;
+        fail(path)
+    });
+    assert!(matches!(rollback(&report), Rollback::Stuck(_)), "{report}");
+    assert_eq!(content(&folder).as_deref(), Some("new"));
+}
+
+#[test]
+fn a_file_that_is_gone_needs_no_cancel() {
+    let folder = tempdir().unwrap();
+    let report = run(&folder, |path| {
+        fs::remove_file(path)?;
+        fail(path)
+    });
+    assert_eq!(rollback(&report), &Rollback::Complete { undos: 1 });
+}
+
+#[test]
+fn a_cancel_may_be_called_twice() {
+    let folder = tempdir().unwrap();
+    let path = folder.path().join("file");
+    for old in [None, Some("old")] {
+        if let Some(old) = old {
+            fs::write(&path, old).unwrap();
+        }
+        let before = look(&path, LARGEST).unwrap();
+        let temporary = temporary_for(&path).unwrap();
+        write_new(&temporary, b"new", None).unwrap();
+        let written = Written {
+            mark: mark(&fs::metadata(&temporary).unwrap()),
+            content: b"new"[..].into(),
+        };
+        // Before the rename, and twice after it.
+        restore(&path, &written, before.as_ref()).unwrap();
+        fs::rename(&temporary, &path).unwrap();
+        for _ in 0..2 {
+            restore(&path, &written, before.as_ref()).unwrap();
+            assert_eq!(content(&folder).as_deref(), old);
+        }
+    }
+}
+
+#[test]
+fn what_is_no_regular_file_is_left() {
+    let folder = tempdir().unwrap();
+    fs::create_dir(folder.path().join("file")).unwrap();
+    let report = run(&folder, |_| Ok(()));
+    assert_eq!(report.counts.failed, 1);
+    assert_eq!(rollback(&report), &Rollback::None);
+    assert!(folder.path().join("file").is_dir());
+    assert_eq!(names(&folder), ["file"]);
+}
+
+#[test]
+fn a_file_too_large_to_be_kept_is_left() {
+    let folder = tempdir().unwrap();
+    fs::write(folder.path().join("file"), "old").unwrap();
+    let report = run_with(&folder, |_| Ok(()), |stage| stage.largest(2));
+    assert_eq!(report.counts.failed, 1);
+    assert_eq!(content(&folder).as_deref(), Some("old"));
+}
+
+#[test]
+fn a_folder_that_is_not_there_fails_the_task() {
+    let folder = tempdir().unwrap();
+    let stage: Stage = WriteFile::new(|path| path.join("absent/file"), |_| "new");
+    let report = actix_rt::System::new()
+        .block_on(
+            Pipeline::new("write")
+                .producer(from_iter([folder.path().to_owned()]))
+                .stage(stage)
+                .run(),
+        )
+        .unwrap();
+    assert_eq!(report.counts.failed, 1);
+    assert_eq!(rollback(&report), &Rollback::Complete { undos: 1 });
+    assert!(names(&folder).is_empty());
+}
+
+#[test]
+fn an_undo_shows_no_contents() {
+    let undo = WriteFileUndo(Step::Renamed {
+        path: "a/file".into(),
+        written: Written {
+            mark: Mark {
+                modified: None,
+                inode: None,
+            },
+            content: b"secret"[..].into(),
+        },
+        before: None,
+    });
+    assert_eq!(format!("{undo:?}"), "remove a/file");
+}
