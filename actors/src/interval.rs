@@ -89,11 +89,7 @@ where
                 return std::future::pending().await;
             };
             sleep_until(at).await;
-            let submit = tasks.submit((self.make)(tick));
-            let accepted = match self.timeout {
-                Some(timeout) => submit.timeout(timeout).await,
-                None => submit.await,
-            };
+            let accepted = tasks.submit((self.make)(tick)).timeout(self.timeout).await;
             if let Err(refused) = accepted {
                 return Err(refused.into_failure());
             }

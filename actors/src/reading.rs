@@ -70,11 +70,7 @@ pub(crate) async fn submit_all<C: Send + 'static>(
         .name(thread.to_owned())
         .spawn(move || read(&Ahead(sender)))?;
     while let Some(context) = contexts.recv().await {
-        
-        let submitted = match timeout {
-            Some(timeout) => submit.timeout(timeout).await,
-            None => submit.await,
-        };
+        let submitted = tasks.submit(context).timeout(timeout).await;
         if let Err(refused) = submitted {
             return Err(refused.into_failure());
         }

@@ -1,0 +1,209 @@
+//! Accounts out of a CSV file: for each person a directory, a group and a user, made by the real
+//! `groupadd` and `useradd` in a scratch tree. When something fails or takes too long, what was
+//! made for that person is taken back, and of the others nothing is touched.
+//!
+//! `cargo run --release -p batrun-examples --example accounts`, as root, with the Debian package
+//! `passwd`. It writes a CSV file of its own; `-- --csv FILE` takes another. Exits with 0 if the tree
+//! is afterwards what the outcomes say, with 1 if it is not, with 2 if it can't run here.
+//!
+//! Undos are cancelled in the order of their registration: directory, group, user. But `groupdel`
+//! refuses as long as a user has the group as its own. So that cancel fails, the rest is cancelled,
+//! and the rollback's second round deletes the group. With `-- --lifo` nothing is refused.
+//!
+//! An undo names what it removes. So another's group of the same name would be lost, should the
+//! task be stopped after its intent and before `groupadd` has answered that the name is taken.
+//! Among the tasks here the directory, which comes first, keeps each name to one task.
+
+mod people;
+mod steps;
+mod tree;
+
+use std::{
+    collections::HashMap,
+    path::PathBuf,
+    process::ExitCode,
+    sync::{Arc, Mutex, PoisonError},
+    time::{Duration, Instant},
+};
+
+use batrun::{Outcome, TaskId, prelude::*};
+use clap::Parser;
+use futures::StreamExt;
+
+use people::Account;
+use tree::Tree;
+
+/// From a task's acceptance to its end. The tools wait for each other's locks a second at a time, a
+/// handful of times at worst; and those who hang don't hold up the run for too long.
+const TIMEOUT: Duration = Duration::from_secs(15);
+/// What is still under way that long after the last line was read is cancelled.
+const GRACE: Duration = Duration::from_secs(60);
+
+/// Makes accounts out of a CSV file in a scratch tree, and takes back those that fail.
+#[derive(Parser)]
+struct Options {
+    /// A CSV file with the columns name, full_name and welcome (ok, bounces or hangs) [default: one
+    /// that the example writes]
+    #[arg(long, value_name = "FILE")]
+    csv: Option<PathBuf>,
+    /// How many workers each stage that runs programs has; many wait longer for each other's locks
+    #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u16).range(1..=64))]
+    workers: u16,
+    /// Cancel undos last registered, first cancelled
+    #[arg(long)]
+    lifo: bool,
+}
+
+/// Whose task it is: outcomes come with numbers.
+type Names = Arc<Mutex<HashMap<TaskId, String>>>;
+
+#[actix::main]
+async fn main() -> ExitCode {
+    env_logger::init();
+    let options = Options::parse();
+    let tools = match steps::Tools::find() {
+        Ok(tools) => tools,
+        Err(missing) => {
+            eprintln!("accounts can't run here: {missing}");
+            return ExitCode::from(2);
+        }
+    };
+    match run(&options, tools).await {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("accounts: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Whether the tree is what the outcomes say.
+async fn run(options: &Options, tools: steps::Tools) -> Result<bool, Box<dyn std::error::Error>> {
+    let tree = Tree::plant()?;
+    let tools = tools.within(tree.root());
+    // Not of this run: a group and a user whose names the CSV file has again.
+    tools.make_strangers()?;
+    let before = tree.look()?;
+    let csv = match &options.csv {
+        Some(csv) => {
+            std::fs::File::open(csv).map_err(|error| format!("{}: {error}", csv.display()))?;
+            csv.clone()
+        }
+        None => people::write_sample(tree.root())?,
+    };
+
+    let names = Names::default();
+    let workers = usize::from(options.workers);
+    let handle = Pipeline::new("accounts")
+        .order(if options.lifo {
+            Order::Lifo
+        } else {
+            Order::Fifo
+        })
+        // Few in queues: a task's time runs there, too.
+        .stage(note(names.clone()).capacity(workers))
+        .stage(steps::directory(tree.homes()).capacity(workers))
+        .stage(tools.group().workers(workers).capacity(workers))
+        .stage(tools.user().workers(workers).capacity(workers))
+        // A hanging one costs no thread, only a place.
+        .stage(steps::welcome().workers(64))
+        .start()
+        .await?;
+    let told = actix_rt::spawn(tell(handle.outcomes(), names));
+    // Not as the pipeline's own producer, so that the first outcome has a listener.
+    let read = people::producer(csv, TIMEOUT)
+        .produce(handle.intake())
+        .await;
+    let report = handle.shutdown(Shutdown::Drain(GRACE)).await?;
+    let ends = told.await??;
+
+    if let Err(bad) = &read {
+        println!("\nrows that are no accounts: {bad}");
+    }
+    print!("\n{report}");
+    println!("\n{}", refusals(&report));
+    let mut wrong = before.compare(&tree.look()?, &ends);
+    let done = ends.iter().filter(|end| end.done).count();
+    if (ends.len() as u64, done as u64) != (report.counts.accepted, report.counts.done) {
+        wrong.push("the report counts other outcomes than were told".to_owned());
+    }
+    for line in &wrong {
+        println!("WRONG: {line}");
+    }
+    if wrong.is_empty() {
+        println!(
+            "tree: {done} accounts are whole, nothing is left of the other {} tasks, and what was \
+             there before still is",
+            ends.len() - done
+        );
+    }
+    Ok(wrong.is_empty() && report.stuck.is_empty())
+}
+
+/// Writes down whose task it is.
+fn note(names: Names) -> Work<impl Stage<Input = Account, Output = Account>> {
+    stage_fn(
+        "note",
+        async move |account: Account, task: &TaskContext<'_, ()>| {
+            let mut names = names.lock().unwrap_or_else(PoisonError::into_inner);
+            names.insert(task.task_id(), account.name.clone());
+            drop(names);
+            Ok(account)
+        },
+    )
+    .into_work()
+}
+
+/// What became of the account of this name.
+struct Ended {
+    name: String,
+    done: bool,
+}
+
+/// Prints a line for each outcome.
+async fn tell(
+    mut outcomes: impl futures::Stream<Item = Result<Outcome, batrun::Lagged>> + Unpin,
+    names: Names,
+) -> Result<Vec<Ended>, batrun::Lagged> {
+    let began = Instant::now();
+    let mut ends = Vec::new();
+    while let Some(outcome) = outcomes.next().await {
+        let Outcome {
+            task,
+            end,
+            rollback,
+            ..
+        } = outcome?;
+        let name = names
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .remove(&task)
+            .unwrap_or_else(|| format!("task {task}"));
+        let done = matches!(end, End::Done);
+        let at = began.elapsed().as_secs_f64();
+        match rollback {
+            Rollback::None => println!("{at:6.2} s  {name:<8} {end}"),
+            rollback => println!("{at:6.2} s  {name:<8} {end}; {rollback}"),
+        }
+        ends.push(Ended { name, done });
+    }
+    Ok(ends)
+}
+
+/// How often `groupdel` refused, in words.
+fn refusals(report: &Report) -> String {
+    let refused: u64 = report
+        .stages
+        .iter()
+        .filter(|stage| &*stage.name == steps::GROUP)
+        .map(|stage| stage.counts.cancel_failures)
+        .sum();
+    match refused {
+        0 => "no cancel was refused".to_owned(),
+        n => format!(
+            "cancels of groups refused: {n}. In the first round a user still had the group; the \
+             second round came after the user was deleted"
+        ),
+    }
+}
