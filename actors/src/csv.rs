@@ -1,12 +1,6 @@
 //! A producer that makes a task of each row of a CSV file.
 
-use std::{
-    error::Error,
-    io::{self, BufRead},
-    marker::PhantomData,
-    path::PathBuf,
-    time::Duration,
-};
+use std::{error::Error, io::BufRead, marker::PhantomData, path::PathBuf, time::Duration};
 
 use ::csv::StringRecord;
 use batrun::{Failure, Intake, Producer};

@@ -46,7 +46,7 @@ pub fn inspect<I, F: FnMut(&I)>(name: impl Into<String>, function: F) -> Inspect
 pub struct Map<I, O, F>(Function<fn(I) -> O, F>);
 
 /// See [`try_map`]. It is `Clone` if its function is.
-pub struct TryMap<I, O, E, F>(Function<fn(I) -> Result<O, E>, F>);
+pub struct TryMap<I, O, E, F>(Function<fn(I, E) -> O, F>);
 
 /// See [`inspect`]. It is `Clone` if its function is.
 pub struct Inspect<I, F>(Function<fn(&I), F>);

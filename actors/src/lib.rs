@@ -5,10 +5,10 @@
 //!
 //! | stage | feature | what it does |
 //! |---|---|---|
-//! | `Command` | `command` (Unix) | runs a program, no shell, in a process group that is killed when it is late; its cancel runs another |
-//! | `HttpRequest` | `http` | sends an HTTP request with an idempotency key; its cancel sends another |
-//! | `Sql::sqlite` | `sqlite` | runs statements in one SQLite transaction; its cancel runs others |
-//! | `Sql::postgres` | `postgres` | the same on PostgreSQL |
+//! | [`Command`] | `command` (Unix) | runs a program, no shell, in a process group that is killed when it is late; its cancel runs another |
+//! | [`HttpRequest`] | `http` | sends an HTTP request with an idempotency key; its cancel sends another |
+//! | [`Sql::sqlite`] | `sqlite` | runs statements in one SQLite transaction; its cancel runs others |
+//! | [`Sql::postgres`] | `postgres` | the same on PostgreSQL |
 //! | [`WriteFile`] | | writes a file whole or not at all; its cancel restores what was there before |
 //! | [`MakeDirectory`] | | makes a directory; its cancel removes it, if it is empty |
 //! | [`map`], [`try_map`] | | make something else of the context |
@@ -17,9 +17,9 @@
 //! | producer | feature | what it makes a task of |
 //! |---|---|---|
 //! | [`Lines`] | | each line of a file, a reader or stdin; bad ones are reported with their number, the rest go on |
-//! | `Csv` | `csv` | each row, in the same way |
+//! | [`Csv`] | `csv` | each row, in the same way |
 //! | [`Interval`] | | each tick of a clock |
-//! | `WatchFolder` | `watch` | each file that appears in a folder |
+//! | [`WatchFolder`] | `watch` | each file that appears in a folder |
 //! | [`FromStream`] | | each item of a stream or an iterator, made by [`from_stream`] and [`from_iter`] |
 //!
 //! # Write your own in 30 lines
@@ -128,6 +128,8 @@ mod make_directory;
 mod reading;
 #[cfg(any(feature = "sqlite", feature = "postgres"))]
 mod sql;
+#[cfg(feature = "watch")]
+mod watch_folder;
 mod write_file;
 
 #[cfg(feature = "csv")]
@@ -148,6 +150,8 @@ pub use sql::Postgres;
 pub use sql::Sqlite;
 #[cfg(any(feature = "sqlite", feature = "postgres"))]
 pub use sql::{Sql, SqlUndo, Statement, Value};
+#[cfg(feature = "watch")]
+pub use watch_folder::WatchFolder;
 pub use write_file::{WriteFile, WriteFileUndo};
 
 /// The code of the project's README runs as tests; here, because some of it uses these actors.

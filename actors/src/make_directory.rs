@@ -187,23 +187,28 @@ where
         undo: MakeDirectoryUndo,
         _: &CancelContext<'_>,
     ) -> Result<(), Failure> {
-        let path = &undo.path;
-        let Some(made) = undo.made.get() else {
-            return Ok(());
-        };
-        let now = match fs::symlink_metadata(path) {
-            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
-            now => now.map_err(|error| in_words(error, path))?,
-        };
-        if !now.is_dir() || inode(&now) != *made {
-            let why = format!("{} was replaced by another since", path.display());
-            return Err(Failure::permanent(why));
-        }
-        match fs::remove_dir(path) {
-            Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
-            Err(error) => Err(in_words(error, path).into()),
-            Ok(()) => Ok(sync_parent(path)?),
-        }
+        remove(&undo)
+    }
+}
+
+/// Removes a directory that this task made, if it is empty.
+fn remove(undo: &MakeDirectoryUndo) -> Result<(), Failure> {
+    let path = &undo.path;
+    let Some(made) = undo.made.get() else {
+        return Ok(());
+    };
+    let now = match fs::symlink_metadata(path) {
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
+        now => now.map_err(|error| in_words(error, path))?,
+    };
+    if !now.is_dir() || inode(&now) != *made {
+        let why = format!("{} was replaced by another since", path.display());
+        return Err(Failure::permanent(why));
+    }
+    match fs::remove_dir(path) {
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(in_words(error, path).into()),
+        Ok(()) => Ok(sync_parent(path)?),
     }
 }
 

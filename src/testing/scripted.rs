@@ -55,11 +55,14 @@ pub fn scripted<I>(
     }
 }
 
+/// What to do with an input at each attempt.
+type Script<I> = dyn Fn(&I, u32) -> Act + Send + Sync;
+
 /// A stage that does as it is told; see [`scripted`].
 pub struct Scripted<I> {
     name: String,
     recorder: Recorder,
-    run: Arc<dyn Fn(&I, u32) -> Act + Send + Sync>,
+    run: Arc<Script<I>>,
     cancel: Arc<dyn Fn(u32) -> Act + Send + Sync>,
     input: PhantomData<fn(I) -> I>,
 }

@@ -1,5 +1,5 @@
 use std::{
-    io::{BufReader, Cursor, Read as _},
+    io::{self, BufReader, Cursor, Read as _},
     sync::{Arc, Mutex},
 };
 

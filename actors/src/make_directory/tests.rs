@@ -62,8 +62,10 @@ fn without_parents_one_that_is_missing_fails_the_task() {
 }
 
 #[test]
-fn each_directory_is_removed_at_the_first_try() {
+fn each_directory_is_removed_the_deepest_first() {
     let folder = tempdir().unwrap();
+    let paths = ["a/b/c", "a/b", "a"].map(|path| folder.path().join(path));
+    assert_eq!(missing(&paths[0], true).unwrap(), paths);
     let stage: Make = MakeDirectory::new(|root| root.join("a/b/c"));
     let report = actix_rt::System::new()
         .block_on(
@@ -84,13 +86,9 @@ fn parents_that_were_there_stay() {
     fs::create_dir(folder.path().join("a")).unwrap();
     let report = run(&folder, parents, fail);
     assert_eq!(rollback(&report), &Rollback::Complete { undos: 2 });
-    assert!(
-        is_empty(&folder) == false
-            && fs::read_dir(folder.path().join("a"))
-                .unwrap()
-                .next()
-                .is_none()
-    );
+    // What is left is `a`, with nothing in it.
+    fs::remove_dir(folder.path().join("a")).unwrap();
+    assert!(is_empty(&folder));
 }
 
 #[test]
@@ -286,6 +284,14 @@ fn a_directory_that_was_never_made_is_not_removed() {
     };
     fs::create_dir(&path).unwrap();
     assert!(make(&DirBuilder::new(), &undo).unwrap().is_err());
-    assert!(undo.made.get().is_none());
+    remove(&undo).unwrap();
+    assert!(path.is_dir());
+    // Nor is one that was made removed twice.
+    fs::remove_dir(&path).unwrap();
+    make(&DirBuilder::new(), &undo).unwrap().unwrap();
+    for _ in 0..2 {
+        remove(&undo).unwrap();
+        assert!(!path.exists());
+    }
     assert_eq!(format!("{undo:?}"), format!("remove {}", path.display()));
 }

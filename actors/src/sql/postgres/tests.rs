@@ -4,8 +4,6 @@ use batrun::{End, FailureKind, Outcome, Rollback, prelude::*};
 
 use super::*;
 
-const NEEDS: &str = "a connection string in BATRUN_POSTGRES";
-
 /// A table and a name for connections, both a test's own.
 struct World {
     name: &'static str,
@@ -34,7 +32,10 @@ fn world(name: &'static str, test: impl AsyncFnOnce(&World)) {
 }
 
 fn address() -> String {
-    std::env::var("BATRUN_POSTGRES").expect(NEEDS)
+    match std::env::var("BATRUN_POSTGRES") {
+        Ok(address) => address,
+        Err(_) => panic!("the server's address is not in BATRUN_POSTGRES; see .ci/postgres"),
+    }
 }
 
 impl World {
