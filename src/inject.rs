@@ -5,7 +5,7 @@ use std::{
     fmt,
     future::pending,
     sync::{
-        Arc,
+        Arc, Mutex,
         atomic::{AtomicU64, Ordering},
     },
 };
@@ -13,6 +13,7 @@ use std::{
 use crate::{
     Failure,
     error::BuildError,
+    guard,
     stage::{CancelContext, Stage, TaskContext},
     task::TaskId,
     work::Settings,
@@ -175,10 +176,21 @@ impl fmt::Display for Fault {
 }
 
 /// What a pipeline does twice, put into it with [`Pipeline::repeat`](crate::Pipeline::repeat).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+///
+/// Clones share what [`happened`](Self::happened).
+#[derive(Clone, Debug, Default)]
 pub struct Repeat {
     runs: bool,
     cancels: bool,
+    seen: Arc<Seen>,
+}
+
+#[derive(Debug, Default)]
+struct Seen {
+    runs: AtomicU64,
+    cancels: AtomicU64,
+    /// The first cancel that failed when it was called again.
+    refused: Mutex<Option<String>>,
 }
 
 impl Repeat {
@@ -196,15 +208,15 @@ impl Repeat {
     pub fn runs() -> Self {
         Repeat {
             runs: true,
-            cancels: false,
+            ..Repeat::default()
         }
     }
 
     /// Every cancel that succeeds is called again with the same undo.
     pub fn cancels() -> Self {
         Repeat {
-            runs: false,
             cancels: true,
+            ..Repeat::default()
         }
     }
 
@@ -213,7 +225,25 @@ impl Repeat {
         Repeat {
             runs: true,
             cancels: true,
+            ..Repeat::default()
         }
+    }
+
+    /// How many runs and cancels were repeated.
+    pub fn happened(&self) -> (u64, u64) {
+        let count = |count: &AtomicU64| count.load(Ordering::SeqCst);
+        (count(&self.seen.runs), count(&self.seen.cancels))
+    }
+
+    /// The first cancel that succeeded and then failed when it was called again, and why.
+    pub fn refused(&self) -> Option<String> {
+        guard::lock(&self.seen.refused).clone()
+    }
+
+    /// Whether what it repeats was repeated at least once.
+    pub(crate) fn is_tried(&self) -> bool {
+        let (runs, cancels) = self.happened();
+        (!self.runs || runs > 0) && (!self.cancels || cancels > 0)
     }
 }
 
@@ -307,6 +337,7 @@ impl<S: Stage> Stage for Injected<S> {
         let output = self.0.run(input, task).await?;
         injection.befall(true, &now).await?;
         if injection.repeat.runs && now.attempt == 1 {
+            injection.repeat.seen.runs.fetch_add(1, Ordering::SeqCst);
             return Err(Failure::new("repeated by the test"));
         }
         Ok(output)
@@ -323,8 +354,18 @@ impl<S: Stage> Stage for Injected<S> {
         injection.befall(false, &now).await?;
         if injection.repeat.cancels {
             self.0.cancel(undo.clone(), cancel).await?;
+            let seen = &injection.repeat.seen;
+            seen.cancels.fetch_add(1, Ordering::SeqCst);
+            let again = self.0.cancel(undo, cancel).await;
+            if let Err(failure) = &again {
+                let (task, stage) = (now.task, now.stage);
+                guard::lock(&seen.refused)
+                    .get_or_insert_with(|| format!("task {task} {stage}: {failure}"));
+            }
+            again?;
+        } else {
+            self.0.cancel(undo, cancel).await?;
         }
-        self.0.cancel(undo, cancel).await?;
         injection.befall(true, &now).await
     }
 }

@@ -277,6 +277,16 @@ fn try_submit<C: Send + 'static, O>(
             return Err(slip.refused(context, Some(why)).into());
         }
     };
+    settle_now(slip, context, task, recorded)
+}
+
+/// Accepts a task whose acceptance is recorded by now.
+fn settle_now<C: Send + 'static, O>(
+    slip: &Slip<C>,
+    context: C,
+    task: Admitted,
+    recorded: Recorded,
+) -> Result<Ticket<O>, TrySubmitError<C>> {
     match recorded.ready() {
         Ok(Ok(())) => Ok(slip.accept(task, context)),
         Ok(Err(error)) => {
@@ -404,7 +414,15 @@ impl<'a, C: Send + 'static, O> Submit<'a, C, O> {
         let Some(context) = self.context.take() else {
             panic!("this task was submitted already");
         };
-        try_submit(self.slip, context, self.terms)
+        // It may have been polled: what waits for room may hold the very room that is free, and
+        // what waits for a record is accepted with that one or not at all.
+        match mem::replace(&mut self.step, Step::Over) {
+            Step::Recording(task, recorded) => settle_now(self.slip, context, task, recorded),
+            waiting => {
+                drop(waiting);
+                try_submit(self.slip, context, self.terms)
+            }
+        }
     }
 
     fn wait(&self) -> Pin<Box<dyn Future<Output = Result<(), AcquireError>> + Send>> {

@@ -205,7 +205,7 @@ impl<'a, U: Clone + Debug + Send + 'static> TaskContext<'a, U> {
     /// Whether the task is late or cancelled, so that work on it should end. For code that blocks;
     /// a future that awaits is dropped without asking.
     pub fn is_stopping(&self) -> bool {
-        is_stopping(self.task)
+        is_stopping(self.task) || self.core.is_suspended()
     }
 
     /// Ready once the task is late or cancelled. For use within [`shield`](Self::shield): a future
@@ -293,8 +293,8 @@ impl<'a, U: Clone + Debug + Send + 'static> TaskContext<'a, U> {
 /// Whether work on a task should end, for code that can't borrow its [`TaskContext`]. Made by
 /// [`TaskContext::signal`].
 ///
-/// It may be kept for as long as one likes: once the attempt that it belongs to is over, it says
-/// that it is.
+/// It may be kept for as long as one likes: once the task has left the attempt that it belongs to,
+/// it says that it is.
 #[derive(Clone)]
 pub struct StopSignal {
     task: TaskRef,
@@ -304,9 +304,18 @@ pub struct StopSignal {
 }
 
 impl StopSignal {
-    /// Whether the task is late or cancelled, or its attempt at this stage is over. Takes a lock
+    /// Whether the task is late or cancelled, has left this attempt, or the pipeline is suspended or
+    /// gone. Takes a lock
     /// for a moment, so ask some thousand times a second, not some million times.
     pub fn is_stopping(&self) -> bool {
+        if self
+            .task
+            .core
+            .upgrade()
+            .is_none_or(|core| core.is_suspended())
+        {
+            return true;
+        }
         let life = self.task.life();
         // A record is used again for other tasks.
         life.id != self.id

@@ -156,10 +156,11 @@ fn read_all<C, R: DeserializeOwned>(
     mut make: impl FnMut(R) -> Result<C, Boxed>,
     ahead: &Ahead<C>,
 ) -> Result<(), Failure> {
+    rows.skip_mark()?;
     let Some(header) = rows.next()? else {
         return Ok(());
     };
-    let header = text(header).map(without_mark).map_err(|error| {
+    let header = text(header).map_err(|error| {
         let why = format!("the first row, which names the columns, is bad: {error}");
         Failure::permanent(why)
     })?;
@@ -195,15 +196,6 @@ fn text(row: Row) -> Result<StringRecord, Boxed> {
         }
         Row::Bad(why) => Err(why.into()),
     }
-}
-
-/// Some programs begin a file with a byte order mark.
-fn without_mark(header: StringRecord) -> StringRecord {
-    let strip = |field: (usize, &str)| match field {
-        (0, name) => name.trim_start_matches('\u{feff}').to_owned(),
-        (_, name) => name.to_owned(),
-    };
-    header.iter().enumerate().map(strip).collect()
 }
 
 fn parse<R: DeserializeOwned>(row: &StringRecord, header: &StringRecord) -> Result<R, Boxed> {

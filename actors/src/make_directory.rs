@@ -207,6 +207,11 @@ fn remove(undo: &MakeDirectoryUndo) -> Result<(), Failure> {
     }
     match fs::remove_dir(path) {
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
+        // Another try soon won't find it empty: the rollback's second round may, when what came
+        // after it was taken back.
+        Err(error) if error.kind() == ErrorKind::DirectoryNotEmpty => {
+            Err(Failure::permanent(in_words(error, path)))
+        }
         Err(error) => Err(in_words(error, path).into()),
         Ok(()) => Ok(sync_parent(path)?),
     }

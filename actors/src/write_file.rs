@@ -35,6 +35,10 @@ const LARGEST: u64 = 16 << 20;
 /// task wrote. Where another has replaced, changed or removed it since, the cancel fails and the
 /// task is stuck, for a person to look at.
 ///
+/// A file that was restored is a new one with the old content: so the cancel of an earlier write of
+/// the same path doesn't know its own file again, and fails. Write a path once in a task, and by
+/// one task at a time.
+///
 /// Between its last look and its rename, some microseconds, another writer of the same path is not
 /// seen: let a path have one writer at a time.
 ///
@@ -297,14 +301,29 @@ fn temporary_for(path: &Path) -> Result<PathBuf, Failure> {
     let count = COUNT.fetch_add(1, Ordering::Relaxed);
     let since = SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default();
     let mut hidden = std::ffi::OsString::from(".");
-    hidden.push(name);
+    // Not its whole name, which may be as long as a name can be.
+    hidden.push(name.to_string_lossy().chars().take(20).collect::<String>());
     hidden.push(format!(".{}-{count}-{}", process::id(), since.as_nanos()));
     Ok(path.with_file_name(hidden))
 }
 
+/// For a file that must not be there yet. Until it has its own permissions, nobody else may read
+/// what may be a secret.
+fn private(permissions: Option<&Permissions>) -> OpenOptions {
+    let mut options = OpenOptions::new();
+    options.write(true).create_new(true);
+    #[cfg(unix)]
+    if permissions.is_some() {
+        std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    }
+    #[cfg(not(unix))]
+    let _ = permissions;
+    options
+}
+
 /// Writes a file that must not be there yet, and syncs it.
 fn write_new(path: &Path, content: &[u8], permissions: Option<&Permissions>) -> io::Result<()> {
-    let mut file = OpenOptions::new().write(true).create_new(true).open(path)?;
+    let mut file = private(permissions).open(path)?;
     file.write_all(content)?;
     if let Some(permissions) = permissions {
         file.set_permissions(permissions.clone())?;

@@ -2,6 +2,8 @@
 
 use std::{
     collections::HashSet,
+    marker::PhantomData,
+    rc::Rc,
     sync::{Arc, Mutex},
     time::Duration,
 };
@@ -20,6 +22,8 @@ pub struct Harness<I: Send + 'static, O: Send + 'static> {
     handle: PipelineHandle<I, O>,
     /// Tasks that the stage behind is to fail.
     doomed: Arc<Mutex<HashSet<TaskId>>>,
+    /// It stays on its arbiter, or the stage behind might be faster than `take_back`.
+    here: PhantomData<Rc<()>>,
 }
 
 impl<I: Send + 'static, O: Send + 'static> Harness<I, O> {
@@ -55,7 +59,11 @@ impl<I: Send + 'static, O: Send + 'static> Harness<I, O> {
             .abandon_after(ABANDON)
             .current_arbiter();
         match pipeline.start().await {
-            Ok(handle) => Harness { handle, doomed },
+            Ok(handle) => Harness {
+                handle,
+                doomed,
+                here: PhantomData,
+            },
             Err(error) => panic!("{error}"),
         }
     }
@@ -126,7 +134,8 @@ impl<I: Send + 'static, O: Send + 'static> Harness<I, O> {
     }
 }
 
-/// Everything that a producer submits, and how it ended, in an actix System.
+/// Everything that a producer submits, and how it ended, in an actix System. It waits for the
+/// producer's end, so give one that never ends a limit of its own.
 ///
 /// # Panics
 /// When the runtime ends.

@@ -9,9 +9,9 @@
 //! | to see | use |
 //! |---|---|
 //! | what one stage does: done, taken back, dropped midway | [`Harness`] |
-//! | that a test's time passes only while everybody waits | [`paused`], or [`live`] for real I/O |
+//! | it in real time, or in a time that passes only while everybody waits | [`live`], or [`paused`] for stages that neither block nor do real I/O |
 //! | that a pipeline takes back what it did, wherever it fails | [`Fault`] |
-//! | that runs and cancels may happen twice | [`Repeat`], [`assert_repeatable`] |
+//! | that a run can be made again after it was taken back, and a cancel be called twice | [`Repeat`], [`assert_repeatable`] |
 //! | what took place and what was taken back, without a real world | [`Recorder`], [`scripted`] |
 //! | what a stage left in a folder | [`tree`] |
 //! | what a producer makes | [`produced`] |
@@ -37,7 +37,7 @@
 //!             undo.withdraw().await?;         // someone else's
 //!             return Err(Failure::permanent("taken"));
 //!         }
-//!         tokio::time::sleep(Duration::from_secs(1)).await;
+//!         actix::clock::sleep(Duration::from_secs(1)).await;
 //!         Ok(seat)
 //!     }
 //!
@@ -77,13 +77,13 @@
 //!
 //! fn stage(name: &str, world: &Recorder) -> Work<impl Stage<Input = u32, Output = u32>> {
 //!     scripted(name, world, |_: &u32, _| Act::Pass)
-//!         .retry(Retry::none())       // its input can be copied, so its run can be repeated
+//!         .retry(Retry::none())       // for `repeat`: its input can be copied
 //!         .workers(2)                 // one that hangs doesn't hold up the others
 //! }
 //!
 //! fn orders(world: &Recorder) -> Pipeline<u32> {
 //!     Pipeline::new("orders")
-//!         .producer(from_iter(1..=3).timeout(Duration::from_secs(1)))
+//!         .producer(from_iter(1..=3).timeout(Duration::from_secs(1)))    // ends those that hang
 //!         .stage(stage("reserve", world))
 //!         .stage(stage("charge", world))
 //!         .current_arbiter()
@@ -101,7 +101,7 @@
 //!     assert_eq!(world.left().len(), 4, "{fault}: {:?}", world.left());
 //! }
 //!
-//! // Every run and every cancel happens twice: is the world the same?
+//! // Every run is taken back and made again, every cancel is called twice: is the world the same?
 //! paused(assert_repeatable(async |repeat| {
 //!     let world = Recorder::new();
 //!     let fault = Fault::fail_for_good("charge").after().every_attempt().task(2);
@@ -116,6 +116,7 @@
 //!   threads and `.blocking()` stages don't hold it back: test those in [`live`] time.
 //! - A fault falls before or after a stage's call, not between two of its lines: for that, put a
 //!   deadline there with [`Harness::drop_after`], or return an error from what the stage uses.
+//! - Injected panics print as any panic does; `RUST_BACKTRACE=0` keeps them short.
 //! - With the feature on, every stage call looks whether a fault is due. Measure without it.
 
 mod harness;

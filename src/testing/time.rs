@@ -6,6 +6,9 @@ use std::future::Future;
 /// this thread waits for a timer, and then at once. Give your pipeline
 /// [`current_arbiter`](crate::Pipeline::current_arbiter), so that it is on this thread.
 ///
+/// Not for `.blocking()` stages and real I/O: the clock runs away from them, and their tasks are
+/// late at once. Use [`live`].
+///
 /// # Panics
 /// Within a runtime, and when the system gives none.
 pub fn paused<F: Future>(test: F) -> F::Output {

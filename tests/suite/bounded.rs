@@ -308,3 +308,23 @@ fn g07_what_ended_in_the_queue_makes_room() {
         hangs.outcome().await.unwrap();
     });
 }
+
+#[test]
+fn a_submit_that_was_polled_does_not_stand_in_its_own_way() {
+    still(async {
+        let handle = Pipeline::new("one place")
+            .stage(acting("act"))
+            .max_in_flight(1)
+            .current_arbiter()
+            .start()
+            .await
+            .unwrap();
+        let first = handle.submit(Do::Take(10)).await.unwrap();
+        let mut waiting = handle.submit(Do::Pass);
+        assert!(futures::poll!(&mut waiting).is_pending());
+        first.outcome().await.unwrap();
+        // The place that is free now is meant for the one that waits.
+        let second = waiting.now().unwrap();
+        assert!(second.outcome().await.unwrap().is_done());
+    });
+}

@@ -449,3 +449,33 @@ fn g01_a_dropped_submit_is_taken_back() {
     });
     assert_eq!(journal.of("a runs").len(), 1);
 }
+
+#[test]
+fn a_signal_tells_that_the_pipeline_is_suspended() {
+    let journal = Journal::default();
+    let kept = std::sync::Arc::new(std::sync::Mutex::new(None));
+    let keep = kept.clone();
+    still(async {
+        let handle = Pipeline::new("suspended")
+            .ledger(Memory::failing(&journal, 0, 2))
+            .stage(
+                stage_fn("hangs", async move |n: u32, task: &TaskContext<'_, ()>| {
+                    *keep.lock().unwrap() = Some(task.signal());
+                    task.shield(sleep(60_000)).await;
+                    Ok(n)
+                })
+                .workers(2),
+            )
+            .current_arbiter()
+            .start()
+            .await
+            .unwrap();
+        handle.submit(1).await.unwrap();
+        sleep(20).await;
+        let signal = kept.lock().unwrap().clone().unwrap();
+        assert!(!signal.is_stopping());
+        assert!(handle.submit(2).await.is_err());
+        sleep(50).await;
+        assert!(signal.is_stopping());
+    });
+}

@@ -318,3 +318,55 @@ fn a_blocking_stage_is_taken_back_in_a_harness() {
         assert_eq!(world.left(), [(TaskId(2), "blocks".to_owned())]);
     });
 }
+
+fn caught(test: impl FnOnce()) -> String {
+    let caught = catch_unwind(AssertUnwindSafe(test)).unwrap_err();
+    match caught.downcast::<String>() {
+        Ok(text) => *text,
+        Err(caught) => caught.downcast_ref::<&str>().unwrap().to_string(),
+    }
+}
+
+#[test]
+fn a_cancel_that_fails_when_called_again_is_found_out() {
+    let text = caught(|| {
+        paused(assert_repeatable(async |repeat| {
+            let world = Recorder::new();
+            let gone = Arc::new(Mutex::new(Vec::new()));
+            let stage = stage_fn("once", async |n: u32, task: &TaskContext<'_, u32>| {
+                task.on_cancel(n).await?;
+                Ok(n)
+            })
+            .cancel_with(async move |n: u32, cancel: &CancelContext<'_>| {
+                let mut gone = gone.lock().unwrap();
+                if gone.contains(&(cancel.task_id(), n)) {
+                    return Err(Failure::permanent("it is gone"));
+                }
+                gone.push((cancel.task_id(), n));
+                Ok(())
+            });
+            Pipeline::new("once")
+                .producer(from_iter([1]))
+                .stage(stage.retry(Retry::none()))
+                .stage(scripted("no", &world, |_: &u32, _| Act::FailForGood).retry(Retry::none()))
+                .current_arbiter()
+                .repeat(repeat)
+                .run()
+                .await
+                .unwrap();
+            world.left()
+        }));
+    });
+    assert!(text.contains("called again"), "{text}");
+    assert!(text.contains("task 1 once: it is gone"), "{text}");
+}
+
+#[test]
+fn a_world_that_repeats_nothing_is_found_out() {
+    let text = caught(|| {
+        paused(assert_repeatable(async |_| {
+            stock(false, Repeat::nothing()).await
+        }))
+    });
+    assert!(text.contains("nothing was"), "{text}");
+}

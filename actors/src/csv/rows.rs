@@ -57,6 +57,15 @@ impl<B: BufRead> Rows<B> {
         }
     }
 
+    /// Some programs begin a file with a byte order mark. A reader that gives less than three bytes
+    /// at once keeps it.
+    pub(super) fn skip_mark(&mut self) -> io::Result<()> {
+        if self.reader.fill_buf()?.starts_with(b"\xef\xbb\xbf") {
+            self.reader.consume(3);
+        }
+        Ok(())
+    }
+
     /// The line on which the last row begins, counted from 1.
     pub(super) fn line(&self) -> u64 {
         self.line

@@ -80,6 +80,8 @@ fn nothing_makes_no_task() {
 fn the_delimiter_may_be_another_and_a_mark_is_skipped() {
     let (report, seen) = run(of("\u{feff}name;age\nA,B;1\n").delimiter(b';'));
     assert_eq!(seen, [person("A,B", 1)], "{report}");
+    let (report, seen) = run(of("\u{feff}\"name\",\"age\"\n\"A,B\",1\n"));
+    assert_eq!(seen, [person("A,B", 1)], "{report}");
 }
 
 #[test]

@@ -126,7 +126,10 @@ impl<I> Postgres<I> {
     async fn session(&mut self) -> Result<Session, Failure> {
         match self.session.take() {
             Some(session) if !session.client.is_closed() => Ok(session),
-            _ => Session::open(&self.config).await.map_err(failure),
+            _ => match timeout(PATIENCE, Session::open(&self.config)).await {
+                Ok(opened) => opened.map_err(failure),
+                Err(_) => Err(Failure::new("the server does not answer")),
+            },
         }
     }
 }
@@ -273,41 +276,56 @@ impl Session {
         if let Either::Left((done, _)) = select(statement.as_mut(), stop).await {
             return done.map_err(|error| Halt::Failed(failure(error)));
         }
-        let asking = pin!(async {
-            loop {
-                self.client.cancel_token().cancel_query(NoTls).await.ok();
-                sleep(AGAIN).await;
-            }
-        });
-        match timeout(PATIENCE, select(statement, asking)).await {
+        match timeout(PATIENCE, select(statement, pin!(self.ask()))).await {
             Ok(_) => Err(Halt::Stopped),
             Err(_) => Err(Halt::Silent),
         }
     }
 
+    /// Asks the server to stop what it does for this connection, again and again: a request that
+    /// comes between two statements stops none.
+    async fn ask(&self) {
+        loop {
+            self.client.cancel_token().cancel_query(NoTls).await.ok();
+            sleep(AGAIN).await;
+        }
+    }
+
     async fn commit(self, task: Task<'_, '_>) -> Result<Option<Self>, (Broken, Option<Self>)> {
-        let done = {
+        // A COMMIT may wait, too, for a deferred constraint or a lock, and a server that works on it
+        // doesn't see that its client is gone: it must be asked to stop, or it commits later.
+        let (done, asked) = {
             let mut commit = pin!(self.client.batch_execute("COMMIT"));
             match select(commit.as_mut(), pin!(stopping(task))).await {
-                Either::Left((done, _)) => Some(done),
-                Either::Right(_) => timeout(PATIENCE, commit).await.ok(),
+                Either::Left((done, _)) => (Some(done), false),
+                Either::Right(_) => {
+                    let asking = pin!(self.ask());
+                    match timeout(PATIENCE, select(commit, asking)).await {
+                        Ok(Either::Left((done, _))) => (Some(done), true),
+                        Ok(Either::Right(_)) | Err(_) => (None, true),
+                    }
+                }
             }
         };
         match done {
-            Some(Ok(())) => Ok(Some(self)),
-            Some(Err(error)) => {
+            Some(Ok(())) => Ok((!asked).then_some(self)),
+            Some(Err(error)) if is_refusal(&error) => {
                 // The server took it back, and is ready for the next one.
-                let refused = is_refusal(&error);
-                let (failure, unsure) = (failure(error), !refused);
-                Err((Broken { failure, unsure }, refused.then_some(self)))
+                let (failure, unsure) = (failure(error), false);
+                Err((Broken { failure, unsure }, (!asked).then_some(self)))
             }
-            None => {
-                let failure = Failure::new("the server does not answer to a COMMIT");
-                let unsure = true;
-                Err((Broken { failure, unsure }, None))
-            }
+            Some(Err(error)) => Err((unknown(error.to_string()), None)),
+            None => Err((unknown("the server does not answer".to_owned()), None)),
         }
     }
+}
+
+/// A COMMIT of which nobody knows whether it took effect. Not to be tried again: it might then
+/// take effect twice.
+fn unknown(why: String) -> Broken {
+    let failure = Failure::permanent(format!("it is unknown whether a COMMIT took effect: {why}"));
+    let unsure = true;
+    Broken { failure, unsure }
 }
 
 async fn stopping(task: Task<'_, '_>) {

@@ -237,3 +237,25 @@ fn an_undo_shows_no_contents() {
     });
     assert_eq!(format!("{undo:?}"), "remove a/file");
 }
+
+#[test]
+fn a_name_may_be_as_long_as_a_name_can_be() {
+    let folder = tempdir().unwrap();
+    let path = folder.path().join("n".repeat(255));
+    let temporary = temporary_for(&path).unwrap();
+    assert!(temporary.file_name().unwrap().len() < 100);
+    assert_eq!(temporary.parent(), path.parent());
+}
+
+#[cfg(unix)]
+#[test]
+fn what_replaces_a_secret_is_never_open_to_others() {
+    use std::os::unix::fs::PermissionsExt;
+    let folder = tempdir().unwrap();
+    // Even should the file's permissions not be set afterwards.
+    let path = folder.path().join("secret");
+    let own = Permissions::from_mode(0o600);
+    let options = private(Some(&own));
+    let file = options.open(&path).unwrap();
+    assert_eq!(file.metadata().unwrap().permissions().mode() & 0o777, 0o600);
+}

@@ -226,6 +226,33 @@ fn a_refused_commit_withdraws() {
 
 #[test]
 #[ignore = "needs a PostgreSQL server; its address is in BATRUN_POSTGRES"]
+fn a_stop_amid_a_commit_that_waits_leaves_nothing() {
+    world("sql_commit", async |world| {
+        world
+            .sql(
+                "CREATE FUNCTION sql_commit_waits() RETURNS trigger LANGUAGE plpgsql
+                AS 'BEGIN PERFORM pg_sleep(1000); RETURN NULL; END'",
+            )
+            .await;
+        world
+            .sql(
+                "CREATE CONSTRAINT TRIGGER waits AFTER INSERT ON sql_commit
+                DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION sql_commit_waits()",
+            )
+            .await;
+        let stage = world.stage(vec![world.insert(1)]);
+        let amid = "query = 'COMMIT' AND wait_event = 'PgSleep'";
+        let end = stop(world, stage.clone(), amid, true).await;
+        assert_eq!(end, "timed out in Postgres");
+        let end = stop(world, stage, amid, false).await;
+        assert_eq!(end, "cancelled in Postgres");
+        assert_eq!(world.ids().await, [0; 0]);
+        world.sql("DROP FUNCTION sql_commit_waits() CASCADE").await;
+    });
+}
+
+#[test]
+#[ignore = "needs a PostgreSQL server; its address is in BATRUN_POSTGRES"]
 fn a_lock_is_waited_for() {
     world("sql_lock", async |world| {
         let locker = world.lock().await;
