@@ -69,7 +69,7 @@ impl<O, U: Clone + Debug + Send + 'static> Reply<O, U> {
 
     /// An idempotency key for this task's work in this stage.
     pub fn key(&self) -> Key {
-        key(&self.core, self.id, self.stage, self.task.life().generation)
+        key(&self.core, self.id, self.stage, self.task.generation())
     }
 
     /// Registers what takes the coming effect back, as

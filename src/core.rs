@@ -15,7 +15,7 @@ use crate::{
     guard,
     ledger::{Change, Ledger, LedgerError, Recorded, Transition},
     message::{ToPool, ToProducer, ToReporter},
-    task::{Ended, Halted, StageName, StopCause, Table, TaskId, TaskRef},
+    task::{Halted, StageName, Stop, StopCause, Table, TaskId, TaskRef},
 };
 
 pub(crate) struct Core {
@@ -52,8 +52,8 @@ pub(crate) struct Lines {
     pub(crate) pools: Vec<Recipient<ToPool>>,
 }
 
-/// How many queued tasks of each stage were ended, to be told to their pools in one go.
-pub(crate) struct Purge(Vec<usize>);
+/// Queued tasks whose end was decided, by stage, to be told to their pools in one go.
+pub(crate) struct Decided(Vec<Vec<TaskRef>>);
 
 impl Core {
     pub(crate) fn tell_reporter(&self, message: ToReporter) {
@@ -132,42 +132,37 @@ impl Core {
 
     /// Cancels a task; `false` when it had ended, or was already about to.
     pub(crate) fn cancel(&self, task: &TaskRef, cause: StopCause) -> bool {
-        let mut purge = Purge::new(self);
-        let took = self.stop(task, |stage| Ended::Cancelled(stage, cause), &mut purge);
-        purge.tell(self);
+        let mut decided = Decided::new(self);
+        let took = self.stop(task, Stop::Cancel(cause), &mut decided);
+        decided.tell(self);
         took
     }
 
-    pub(crate) fn time_out(&self, task: &TaskRef, purge: &mut Purge) -> bool {
-        self.stop(task, Ended::TimedOut, purge)
+    pub(crate) fn time_out(&self, task: &TaskRef, decided: &mut Decided) -> bool {
+        self.stop(task, Stop::Late, decided)
     }
 
-    /// Ends a task from outside and tells whoever has to know.
-    fn stop(&self, task: &TaskRef, end: impl FnOnce(u16) -> Ended, purge: &mut Purge) -> bool {
-        let mut life = task.life();
-        let id = life.id;
-        let Some(halted) = life.stop(end) else {
+    /// Decides from outside that a task is to end, and tells whoever has it.
+    fn stop(&self, task: &TaskRef, why: Stop, decided: &mut Decided) -> bool {
+        let Some(halted) = task.stop(why) else {
             return false;
         };
         if log::log_enabled!(log::Level::Debug) {
-            let (end, state, attempt) = (life.end.clone(), life.state, life.attempt);
-            drop(life);
-            if let Some(end) = end {
-                let (stage, what) = match *end {
-                    Ended::TimedOut(stage) => (stage, "timed out"),
-                    Ended::Cancelled(stage, _) => (stage, "cancelled"),
-                    Ended::Failed(stage, _) => (stage, "failed"),
-                };
-                let stage = self.stage_name(stage);
-                log::debug!("task {id} stage {stage} attempt {attempt}: {what}, {state:?}");
-            }
-        } else {
-            drop(life);
+            let stage = match halted {
+                Halted::Queued(stage) | Halted::Running(stage, _) => Some(stage),
+                Halted::Cleaning => None,
+            };
+            let stage = stage.map_or("(cleaning up)", |stage| &**self.stage_name(stage));
+            let (id, attempt, state) = (task.id(), task.attempt(), task.state());
+            let what = match why {
+                Stop::Late => "timed out",
+                Stop::Cancel(_) => "cancelled",
+            };
+            log::debug!("task {id} stage {stage} attempt {attempt}: {what}, {state:?}");
         }
         match halted {
             Halted::Queued(stage) => {
-                purge.0[(stage as usize).min(self.stages.len() - 1)] += 1;
-                self.tell_reporter(ToReporter::Stopped(task.clone()));
+                decided.0[(stage as usize).min(self.stages.len() - 1)].push(task.clone());
             }
             Halted::Running(stage, worker) => {
                 self.tell_pool(stage, ToPool::Halt { worker });
@@ -183,15 +178,15 @@ impl Core {
     }
 }
 
-impl Purge {
+impl Decided {
     pub(crate) fn new(core: &Core) -> Self {
-        Purge(vec![0; core.stages.len()])
+        Decided(core.stages.iter().map(|_| Vec::new()).collect())
     }
 
     pub(crate) fn tell(self, core: &Core) {
-        for (stage, count) in self.0.into_iter().enumerate() {
-            if count > 0 {
-                core.tell_pool(stage as u16, ToPool::Purge(count));
+        for (stage, tasks) in self.0.into_iter().enumerate() {
+            if !tasks.is_empty() {
+                core.tell_pool(stage as u16, ToPool::Decided(tasks));
             }
         }
     }

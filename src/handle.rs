@@ -104,7 +104,7 @@ impl<I: Send + 'static, O: Send + 'static> PipelineHandle<I, O> {
     }
 
     fn terms(&self) -> Terms {
-        Terms::with_output()
+        Terms::new(true)
     }
 
     /// Cancels a task by its number: it stops, and what it did is taken back. Returns at once,

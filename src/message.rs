@@ -61,6 +61,20 @@ impl<C> Batch<C> {
         Some((self.tasks.swap_remove(last), self.values.swap_remove(last)))
     }
 
+    /// Leaves the first ones, and gives the others.
+    pub(crate) fn split_off(&mut self, at: usize) -> Self {
+        Batch {
+            tasks: self.tasks.split_off(at),
+            values: self.values.split_off(at),
+        }
+    }
+
+    /// Takes over what another one has, and leaves that empty.
+    pub(crate) fn append(&mut self, other: &mut Self) {
+        self.tasks.append(&mut other.tasks);
+        self.values.append(&mut other.values);
+    }
+
     pub(crate) fn reverse(&mut self) {
         self.tasks.reverse();
         self.values.reverse();
@@ -114,8 +128,9 @@ pub(crate) enum ToPool {
     },
     /// Someone ended a task that this worker is on.
     Halt { worker: u32 },
-    /// Someone ended that many tasks which waited here.
-    Purge(usize),
+    /// The end of these tasks, which wait here or in the hands of a worker, was decided: let go of
+    /// them.
+    Decided(Vec<TaskRef>),
     /// From the reporter: the failed attempt's undos are cancelled, the next attempt may come.
     Cleaned,
     /// Have this many workers.
@@ -132,7 +147,7 @@ pub(crate) enum ToPool {
 #[derive(Message)]
 #[rtype(result = "()")]
 pub(crate) enum ToReporter {
-    /// Nothing works on this task any more, and its end is decided: roll it back.
+    /// Its holder has let go of this task, whose end is decided: roll it back.
     Stopped(TaskRef),
     /// An attempt failed and will be repeated: cancel what it registered first.
     CleanUp {

@@ -149,13 +149,12 @@ impl<C: Send + 'static> Actor for ProducerActor<C> {
         };
         let slip = self.slip.clone();
         let mut body = Some(body);
+        let mut tray = None;
         let run = std::future::poll_fn(move |cx| {
             let Some(running) = &mut body else {
                 return Poll::Ready(());
             };
-            slip.expect_flush();
-            let polled = guard::poll(running.as_mut(), cx);
-            slip.flush();
+            let polled = slip.with_tray(&mut tray, || guard::poll(running.as_mut(), cx));
             let Poll::Ready(result) = polled else {
                 return Poll::Pending;
             };

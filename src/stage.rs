@@ -188,18 +188,18 @@ impl<'a, U: Clone + Debug + Send + 'static> TaskContext<'a, U> {
 
     /// An idempotency key for this task's work in this stage.
     pub fn key(&self) -> Key {
-        key(self.core, self.id, self.stage, self.task.life().generation)
+        key(self.core, self.id, self.stage, self.task.generation())
     }
 
     /// When the task has to be done, if it has a deadline.
     pub fn deadline(&self) -> Option<Instant> {
-        let deadline = self.task.life().deadline;
+        let deadline = self.task.deadline();
         (deadline != NEVER).then(|| self.core.clock.instant(deadline))
     }
 
     /// How long that is from now; zero once it has passed.
     pub fn time_left(&self) -> Option<Duration> {
-        self.core.left(self.task.life().deadline)
+        self.core.left(self.task.deadline())
     }
 
     /// Whether the task is late or cancelled, so that work on it should end. For code that blocks;
@@ -316,11 +316,8 @@ impl StopSignal {
         {
             return true;
         }
-        let life = self.task.life();
-        // A record is used again for other tasks.
-        life.id != self.id
-            || life.state != State::Running(self.stage)
-            || life.attempt != self.attempt
+        // A record that this holds is not used again for another task.
+        self.task.state() != State::Running(self.stage) || self.task.attempt() != self.attempt
     }
 }
 
@@ -398,7 +395,7 @@ pub(crate) fn key(core: &Core, task: TaskId, stage: StageIx, generation: u32) ->
 
 /// Whether a task that a stage works on was ended, be it that it was given up.
 pub(crate) fn is_stopping(task: &TaskRef) -> bool {
-    !matches!(task.life().state, State::Running(_))
+    !matches!(task.state(), State::Running(_))
 }
 
 /// Puts an undo into the task's record. Says its number, and whether the task is being stopped.
@@ -409,14 +406,14 @@ pub(crate) fn register<U: Clone + Debug + Send + 'static>(
     undo: U,
 ) -> Result<(usize, bool, Recorded), UndoError> {
     let mut life = task.life();
-    let (id, attempt, number) = (life.id, life.attempt, life.undos.len());
+    let (id, attempt, number) = (task.id(), task.attempt(), life.undos.len());
     if number >= core.max_undos {
         return Err(UndoError::TooMany {
             task: id,
             limit: core.max_undos,
         });
     }
-    let stopping = match life.state {
+    let stopping = match task.state() {
         State::Running(_) => false,
         State::Stopping(_) => true,
         // It was given up: its rollback is over, so an undo would be lost.
@@ -425,7 +422,7 @@ pub(crate) fn register<U: Clone + Debug + Send + 'static>(
             return Err(UndoError::Stopping(id));
         }
     };
-    let generation = life.generation;
+    let generation = task.generation();
     let entry = Undo {
         stage,
         attempt,
@@ -467,7 +464,7 @@ pub(crate) fn register<U: Clone + Debug + Send + 'static>(
 
 pub(crate) fn withdraw(core: &Core, task: &TaskRef, stage: StageIx, number: usize) -> Recorded {
     let mut life = task.life();
-    let (id, attempt) = (life.id, life.attempt);
+    let (id, attempt) = (task.id(), task.attempt());
     let Some(undo) = life.undos.get_mut(number) else {
         return Recorded::now();
     };

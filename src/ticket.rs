@@ -7,7 +7,7 @@ use std::{
 };
 
 use crate::{
-    Error, guard,
+    Error, guard, intake,
     task::{Answer, Life, Outcome, StopCause, TaskId, TaskRef},
 };
 
@@ -16,15 +16,17 @@ use crate::{
 /// A ticket from a [`PipelineHandle`](crate::PipelineHandle) gets the last stage's output with its
 /// outcome; one from an [`Intake`](crate::Intake) doesn't know its type.
 pub struct Ticket<O = ()> {
-    task: TaskRef,
+    /// Until it is dropped.
+    task: Option<TaskRef>,
     id: TaskId,
     output: PhantomData<fn() -> O>,
 }
 
 impl<O> Ticket<O> {
+    #[inline]
     pub(crate) fn new(task: TaskRef, id: TaskId) -> Self {
         Ticket {
-            task,
+            task: Some(task),
             id,
             output: PhantomData,
         }
@@ -38,18 +40,24 @@ impl<O> Ticket<O> {
     /// Cancels the task: it stops, and what it did is taken back. Returns at once, `true` if this
     /// call is what ended it; `false` if it had ended, or was about to, for another reason.
     pub fn cancel(&self) -> bool {
-        self.task
-            .core
+        let Some(task) = &self.task else { return false };
+        task.core
             .upgrade()
-            .is_some_and(|core| core.cancel(&self.task, StopCause::User))
+            .is_some_and(|core| core.cancel(task, StopCause::User))
     }
 }
 
 impl<O> Drop for Ticket<O> {
+    #[inline]
     fn drop(&mut self) {
+        let Some(task) = self.task.take() else { return };
+        task.leave_ticket();
         // Nobody will ask for the output any more.
-        let output = self.task.life().output.take();
-        guard::drop_quietly(output);
+        if task.wants_output() {
+            let output = task.life().output.take();
+            guard::drop_quietly(output);
+        }
+        intake::keep(task);
     }
 }
 
@@ -63,12 +71,12 @@ impl<O: 'static> Ticket<O> {
     /// # Cancel safety
     /// Can be dropped and called again. The output is given to the first call that completes.
     pub async fn outcome(&self) -> Result<Outcome<O>, Error> {
-        let mut wait = Wait {
-            task: &self.task,
-            number: None,
+        let Some(task) = &self.task else {
+            return Err(Error::Gone);
         };
+        let mut wait = Wait { task, number: None };
         poll_fn(|cx| {
-            let mut life = self.task.life();
+            let mut life = task.life();
             let answer = match &life.answer {
                 Some(Answer::Outcome(outcome)) => Ok((**outcome).clone()),
                 Some(Answer::Gone) => Err(Error::Gone),

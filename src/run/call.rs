@@ -25,7 +25,7 @@ use crate::{
     ledger::{Change, Recorded},
     message::Batch,
     stage::{Stage, TaskContext, is_stopping},
-    task::TaskRef,
+    task::{TaskRef, fence},
 };
 
 /// How long a worker may keep its thread from the others before it hands the rest of its batch
@@ -50,19 +50,22 @@ pub(super) async fn run_batch<S: Stage>(
     desk: &Desk<S::Input>,
     stage: &mut S,
     batch: Batch<S::Input>,
+    careful: bool,
 ) -> bool {
     let clock = &seat.core.clock;
-    let mut hand = Hand::new(batch, clock);
+    let mut hand = Hand::new(batch, clock, careful);
     let began = hand.reading.count;
     let mut kept = true;
     // Nothing to record, to copy or to time: a result can go on without a second look.
     let plain =
         seat.core.ledger.is_none() && seat.copy.is_none() && seat.settings.timeout.is_none();
-    while let Some((task, input)) = hand.next() {
+    loop {
         if seat.recall.load(Ordering::Relaxed) || seat.core.is_paused() || desk.is_suspended() {
-            hand.put_back(task, input);
             break;
         }
+        let Some((task, input)) = hand.next() else {
+            break;
+        };
         let Some(started) = start(seat, &task, &mut hand) else {
             guard::drop_quietly(input);
             hand.reading.refresh(clock);
@@ -240,7 +243,8 @@ where
             .instant(began.saturating_add(nanos(timeout)));
         Box::pin(sleep_until(at))
     });
-    // A stop may have been taken during the first poll, its announcement still under way.
+    // A stop may have been decided during the first poll, its announcement still under way.
+    fence();
     let mut stopping = is_stopping(task);
     let mut overran = false;
     poll_fn(|cx| {

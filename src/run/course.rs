@@ -19,7 +19,7 @@ use crate::{
     policy::{OnStuck, Order},
     task::{
         End, Ended, Event, Rollback as Went, StageIx, State, Stuck, StuckUndo, TaskRef, UndoStatus,
-        end_of,
+        end_of, fence,
     },
 };
 
@@ -179,9 +179,9 @@ impl Reporter {
     pub(super) fn stopped(&mut self, task: TaskRef, ctx: &mut Context<Self>) {
         let order = self.order;
         let slot = task.slot;
+        let id = task.id();
         let life = task.life();
         let Some(end) = life.end.clone() else { return };
-        let id = life.id;
         let rollback = Rollback::last(&life.undos, order, |stage| self.policy(stage).on_stuck);
         drop(life);
         let change = match &*end {
@@ -210,8 +210,8 @@ impl Reporter {
         ctx: &mut Context<Self>,
     ) {
         let slot = task.slot;
+        let (id, attempt) = (task.id(), task.attempt());
         let life = task.life();
-        let (id, attempt) = (life.id, life.attempt);
         let rollback = Rollback::clean_up(&life.undos, stage, attempt, self.order);
         drop(life);
         let change = Change::AttemptFailed {
@@ -265,8 +265,8 @@ impl Reporter {
             return;
         };
         course.waiting = Waiting::Record;
+        let id = course.task.id();
         let mut life = course.task.life();
-        let id = life.id;
         let entry = &mut life.undos[undo];
         entry.tries += 1;
         let attempt = entry.tries;
@@ -312,7 +312,7 @@ impl Reporter {
         }
         let failure = result.err();
         let mut life = task.life();
-        let (id, stage) = (life.id, life.undos[undo].stage);
+        let (id, stage) = (task.id(), life.undos[undo].stage);
         life.undos[undo].status = match &failure {
             None => UndoStatus::Cancelled,
             Some(failure) => UndoStatus::Failed(failure.clone()),
@@ -346,10 +346,11 @@ impl Reporter {
         let Some((stage, _)) = course.cleaning else {
             return false;
         };
-        let mut life = course.task.life();
-        if life.apply(Event::Stopped(stage)).is_err() {
+        fence();
+        if !course.task.is_decided() || !course.task.let_go(stage) {
             return false;
         }
+        let mut life = course.task.life();
         if let Some(undo) = retrying.and_then(|undo| life.undos.get_mut(undo)) {
             undo.status = UndoStatus::Registered;
         }
@@ -370,19 +371,16 @@ impl Reporter {
             let undone = course.rollback.cancelled() > 0;
             let task = course.task.clone();
             self.courses.remove(&slot);
-            let mut life = task.life();
             if undone {
-                life.generation += 1;
+                task.next_generation();
             }
-            let on = left.is_empty() && life.apply(Event::Cleaned(stage)).is_ok();
+            let on = left.is_empty() && task.apply(Event::Cleaned(stage)).is_ok();
             if on {
-                life.attempt += 1;
-                life.queued = self.core.clock.count();
-            } else if life.fail(stage, failure).is_err() {
+                task.next_attempt(self.core.clock.count());
+            } else if task.fail(stage, failure).is_err() {
                 // Ended from outside just now, after `step` had looked for that.
-                life.apply(Event::Stopped(stage)).ok();
+                task.let_go(stage);
             }
-            drop(life);
             if !on {
                 self.stopped(task, ctx);
             }
@@ -403,12 +401,10 @@ impl Reporter {
 
     /// Records a task's end, then files it.
     pub(super) fn conclude(&mut self, task: &TaskRef, went: Went, ctx: &mut Context<Self>) {
-        let life = task.life();
-        let id = life.id;
-        let Some(end) = end_of(&life, &self.core.stages) else {
+        let id = task.id();
+        let Some(end) = end_of(task, &self.core.stages) else {
             return;
         };
-        drop(life);
         let recorded = self.core.record(
             id,
             Change::Ended {
@@ -421,17 +417,17 @@ impl Reporter {
 
     /// Gives up a task whose call has not returned: it ends stuck, its undos listed, not run.
     pub(super) fn give_up(&mut self, task: &TaskRef, ctx: &mut Context<Self>) {
-        let life = task.life();
-        if !life.is_live() {
+        if !task.is_live() {
             return;
         }
-        let Some(end) = end_of(&life, &self.core.stages) else {
+        let Some(end) = end_of(task, &self.core.stages) else {
             return;
         };
-        let running = match life.state {
+        let running = match task.state() {
             State::Stopping(stage) => Some(stage),
             _ => None,
         };
+        let life = task.life();
         let mut left: Vec<usize> = (0..life.undos.len())
             .filter(|n| {
                 matches!(
@@ -440,18 +436,16 @@ impl Reporter {
                 )
             })
             .collect();
-        let id = life.id;
+        let id = task.id();
         drop(life);
         if self.order == Order::Lifo {
             left.reverse();
         }
         let went = Went::Stuck(stuck(&self.core, task, &left, running));
         log::warn!("task {id} is given up: {went}");
-        let mut life = task.life();
         if let Some(stage) = running {
-            life.apply(Event::Stopped(stage)).ok();
+            task.let_go(stage);
         }
-        drop(life);
         // In place of the course it may have been on.
         let over = Rollback::last(&[], self.order, |_| OnStuck::Continue);
         let course = Course::new(task.clone(), self.next_course(), over);

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use tokio::time::sleep_until;
 
-use crate::core::{Core, Purge};
+use crate::core::{Core, Decided};
 
 /// How many tasks are ended before the others on this thread get their turn.
 const AT_ONCE: usize = 256;
@@ -26,11 +26,11 @@ pub(super) async fn drive(core: Arc<Core>) {
         }
         loop {
             let due = core.table.expire(core.clock.now(), AT_ONCE);
-            let mut purge = Purge::new(&core);
+            let mut decided = Decided::new(&core);
             for task in &due {
-                core.time_out(task, &mut purge);
+                core.time_out(task, &mut decided);
             }
-            purge.tell(&core);
+            decided.tell(&core);
             if due.len() < AT_ONCE {
                 break;
             }

@@ -15,8 +15,9 @@ use crate::{message::Batch, task::TaskRef};
 #[derive(Message)]
 #[rtype(result = "()")]
 pub(super) enum ToWorker<I> {
-    /// Run these, in order.
-    Work(Batch<I>),
+    /// Run these, in order. Whether each start is to be fenced, so that the pool may let go of what
+    /// is in the worker's hands.
+    Work { batch: Batch<I>, careful: bool },
     /// Cancel this undo.
     Cancel {
         task: TaskRef,
@@ -32,7 +33,10 @@ pub(super) enum ToWorker<I> {
 }
 
 pub(super) enum Job<I> {
-    Work(Batch<I>),
+    Work {
+        batch: Batch<I>,
+        careful: bool,
+    },
     Cancel {
         task: TaskRef,
         undo: usize,
@@ -60,7 +64,9 @@ impl<I> Desk<I> {
     /// The body is polled after the mailbox, so it needs no waking.
     pub(super) fn put(&self, message: ToWorker<I>) {
         match message {
-            ToWorker::Work(batch) => self.jobs.borrow_mut().push_back(Job::Work(batch)),
+            ToWorker::Work { batch, careful } => {
+                self.jobs.borrow_mut().push_back(Job::Work { batch, careful });
+            }
             ToWorker::Cancel {
                 task,
                 undo,

@@ -29,12 +29,14 @@ pub(super) struct Hand<S: Stage> {
     calls: u64,
     /// The time, as of the last call's end.
     pub(super) reading: Reading,
+    /// Whether each start is to be fenced.
+    pub(super) careful: bool,
     /// A call had to wait for something.
     waited: bool,
 }
 
 impl<S: Stage> Hand<S> {
-    pub(super) fn new(mut batch: Batch<S::Input>, clock: &Clock) -> Self {
+    pub(super) fn new(mut batch: Batch<S::Input>, clock: &Clock, careful: bool) -> Self {
         batch.reverse();
         Hand {
             rest: batch,
@@ -47,6 +49,7 @@ impl<S: Stage> Hand<S> {
             quick_ns: 0,
             calls: 0,
             reading: Reading::take(clock),
+            careful,
             waited: false,
         }
     }
@@ -54,10 +57,6 @@ impl<S: Stage> Hand<S> {
     #[inline]
     pub(super) fn next(&mut self) -> Option<(TaskRef, S::Input)> {
         self.rest.pop()
-    }
-
-    pub(super) fn put_back(&mut self, task: TaskRef, input: S::Input) {
-        self.rest.push(task, input);
     }
 
     /// Makes sure of room for one more result, reserving for the whole rest at once; `false` when

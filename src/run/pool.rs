@@ -15,8 +15,8 @@ use tokio::sync::Semaphore;
 use super::{
     desk::ToWorker,
     grounds::Grounds,
-    queue::{Purged, Queue},
-    staff::{Member, MemberState},
+    queue::{Decided, Queue},
+    staff::{MemberState, Staff},
 };
 use crate::{
     Failure,
@@ -26,7 +26,7 @@ use crate::{
     policy::Throttle,
     report::{Board, Health},
     stage::Stage,
-    task::{StageIx, TaskRef},
+    task::{StageIx, TaskRef, fence},
     work::{CopyInput, Factory, Settings},
 };
 
@@ -37,6 +37,8 @@ const BATCH: usize = 128;
 const SWEEP_NS: Nanos = 2_000_000;
 /// Work that is done sooner than this isn't worth waking another thread for.
 const WORTH_WAKING_NS: Nanos = 30_000;
+/// Calls that are done sooner than this are worth being started without a fence each.
+const QUICK_NS: Nanos = 1_000;
 
 /// From a worker to its pool.
 #[derive(Message)]
@@ -100,7 +102,10 @@ pub(crate) struct Pool<S: Stage> {
     pub(super) grounds: Arc<Grounds>,
     pub(super) queue: Queue<S::Input>,
     pub(super) cancels: VecDeque<(TaskRef, usize, u32)>,
-    pub(super) workers: Vec<Option<Member<S>>>,
+    pub(super) staff: Staff<S>,
+    /// Tasks whose end was decided while they were said to wait here, and that were not found in the
+    /// queue: in a worker's hands, or on their way.
+    missing: Vec<TaskRef>,
     pub(super) wanted: usize,
     pub(super) recall: Arc<AtomicBool>,
     pub(super) throttle: Option<Throttle>,
@@ -151,7 +156,8 @@ impl<S: Stage> Pool<S> {
             grounds,
             queue: Queue::new(stage),
             cancels: VecDeque::new(),
-            workers: Vec::new(),
+            staff: Staff::new(),
+            missing: Vec::new(),
             recall: Arc::new(AtomicBool::new(false)),
             pace: None,
             failures: 0,
@@ -182,19 +188,11 @@ impl<S: Stage> Pool<S> {
             }
         }
         while let Some((task, undo, attempt)) = self.cancels.pop_front() {
-            let free = self.idle(true).or_else(|| {
-                self.workers.iter().position(|member| {
-                    member
-                        .as_ref()
-                        .is_some_and(|m| m.spare && m.state == MemberState::Idle)
-                })
-            });
-            let Some(member) = free.and_then(|free| self.workers[free].as_mut()) else {
+            // A cancel may take its time: nothing waits for this one to be free.
+            let Some(member) = self.staff.engage(true, true, MemberState::Waiting) else {
                 self.cancels.push_front((task, undo, attempt));
                 break;
             };
-            // A cancel may take its time: nothing waits for this one to be free.
-            member.state = MemberState::Waiting;
             member.addr.do_send(ToWorker::Cancel {
                 task,
                 undo,
@@ -204,7 +202,7 @@ impl<S: Stage> Pool<S> {
         let waiting = !self.cancels.is_empty();
         // Who is in the middle of a batch hands the rest back, and is free.
         self.recall.store(waiting, Ordering::Relaxed);
-        if waiting && !self.workers.iter().flatten().any(|member| member.spare) {
+        if waiting && !self.staff.has_spare() {
             self.hire(ctx, true);
         }
     }
@@ -212,14 +210,10 @@ impl<S: Stage> Pool<S> {
     fn dispatch_tasks(&mut self, ctx: &mut Context<Self>) {
         while !self.queue.is_empty() {
             let backlog = self.queue.len() as u64 * self.pace.unwrap_or(BATCH_NS);
-            let somebody_here =
-                self.workers.iter().flatten().any(|member| {
-                    member.local && !member.spare && member.state == MemberState::Busy
-                });
-            let anywhere = backlog > WORTH_WAKING_NS || !somebody_here;
-            let Some(free) = self.idle(anywhere) else {
+            let anywhere = backlog > WORTH_WAKING_NS || !self.staff.is_busy_here();
+            if !self.staff.has_idle(anywhere) {
                 break;
-            };
+            }
             if let Some(throttle) = &self.throttle
                 && let Err(delay) = throttle.take()
             {
@@ -232,11 +226,21 @@ impl<S: Stage> Pool<S> {
                 break;
             }
             let batch = self.queue.take(self.batch_size());
-            if let Some(member) = self.workers[free].as_mut() {
-                member.state = MemberState::Busy;
-                member.addr.do_send(ToWorker::Work(batch));
-            }
+            // As long as something is missing, whoever is to have it must be careful.
+            let careful = !self.is_quick() || !self.missing.is_empty();
+            let Some(member) = self.staff.engage(anywhere, false, MemberState::Busy { careful })
+            else {
+                break;
+            };
+            member.addr.do_send(ToWorker::Work { batch, careful });
         }
+    }
+
+    /// Whether calls are so quick that each of them must not cost a fence.
+    fn is_quick(&self) -> bool {
+        !self.settings.blocking
+            && self.core.ledger.is_none()
+            && self.pace.is_some_and(|pace| pace < QUICK_NS)
     }
 
     /// As much as is done in `BATCH_NS`, but where calls take their time no more than leaves
@@ -246,27 +250,53 @@ impl<S: Stage> Pool<S> {
             return 1;
         };
         let most = (BATCH_NS / pace.max(1)).clamp(1, BATCH as u64) as usize;
-        if pace < 1_000 {
+        if pace < QUICK_NS {
             return most;
         }
-        let idle = self
-            .workers
-            .iter()
-            .flatten()
-            .filter(|member| !member.spare && member.state == MemberState::Idle)
-            .count();
-        most.min(self.queue.len().div_ceil(idle.max(1)))
+        most.min(self.queue.len().div_ceil(self.staff.idle().max(1)))
+    }
+
+    /// Lets go of tasks that were taken out of the queue.
+    fn let_go(&mut self, decided: Decided) {
+        if decided.room > 0 {
+            self.room.add_permits(decided.room);
+        }
+        for task in decided.tasks {
+            self.let_go_of(&task);
+        }
+    }
+
+    fn let_go_of(&self, task: &TaskRef) {
+        if task.let_go(self.stage) {
+            let (id, attempt) = (task.id(), task.attempt());
+            log::debug!("task {id} stage {} attempt {attempt}: stopped", self.settings.name);
+            self.core.tell_reporter(ToReporter::Stopped(task.clone()));
+        }
+    }
+
+    /// Lets go of tasks that are not in the queue. They are in the hands of a worker that will look,
+    /// behind a fence, before it starts one, or on their way here; in both cases nobody starts them
+    /// any more. Not while a worker that isn't careful may have them: it has at most `BATCH_NS` of
+    /// work in its hands, and lets go of them itself.
+    fn let_go_of_missing(&mut self) {
+        if !self.missing.is_empty() && self.staff.all_careful() {
+            fence();
+            for task in std::mem::take(&mut self.missing) {
+                if task.is_queued() {
+                    self.let_go_of(&task);
+                }
+            }
+        }
     }
 
     /// Looks at what is due, now and later.
     fn wake(&mut self, ctx: &mut Context<Self>) {
-        let freed = self.queue.sweep();
-        if freed > 0 {
-            self.room.add_permits(freed);
-        }
-        if let Some(due) = self.queue.wake(self.core.clock.now()) {
+        let mut decided = Decided::default();
+        self.queue.sweep(&mut decided);
+        if let Some(due) = self.queue.wake(self.core.clock.now(), &mut decided) {
             self.wake_at(due, ctx);
         }
+        self.let_go(decided);
         if self.down {
             self.fail_all();
         }
@@ -293,13 +323,10 @@ impl<S: Stage> Pool<S> {
             return;
         }
         self.closing = Some(closing);
-        for member in self.workers.iter_mut().flatten() {
-            member.state = MemberState::Leaving;
-            member.addr.do_send(match closing {
-                Closing::Gently => ToWorker::Quit,
-                Closing::Suspended => ToWorker::Suspend,
-            });
-        }
+        self.staff.send_home(|| match closing {
+            Closing::Gently => ToWorker::Quit,
+            Closing::Suspended => ToWorker::Suspend,
+        });
         self.closed(ctx);
     }
 
@@ -308,7 +335,7 @@ impl<S: Stage> Pool<S> {
     }
 
     pub(super) fn closed(&mut self, ctx: &mut Context<Self>) {
-        if self.closing.is_some() && self.workers.iter().all(Option::is_none) {
+        if self.closing.is_some() && self.staff.is_gone() {
             self.core.tell_reporter(ToReporter::PoolClosed);
             ctx.stop();
         }
@@ -323,7 +350,7 @@ impl<S: Stage> Actor for Pool<S> {
 
     fn started(&mut self, ctx: &mut Self::Context) {
         ctx.set_mailbox_capacity(0);
-        self.staff(ctx);
+        self.fill_up(ctx);
     }
 }
 
@@ -331,7 +358,9 @@ impl<S: Stage> Handler<TaskMsg<S::Input>> for Pool<S> {
     type Result = ();
 
     fn handle(&mut self, message: TaskMsg<S::Input>, ctx: &mut Self::Context) {
-        self.queue.push(message.batch);
+        let mut decided = Decided::default();
+        self.queue.push(message.batch, &mut decided);
+        self.let_go(decided);
         if self.down {
             self.fail_all();
         }
@@ -343,9 +372,10 @@ impl<S: Stage> Handler<FromWorker<S::Input>> for Pool<S> {
     type Result = ();
 
     fn handle(&mut self, message: FromWorker<S::Input>, ctx: &mut Self::Context) {
+        let mut decided = Decided::default();
         match message {
             FromWorker::Ready { worker } => {
-                self.set_state(worker, MemberState::Idle);
+                self.staff.set(worker, MemberState::Idle);
                 if std::mem::take(&mut self.failures) > 0 {
                     log::info!("stage {}: workers are built again", self.settings.name);
                 }
@@ -354,18 +384,18 @@ impl<S: Stage> Handler<FromWorker<S::Input>> for Pool<S> {
                 self.count_workers();
             }
             FromWorker::NotBuilt { worker, failure } => {
-                self.set_state(worker, MemberState::Building);
+                self.staff.set(worker, MemberState::Building);
                 self.not_built(failure, ctx);
                 self.count_workers();
             }
             FromWorker::Aside { worker, rest } => {
-                self.set_state(worker, MemberState::Waiting);
-                self.queue.put_back(rest);
+                self.staff.set(worker, MemberState::Waiting);
+                self.queue.put_back(rest, &mut decided);
                 self.pace = None;
             }
             FromWorker::Idle { worker, rest, pace } => {
-                self.set_state(worker, MemberState::Idle);
-                self.queue.put_back(rest);
+                self.staff.set(worker, MemberState::Idle);
+                self.queue.put_back(rest, &mut decided);
                 self.pace = match (self.pace, pace) {
                     (Some(before), Some(now)) => Some((before * 3 + now) / 4),
                     (None, now) => now,
@@ -373,8 +403,8 @@ impl<S: Stage> Handler<FromWorker<S::Input>> for Pool<S> {
                 };
             }
             FromWorker::Lost { worker, rest } => {
-                self.set_state(worker, MemberState::Building);
-                self.queue.put_back(rest);
+                self.staff.set(worker, MemberState::Building);
+                self.queue.put_back(rest, &mut decided);
             }
             FromWorker::Retry {
                 task,
@@ -399,19 +429,21 @@ impl<S: Stage> Handler<FromWorker<S::Input>> for Pool<S> {
                 } else {
                     MemberState::Building
                 };
-                self.set_state(worker, state);
+                self.staff.set(worker, state);
                 self.core
                     .tell_reporter(ToReporter::CancelDone { task, undo, result });
             }
             FromWorker::Left { worker } => {
-                let left = self.workers.get_mut(worker as usize).and_then(Option::take);
-                if let Some(thread) = left.and_then(|member| member.thread) {
+                if let Some(thread) = self.staff.strike_off(worker) {
                     self.grounds.retire(thread);
                 }
                 self.count_workers();
+                self.let_go_of_missing();
                 return self.closed(ctx);
             }
         }
+        self.let_go(decided);
+        self.let_go_of_missing();
         self.dispatch(ctx);
     }
 }
@@ -427,19 +459,20 @@ impl<S: Stage> Handler<ToPool> for Pool<S> {
                 attempt,
             } => self.cancels.push_back((task, undo, attempt)),
             ToPool::Halt { worker } => {
-                if let Some(member) = self.member(worker) {
+                if let Some(member) = self.staff.member(worker) {
                     member.addr.do_send(ToWorker::Halt);
                 }
                 return;
             }
-            ToPool::Purge(ended) => {
-                match self.queue.purge(ended) {
-                    Purged::Now(freed) => self.room.add_permits(freed),
-                    Purged::Later => {
-                        let now = self.core.clock.now();
-                        self.wake_at(now.saturating_add(SWEEP_NS), ctx);
-                    }
+            ToPool::Decided(mut tasks) => {
+                let mut decided = Decided::default();
+                if !self.queue.purge(tasks.len(), &mut decided) {
+                    let now = self.core.clock.now();
+                    self.wake_at(now.saturating_add(SWEEP_NS), ctx);
                 }
+                self.let_go(decided);
+                self.missing.append(&mut tasks);
+                self.let_go_of_missing();
                 if !self.queue.has_resting() {
                     return self.dispatch(ctx);
                 }
@@ -448,7 +481,7 @@ impl<S: Stage> Handler<ToPool> for Pool<S> {
             ToPool::Cleaned => return self.wake(ctx),
             ToPool::Resize(workers) => {
                 self.wanted = workers;
-                self.staff(ctx);
+                self.fill_up(ctx);
             }
             ToPool::Look => {}
             ToPool::Close { suspend } => {
@@ -461,12 +494,7 @@ impl<S: Stage> Handler<ToPool> for Pool<S> {
             }
             ToPool::Leave => {
                 // A thread whose call still runs ends once that has returned.
-                for member in self.workers.drain(..).flatten() {
-                    member.addr.do_send(ToWorker::Suspend);
-                    if let Some(thread) = member.thread {
-                        thread.stop();
-                    }
-                }
+                self.staff.abandon();
                 return ctx.stop();
             }
         }

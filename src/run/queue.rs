@@ -6,13 +6,14 @@ use crate::{
     clock::Nanos,
     guard,
     message::Batch,
-    task::{StageIx, State, TaskRef},
+    task::{StageIx, State, TaskRef, fence},
 };
 
 pub(super) struct Queue<I> {
     stage: StageIx,
-    tasks: VecDeque<TaskRef>,
-    values: VecDeque<I>,
+    /// As they came, so that nothing is moved on the way of nearly every batch.
+    batches: VecDeque<Batch<I>>,
+    len: usize,
     /// Waiting for their next attempt, in no order.
     resting: Vec<Resting<I>>,
     /// How many in here were ended, as far as is known.
@@ -29,52 +30,82 @@ struct Resting<I> {
 /// or a little later.
 const SHORT: usize = 1024;
 
-/// What became of ended tasks.
-pub(super) enum Purged {
-    /// They were taken out, and so many of them filled a place of the queue.
-    Now(usize),
-    /// They are to be swept out soon, more of them at once.
-    Later,
+/// Tasks whose end was decided, taken out: their pool lets go of them.
+#[derive(Default)]
+pub(super) struct Decided {
+    pub(super) tasks: Vec<TaskRef>,
+    /// How many of them filled a place of the queue.
+    pub(super) room: usize,
+}
+
+impl Decided {
+    /// Takes a task out, for good. Its value is the user's, and dropped here.
+    fn add<I>(&mut self, task: TaskRef, value: I) {
+        guard::drop_quietly(value);
+        self.room += usize::from(task.attempt() == 1);
+        self.tasks.push(task);
+    }
 }
 
 impl<I> Queue<I> {
     pub(super) fn new(stage: StageIx) -> Self {
         Queue {
             stage,
-            tasks: VecDeque::new(),
-            values: VecDeque::new(),
+            batches: VecDeque::new(),
+            len: 0,
             resting: Vec::new(),
             dead: 0,
         }
     }
 
     pub(super) fn len(&self) -> usize {
-        self.tasks.len()
+        self.len
     }
 
     pub(super) fn is_empty(&self) -> bool {
-        self.tasks.is_empty()
+        self.len == 0
     }
 
-    pub(super) fn push(&mut self, mut batch: Batch<I>) {
-        self.tasks.extend(batch.tasks.drain(..));
-        self.values.extend(batch.values.drain(..));
+    /// Takes in what comes from elsewhere. What was decided on the way is handed out: whoever did
+    /// that may not know that it came here.
+    pub(super) fn push(&mut self, batch: Batch<I>, decided: &mut Decided) {
+        let batch = open(batch, decided);
+        if !batch.is_empty() {
+            self.len += batch.len();
+            self.batches.push_back(batch);
+        }
     }
 
     /// Puts back what was taken and not started.
-    pub(super) fn put_back(&mut self, mut batch: Batch<I>) {
-        while let Some((task, value)) = batch.pop() {
-            self.tasks.push_front(task);
-            self.values.push_front(value);
+    pub(super) fn put_back(&mut self, batch: Batch<I>, decided: &mut Decided) {
+        let batch = open(batch, decided);
+        if !batch.is_empty() {
+            self.len += batch.len();
+            self.batches.push_front(batch);
         }
     }
 
     pub(super) fn take(&mut self, most: usize) -> Batch<I> {
-        let count = most.min(self.tasks.len());
-        Batch {
-            tasks: self.tasks.drain(..count).collect(),
-            values: self.values.drain(..count).collect(),
+        let Some(mut batch) = self.batches.pop_front() else {
+            return Batch::new();
+        };
+        if batch.len() > most {
+            self.batches.push_front(batch.split_off(most));
         }
+        while let Some(next) = self.batches.front_mut()
+            && batch.len() < most
+        {
+            if next.len() <= most - batch.len() {
+                batch.append(next);
+                self.batches.pop_front();
+            } else {
+                let rest = next.split_off(most - batch.len());
+                batch.append(next);
+                *next = rest;
+            }
+        }
+        self.len -= batch.len();
+        batch
     }
 
     pub(super) fn has_resting(&self) -> bool {
@@ -87,22 +118,29 @@ impl<I> Queue<I> {
 
     /// Puts the tasks whose next attempt is due into the queue, unless they are still being cleaned
     /// up. Says when the next ones are due.
-    pub(super) fn wake(&mut self, now: Nanos) -> Option<Nanos> {
+    pub(super) fn wake(&mut self, now: Nanos, decided: &mut Decided) -> Option<Nanos> {
         let mut next: Option<Nanos> = None;
+        let mut due_now = Batch::new();
         let mut at = 0;
+        fence();
         while at < self.resting.len() {
-            let state = self.resting[at].task.life().state;
-            let due = self.resting[at].due;
-            if state == State::Queued(self.stage) && due <= now {
-                let Resting { task, input, .. } = self.resting.remove(at);
-                self.tasks.push_back(task);
-                self.values.push_back(input);
-                continue;
-            }
-            match state {
+            let Resting { task, due, .. } = &self.resting[at];
+            match task.state() {
                 State::Queued(stage) if stage == self.stage => {
-                    next = Some(next.map_or(due, |next| next.min(due)));
+                    if *due <= now {
+                        let Resting { task, input, .. } = self.resting.remove(at);
+                        due_now.push(task, input);
+                        continue;
+                    }
+                    next = Some(next.map_or(*due, |next| next.min(*due)));
                 }
+                // It waits for its next attempt, and there is none.
+                State::Stopping(_) if task.is_queued() => {
+                    let Resting { task, input, .. } = self.resting.remove(at);
+                    decided.add(task, input);
+                    continue;
+                }
+                // The reporter has it, and says so when it is through.
                 State::Cleaning(_) | State::Stopping(_) => {}
                 _ => {
                     let ended = self.resting.remove(at);
@@ -112,41 +150,30 @@ impl<I> Queue<I> {
             }
             at += 1;
         }
+        self.push(due_now, decided);
         next
     }
 
-    /// Some tasks that wait here were ended: takes them out.
-    pub(super) fn purge(&mut self, ended: usize) -> Purged {
-        self.dead += ended;
-        if self.tasks.len() > SHORT && self.dead * 2 < self.tasks.len() {
-            return Purged::Later;
+    /// The end of some tasks that may wait here was decided: takes them out, or, where that takes
+    /// long, remembers to; `false` then.
+    pub(super) fn purge(&mut self, count: usize, decided: &mut Decided) -> bool {
+        self.dead += count;
+        if self.len > SHORT && self.dead * 2 < self.len {
+            return false;
         }
-        Purged::Now(self.sweep())
+        self.sweep(decided);
+        true
     }
 
-    /// Takes out whatever has ended. Says how much of it filled a place of the queue.
-    pub(super) fn sweep(&mut self) -> usize {
+    /// Takes out whatever was decided.
+    pub(super) fn sweep(&mut self, decided: &mut Decided) {
         if std::mem::take(&mut self.dead) == 0 {
-            return 0;
+            return;
         }
-        let mut freed = 0;
-        for _ in 0..self.tasks.len() {
-            let (Some(task), Some(value)) = (self.tasks.pop_front(), self.values.pop_front())
-            else {
-                break;
-            };
-            let life = task.life();
-            if life.state == State::Queued(self.stage) {
-                drop(life);
-                self.tasks.push_back(task);
-                self.values.push_back(value);
-            } else {
-                freed += usize::from(life.attempt == 1);
-                drop(life);
-                guard::drop_quietly(value);
-            }
+        self.len = 0;
+        for batch in std::mem::take(&mut self.batches) {
+            self.push(batch, decided);
         }
-        freed
     }
 
     /// Takes out what waits for a worker. Not what is still being cleaned up: the reporter has that.
@@ -154,7 +181,7 @@ impl<I> Queue<I> {
         let mut waiting = self.take(usize::MAX);
         let mut at = 0;
         while at < self.resting.len() {
-            if self.resting[at].task.life().state == State::Queued(self.stage) {
+            if self.resting[at].task.is_queued() {
                 let Resting { task, input, .. } = self.resting.remove(at);
                 waiting.push(task, input);
             } else {
@@ -163,19 +190,30 @@ impl<I> Queue<I> {
         }
         waiting
     }
+}
 
-    /// Takes everything out, those that wait for their next attempt too.
-    pub(super) fn drain(&mut self) -> Batch<I> {
-        let mut all = self.take(usize::MAX);
-        for Resting { task, input, .. } in self.resting.drain(..) {
-            all.push(task, input);
-        }
-        all
+/// Looks at what comes in.
+fn open<I>(mut batch: Batch<I>, decided: &mut Decided) -> Batch<I> {
+    fence();
+    if !batch.tasks.iter().any(|task| task.is_decided()) {
+        return batch;
     }
+    let mut open = Batch::new();
+    batch.reverse();
+    while let Some((task, value)) = batch.pop() {
+        if task.is_decided() {
+            decided.add(task, value);
+        } else {
+            open.push(task, value);
+        }
+    }
+    open
 }
 
 impl<I> Drop for Queue<I> {
     fn drop(&mut self) {
-        drop(self.drain());
+        for Resting { input, .. } in self.resting.drain(..) {
+            guard::drop_quietly(input);
+        }
     }
 }

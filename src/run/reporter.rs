@@ -97,12 +97,9 @@ impl Reporter {
 
     /// A task has its outcome.
     pub(super) fn file(&mut self, task: &TaskRef, end: End, went: Went, ctx: &mut Context<Self>) {
-        let mut life = task.life();
-        life.apply(Event::RolledBack).ok();
-        let id = life.id;
-        self.scrap.append(&mut life.undos);
-        drop(life);
-        self.clear_scrap();
+        task.apply(Event::RolledBack).ok();
+        let id = task.id();
+        self.clear_undos(task);
         let outcome = Outcome {
             task: id,
             end,
@@ -117,13 +114,15 @@ impl Reporter {
             self.last_failures.pop_front();
         }
         self.last_failures.push_back(outcome.clone());
-        let in_flight = self.core.table.file(std::iter::once((task, &outcome.end)));
+        let in_flight = self.core.table.file(task.clone(), &outcome.end);
         self.outcomes.send(&outcome);
         task.answer(Answer::Outcome(Box::new(outcome)));
         self.look_for_end(in_flight, ctx);
     }
 
-    fn clear_scrap(&mut self) {
+    /// Drops what a task registered, under no lock.
+    fn clear_undos(&mut self, task: &TaskRef) {
+        self.scrap.append(&mut task.life().undos);
         for undo in self.scrap.drain(..) {
             guard::drop_quietly(undo);
         }
@@ -134,49 +133,34 @@ impl Reporter {
         if self.core.ledger.is_some() {
             return self.done_on_record(batch, ctx);
         }
-        let debug = log::log_enabled!(log::Level::Debug);
-        let listened = self.outcomes.is_listened_to();
-        batch.reverse();
-        let mut tasks = Vec::with_capacity(batch.len());
-        while let Some((task, output)) = batch.pop() {
-            let mut life = task.life();
-            self.scrap.append(&mut life.undos);
-            // The table's hold, this one, and a ticket's.
-            let ticket = Arc::strong_count(&task) > 2;
-            let id = life.id;
-            if life.wants_output && ticket {
-                life.output = Some(Box::new(output));
-                drop(life);
+        let told = self.outcomes.is_listened_to() || log::log_enabled!(log::Level::Debug);
+        let mut answers = Vec::new();
+        for (task, output) in batch.tasks.iter().zip(batch.values.drain(..)) {
+            let ticket = task.has_ticket();
+            if ticket && task.wants_output() {
+                task.life().output = Some(Box::new(output));
             } else {
-                drop(life);
                 guard::drop_quietly(output);
             }
-            if ticket || listened || debug {
+            if task.is_touched() {
+                self.clear_undos(task);
+            }
+            if ticket || told {
                 let outcome = Outcome {
-                    task: id,
+                    task: task.id(),
                     end: End::Done,
                     rollback: Went::None,
                     output: None,
                 };
                 log::debug!("{outcome}");
-                if listened {
-                    self.outcomes.send(&outcome);
-                }
-                tasks.push((task, Some(outcome)));
-            } else {
-                tasks.push((task, None));
+                self.outcomes.send(&outcome);
+                answers.push((task.clone(), outcome));
             }
         }
-        self.clear_scrap();
-        let in_flight = self
-            .core
-            .table
-            .file_done(tasks.iter().map(|(task, _)| task));
+        let in_flight = self.core.table.file_done(batch.tasks.drain(..));
         // Answered once counted: who has an outcome sees it in a snapshot.
-        for (task, outcome) in tasks {
-            if let Some(outcome) = outcome {
-                task.answer(Answer::Outcome(Box::new(outcome)));
-            }
+        for (task, outcome) in answers {
+            task.answer(Answer::Outcome(Box::new(outcome)));
         }
         self.look_for_end(in_flight, ctx);
     }
@@ -185,13 +169,10 @@ impl Reporter {
     fn done_on_record<O: Send + 'static>(&mut self, mut batch: Batch<O>, ctx: &mut Context<Self>) {
         batch.reverse();
         while let Some((task, output)) = batch.pop() {
-            let mut life = task.life();
-            let id = life.id;
-            if life.wants_output {
-                life.output = Some(Box::new(output));
-                drop(life);
+            let id = task.id();
+            if task.wants_output() {
+                task.life().output = Some(Box::new(output));
             } else {
-                drop(life);
                 guard::drop_quietly(output);
             }
             let change = Change::Ended {
@@ -224,19 +205,15 @@ impl Reporter {
         if self.core.is_suspended() {
             return;
         }
-        let mut life = task.life();
-        let id = life.id;
-        self.scrap.append(&mut life.undos);
-        drop(life);
-        self.clear_scrap();
+        self.clear_undos(task);
         let outcome = Outcome {
-            task: id,
+            task: task.id(),
             end: End::Done,
             rollback: Went::None,
             output: None,
         };
         log::debug!("{outcome}");
-        let in_flight = self.core.table.file_done(std::iter::once(task));
+        let in_flight = self.core.table.file_done(std::iter::once(task.clone()));
         self.outcomes.send(&outcome);
         task.answer(Answer::Outcome(Box::new(outcome)));
         self.look_for_end(in_flight, ctx);

@@ -24,61 +24,237 @@ const DOWN_AFTER: u32 = 10;
 
 pub(super) struct Member<S: Stage> {
     pub(super) addr: Addr<Worker<S>>,
-    pub(super) state: MemberState,
+    state: MemberState,
     /// On the pool's own thread.
-    pub(super) local: bool,
+    local: bool,
     /// Runs cancels only, while every other one is busy.
-    pub(super) spare: bool,
-    pub(super) thread: Option<Arbiter>,
+    spare: bool,
+    thread: Option<Arbiter>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum MemberState {
     Building,
     Idle,
-    Busy,
+    /// Whether it looks, behind a fence, before it starts what it has in its hands.
+    Busy {
+        careful: bool,
+    },
     /// Busy, and waiting for something.
     Waiting,
     Leaving,
 }
 
-impl<S: Stage> Pool<S> {
-    /// Has as many workers as wanted, and asks the others to leave.
-    pub(super) fn staff(&mut self, ctx: &mut Context<Self>) {
-        if self.is_closing() {
+/// A pool's workers, by number, and what is asked of them all for every batch.
+pub(super) struct Staff<S: Stage> {
+    members: Vec<Option<Member<S>>>,
+    /// Who became idle, on the pool's own thread and on others, the latest last. Some may not be any
+    /// more: looked at when they are asked for.
+    idle_here: Vec<u32>,
+    idle_elsewhere: Vec<u32>,
+    /// Who is busy on the pool's own thread, the spare one aside.
+    busy_here: usize,
+    /// Who is busy and not careful.
+    hasty: usize,
+}
+
+impl<S: Stage> Staff<S> {
+    pub(super) fn new() -> Self {
+        Staff {
+            members: Vec::new(),
+            idle_here: Vec::new(),
+            idle_elsewhere: Vec::new(),
+            busy_here: 0,
+            hasty: 0,
+        }
+    }
+
+    pub(super) fn member(&mut self, worker: u32) -> Option<&mut Member<S>> {
+        self.members
+            .get_mut(worker as usize)
+            .and_then(Option::as_mut)
+    }
+
+    /// Who leaves stays so until it has left.
+    pub(super) fn set(&mut self, worker: u32, state: MemberState) {
+        let Some(Some(member)) = self.members.get_mut(worker as usize) else {
+            return;
+        };
+        let before = member.state;
+        if before == MemberState::Leaving {
             return;
         }
-        let working = |member: &Option<Member<S>>| {
-            member
-                .as_ref()
-                .is_some_and(|m| !m.spare && m.state != MemberState::Leaving)
-        };
-        let mut count = self.workers.iter().filter(|member| working(member)).count();
-        while count < self.wanted {
-            self.hire(ctx, false);
-            count += 1;
-        }
-        // The idle ones first: the busy ones are to finish.
-        for idle in [true, false] {
-            for member in self.workers.iter_mut().rev().flatten() {
-                let leaves = !member.spare
-                    && member.state != MemberState::Leaving
-                    && (member.state == MemberState::Idle) == idle;
-                if count > self.wanted && leaves {
-                    member.state = MemberState::Leaving;
-                    member.addr.do_send(ToWorker::Quit);
-                    count -= 1;
+        member.state = state;
+        if !member.spare {
+            let busy = |state| matches!(state, MemberState::Busy { .. }) && member.local;
+            let hasty = |state| matches!(state, MemberState::Busy { careful: false });
+            self.busy_here = self.busy_here + usize::from(busy(state)) - usize::from(busy(before));
+            self.hasty = self.hasty + usize::from(hasty(state)) - usize::from(hasty(before));
+            if state == MemberState::Idle && before != MemberState::Idle {
+                if member.local {
+                    self.idle_here.push(worker);
+                } else {
+                    self.idle_elsewhere.push(worker);
                 }
             }
         }
     }
 
-    pub(super) fn hire(&mut self, ctx: &mut Context<Self>, spare: bool) {
-        let vacant = self
-            .workers
+    /// Whether somebody is idle on this thread, or, unless only those are asked for, on another.
+    pub(super) fn has_idle(&mut self, anywhere: bool) -> bool {
+        Self::forget_others(&self.members, &mut self.idle_here);
+        if !self.idle_here.is_empty() {
+            return true;
+        }
+        Self::forget_others(&self.members, &mut self.idle_elsewhere);
+        anywhere && !self.idle_elsewhere.is_empty()
+    }
+
+    /// Leaves somebody idle at the end of the list, if there is anybody.
+    fn forget_others(members: &[Option<Member<S>>], list: &mut Vec<u32>) {
+        while let Some(last) = list.last() {
+            let member = members.get(*last as usize).and_then(Option::as_ref);
+            if member.is_some_and(|member| member.state == MemberState::Idle && !member.spare) {
+                return;
+            }
+            list.pop();
+        }
+    }
+
+    /// Gives somebody idle something to do; the spare one too, if that will do.
+    pub(super) fn engage(
+        &mut self,
+        anywhere: bool,
+        spare: bool,
+        state: MemberState,
+    ) -> Option<&Member<S>> {
+        let worker = if self.has_idle(anywhere) {
+            self.idle_here.pop().or_else(|| self.idle_elsewhere.pop())
+        } else if spare {
+            let is_free = |member: &Option<Member<S>>| {
+                member
+                    .as_ref()
+                    .is_some_and(|member| member.spare && member.state == MemberState::Idle)
+            };
+            self.members.iter().position(is_free).map(|n| n as u32)
+        } else {
+            None
+        }?;
+        self.set(worker, state);
+        self.members.get(worker as usize)?.as_ref()
+    }
+
+    /// How many may be idle.
+    pub(super) fn idle(&self) -> usize {
+        self.idle_here.len() + self.idle_elsewhere.len()
+    }
+
+    pub(super) fn is_busy_here(&self) -> bool {
+        self.busy_here > 0
+    }
+
+    /// Whether whoever has tasks in its hands looks before it starts one.
+    pub(super) fn all_careful(&self) -> bool {
+        self.hasty == 0
+    }
+
+    pub(super) fn has_spare(&self) -> bool {
+        self.members.iter().flatten().any(|member| member.spare)
+    }
+
+    pub(super) fn is_gone(&self) -> bool {
+        self.members.iter().all(Option::is_none)
+    }
+
+    pub(super) fn built(&self) -> usize {
+        let built = |member: &&Member<S>| member.state != MemberState::Building && !member.spare;
+        self.members.iter().flatten().filter(built).count()
+    }
+
+    /// Asks everyone to leave.
+    pub(super) fn send_home(&mut self, how: impl Fn() -> ToWorker<S::Input>) {
+        for worker in 0..self.members.len() as u32 {
+            self.dismiss(worker, how());
+        }
+    }
+
+    fn dismiss(&mut self, worker: u32, how: ToWorker<S::Input>) {
+        if let Some(member) = self.member(worker) {
+            member.addr.do_send(how);
+            self.set(worker, MemberState::Leaving);
+        }
+    }
+
+    /// It has left; its thread, if it had one.
+    pub(super) fn strike_off(&mut self, worker: u32) -> Option<Arbiter> {
+        // So that it counts no more.
+        self.set(worker, MemberState::Leaving);
+        self.members.get_mut(worker as usize)?.take()?.thread
+    }
+
+    /// Leaves them: a thread whose call still runs ends once that has returned.
+    pub(super) fn abandon(&mut self) {
+        for member in self.members.drain(..).flatten() {
+            member.addr.do_send(ToWorker::Suspend);
+            if let Some(thread) = member.thread {
+                thread.stop();
+            }
+        }
+    }
+
+    fn add(&mut self, worker: usize, member: Member<S>) {
+        if worker == self.members.len() {
+            self.members.push(Some(member));
+        } else {
+            self.members[worker] = Some(member);
+        }
+    }
+
+    fn vacant(&self) -> usize {
+        self.members
             .iter()
             .position(Option::is_none)
-            .unwrap_or(self.workers.len());
+            .unwrap_or(self.members.len())
+    }
+
+    /// Asks so many to leave, the idle ones first: the busy ones are to finish.
+    fn reduce(&mut self, mut by: usize) {
+        for idle in [true, false] {
+            for worker in (0..self.members.len()).rev() {
+                let leaves = self.members[worker].as_ref().is_some_and(|member| {
+                    !member.spare
+                        && member.state != MemberState::Leaving
+                        && (member.state == MemberState::Idle) == idle
+                });
+                if by > 0 && leaves {
+                    self.dismiss(worker as u32, ToWorker::Quit);
+                    by -= 1;
+                }
+            }
+        }
+    }
+
+    fn count(&self) -> usize {
+        let stays = |member: &&Member<S>| !member.spare && member.state != MemberState::Leaving;
+        self.members.iter().flatten().filter(stays).count()
+    }
+}
+
+impl<S: Stage> Pool<S> {
+    /// Has as many workers as wanted, and asks the others to leave.
+    pub(super) fn fill_up(&mut self, ctx: &mut Context<Self>) {
+        if self.is_closing() {
+            return;
+        }
+        let count = self.staff.count();
+        for _ in count..self.wanted {
+            self.hire(ctx, false);
+        }
+        self.staff.reduce(count.saturating_sub(self.wanted));
+    }
+
+    pub(super) fn hire(&mut self, ctx: &mut Context<Self>, spare: bool) {
+        let vacant = self.staff.vacant();
         let worker = vacant as u32;
         let seat = Seat {
             core: self.core.clone(),
@@ -100,7 +276,7 @@ impl<S: Stage> Pool<S> {
                     // Tried again like a value that can't be built.
                     self.not_built(failure, ctx);
                     let delay = self.settings.restart.delay(self.failures);
-                    ctx.run_later(delay, |pool, ctx| pool.staff(ctx));
+                    ctx.run_later(delay, |pool, ctx| pool.fill_up(ctx));
                     return;
                 }
             };
@@ -121,42 +297,7 @@ impl<S: Stage> Pool<S> {
             spare,
             thread,
         };
-        if vacant == self.workers.len() {
-            self.workers.push(Some(member));
-        } else {
-            self.workers[vacant] = Some(member);
-        }
-    }
-
-    pub(super) fn member(&mut self, worker: u32) -> Option<&mut Member<S>> {
-        self.workers
-            .get_mut(worker as usize)
-            .and_then(Option::as_mut)
-    }
-
-    pub(super) fn set_state(&mut self, worker: u32, state: MemberState) {
-        if let Some(member) = self.member(worker)
-            && member.state != MemberState::Leaving
-        {
-            member.state = state;
-        }
-    }
-
-    /// An idle worker on this thread, or, unless only those are asked for, on another.
-    pub(super) fn idle(&self, anywhere: bool) -> Option<usize> {
-        let idle = |local: bool| {
-            self.workers.iter().position(|member| {
-                member.as_ref().is_some_and(|member| {
-                    !member.spare && member.state == MemberState::Idle && member.local == local
-                })
-            })
-        };
-        idle(true).or_else(|| anywhere.then(|| idle(false)).flatten())
-    }
-
-    pub(super) fn built_workers(&self) -> usize {
-        let built = |member: &&Member<S>| member.state != MemberState::Building && !member.spare;
-        self.workers.iter().flatten().filter(built).count()
+        self.staff.add(vacant, member);
     }
 
     pub(super) fn not_built(&mut self, failure: Failure, ctx: &mut Context<Self>) {
@@ -168,7 +309,7 @@ impl<S: Stage> Pool<S> {
             self.failures
         );
         let failures = self.failures;
-        let nobody = self.built_workers() == 0;
+        let nobody = self.staff.built() == 0;
         if failures >= DOWN_AFTER && nobody {
             self.down = true;
             self.board.set_health(Health::Down { failures, error });
@@ -191,14 +332,11 @@ impl<S: Stage> Pool<S> {
     pub(super) fn fail_all(&mut self) {
         let Batch { tasks, .. } = &self.queue.drain_waiting();
         for task in tasks {
-            let mut life = task.life();
-            let first = life.attempt == 1;
-            let failed = life.fail(self.stage, self.is_down()).is_ok();
-            drop(life);
-            if first {
+            if task.attempt() == 1 {
                 self.room.add_permits(1);
             }
-            if failed {
+            // Or its end was decided by now, and this is where it is let go of.
+            if task.fail(self.stage, self.is_down()).is_ok() || task.let_go(self.stage) {
                 self.core.tell_reporter(ToReporter::Stopped(task.clone()));
             }
         }
@@ -207,7 +345,7 @@ impl<S: Stage> Pool<S> {
     pub(super) fn count_workers(&self) {
         self.board
             .workers
-            .store(self.built_workers(), Ordering::Relaxed);
+            .store(self.staff.built(), Ordering::Relaxed);
     }
 }
 

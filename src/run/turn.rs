@@ -15,7 +15,7 @@ use crate::{
     ledger::{Change, Value},
     message::ToReporter,
     stage::{Stage, is_stopping},
-    task::{Ended, Event, Life, StageIx, State, TaskId, TaskRef, UndoStatus},
+    task::{Event, StageIx, Stop, TaskId, TaskRef, UndoStatus, fence},
 };
 
 pub(super) struct Started {
@@ -30,29 +30,29 @@ pub(super) fn start<S: Stage>(
     task: &TaskRef,
     hand: &mut Hand<S>,
 ) -> Option<Started> {
-    let mut life = task.life();
-    if life.attempt == 1 {
+    let (id, attempt) = (task.id(), task.attempt());
+    if attempt == 1 {
         hand.left_queue += 1;
     }
-    if life.deadline <= hand.reading.now {
-        if life.stop(Ended::TimedOut).is_some() {
-            drop(life);
-            seat.core.tell_reporter(ToReporter::Stopped(task.clone()));
-        }
+    if task.deadline() <= hand.reading.now {
+        task.stop(Stop::Late);
+    }
+    task.set_worker(seat.worker);
+    if task.apply(Event::Start(seat.stage)).is_err() {
+        stopped(seat, task);
         return None;
     }
-    life.apply(Event::Start(seat.stage)).ok()?;
-    life.worker = seat.worker;
-    let (id, attempt) = (life.id, life.attempt);
-    hand.waits += seat.core.clock.between(life.queued, hand.reading.count);
+    if hand.careful {
+        fence();
+        if task.is_decided() {
+            stopped(seat, task);
+            return None;
+        }
+    }
+    hand.waits += seat.core.clock.between(task.queued_at(), hand.reading.count);
     hand.counts.started += 1;
-    if let Some(timeout) = life.work_timeout.take() {
-        let deadline = hand.reading.now.saturating_add(timeout).min(life.deadline);
-        life.deadline = deadline;
-        drop(life);
+    if let Some(deadline) = task.begin_work(hand.reading.now) {
         seat.core.table.set_deadline(task.slot, deadline);
-    } else {
-        drop(life);
     }
     log::debug!(
         "task {id} stage {} attempt {attempt}: started",
@@ -68,12 +68,10 @@ pub(super) fn ended_meanwhile<S: Stage>(
     task: &TaskRef,
 ) -> bool {
     hand.reading.refresh(&seat.core.clock);
-    let mut life = task.life();
-    if life.deadline <= hand.reading.now {
-        life.stop(Ended::TimedOut);
+    if task.deadline() <= hand.reading.now {
+        task.stop(Stop::Late);
     }
-    let ended = !matches!(life.state, State::Running(_));
-    drop(life);
+    let ended = task.is_decided();
     if ended {
         hand.counts.stopped += 1;
         stopped(seat, task);
@@ -147,19 +145,18 @@ pub(super) fn taken_in_time<S: Stage>(
     } else {
         Event::Finish(seat.stage)
     };
-    let mut life = task.life();
-    if life.deadline <= hand.reading.now || life.apply(event).is_err() {
+    if task.deadline() <= hand.reading.now {
         // Late, even if nobody has noticed yet.
-        life.stop(Ended::TimedOut);
-        drop(life);
+        task.stop(Stop::Late);
+    }
+    if task.apply(event).is_err() {
         hand.counts.stopped += 1;
         stopped(seat, task);
         return false;
     }
-    life.attempt = 1;
-    life.generation = 0;
-    life.queued = hand.reading.count;
-    drop(life);
+    if !last {
+        task.next_stage(hand.reading.count);
+    }
     log::debug!("task {id} stage {}: finished", seat.settings.name);
     hand.counts.finished += 1;
     true
@@ -201,12 +198,10 @@ pub(super) async fn wait_for_room<S: Stage>(
     .await
 }
 
-/// What was working on an ended task has stopped: its rollback may begin (G5).
+/// Lets go of a task whose end was decided: its rollback may begin (G5).
 pub(super) fn stopped<S: Stage>(seat: &Seat<S>, task: &TaskRef) {
-    let mut life = task.life();
-    if life.apply(Event::Stopped(seat.stage)).is_ok() {
-        let (id, attempt) = (life.id, life.attempt);
-        drop(life);
+    if task.let_go(seat.stage) {
+        let (id, attempt) = (task.id(), task.attempt());
         log::debug!(
             "task {id} stage {} attempt {attempt}: stopped",
             seat.settings.name
@@ -229,37 +224,33 @@ pub(super) fn failed<S: Stage>(
     if failure.kind() == FailureKind::Panic {
         hand.counts.panicked += 1;
     }
-    let mut life = task.life();
-    if life.deadline <= now {
-        life.stop(Ended::TimedOut);
+    if task.deadline() <= now {
+        task.stop(Stop::Late);
     }
-    if matches!(life.state, State::Stopping(_)) {
-        drop(life);
+    if task.is_decided() {
         guard::drop_quietly(copy);
         hand.counts.stopped += 1;
         return stopped(seat, task);
     }
-    let id = life.id;
+    let id = task.id();
     let delay = nanos(seat.settings.retry.delay(attempt));
     let due = now.saturating_add(delay);
     // A wait that the deadline would cut short is none: the task fails now, with this error (G10).
-    let again = failure.is_retryable() && due < life.deadline;
+    let again = failure.is_retryable() && due < task.deadline();
     if let (true, Some(input)) = (again, copy) {
         // The reporter also sees to it that the failure is recorded before anything follows.
-        let cleaning = seat.core.ledger.is_some() || has_undos(&life, seat.stage, attempt);
+        let cleaning = seat.core.ledger.is_some() || has_undos(task, seat.stage, attempt);
         let event = if cleaning {
             Event::CleanUp(seat.stage)
         } else {
+            task.next_attempt(seat.core.clock.count());
             Event::Retry(seat.stage)
         };
-        if life.apply(event).is_err() {
-            return;
+        if task.apply(event).is_err() {
+            guard::drop_quietly(input);
+            hand.counts.stopped += 1;
+            return stopped(seat, task);
         }
-        if !cleaning {
-            life.attempt += 1;
-            life.queued = seat.core.clock.count();
-        }
-        drop(life);
         hand.counts.retried += 1;
         let what = if cleaning {
             "cleaning up"
@@ -293,15 +284,17 @@ pub(super) fn failed<S: Stage>(
         seat.settings.name,
         guard::shown(&failure)
     );
-    if life.fail(seat.stage, failure).is_ok() {
-        drop(life);
+    if task.fail(seat.stage, failure).is_ok() {
         seat.core.tell_reporter(ToReporter::Stopped(task.clone()));
+    } else {
+        hand.counts.stopped += 1;
+        stopped(seat, task);
     }
 }
 
 /// Whether an attempt registered an undo that is to be cancelled.
-pub(super) fn has_undos(life: &Life, stage: StageIx, attempt: u32) -> bool {
-    life.undos.iter().any(|undo| {
+fn has_undos(task: &TaskRef, stage: StageIx, attempt: u32) -> bool {
+    task.life().undos.iter().any(|undo| {
         undo.stage == stage
             && undo.attempt == attempt
             && matches!(undo.status, UndoStatus::Registered)

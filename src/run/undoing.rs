@@ -32,7 +32,7 @@ pub(super) async fn run_cancel<S: Stage>(
             .undos
             .get_mut(number)
             .and_then(|undo| Some((undo.generation, undo.value.take()?)));
-        (life.id, taken)
+        (task.id(), taken)
     };
     let mut kept = true;
     let result = match taken {

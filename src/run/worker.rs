@@ -111,7 +111,7 @@ async fn body<S: Stage>(seat: Seat<S>, desk: Rc<Desk<S::Input>>) {
         };
         let Some(job) = desk.next().await else { break };
         let kept = match job {
-            Job::Work(batch) => run_batch(&seat, &desk, stage, batch).await,
+            Job::Work { batch, careful } => run_batch(&seat, &desk, stage, batch, careful).await,
             Job::Cancel {
                 task,
                 undo,

@@ -2,11 +2,14 @@
 
 use std::{
     any::Any,
-    sync::{Arc, Mutex, MutexGuard, Weak},
+    sync::{
+        Arc, Mutex, MutexGuard, Weak,
+        atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering},
+    },
     task::Waker,
 };
 
-use super::{Event, Illegal, Outcome, StageIx, State, StopCause, TaskId, Undo, next};
+use super::{Admission, Event, Illegal, Outcome, StageIx, Standing, State, StopCause, TaskId, Undo};
 use crate::{
     Failure,
     clock::{NEVER, Nanos},
@@ -17,33 +20,41 @@ use crate::{
 pub(crate) type TaskRef = Arc<Task>;
 
 /// A task, shared by whoever holds its context now, the table of tasks in flight and its ticket.
+///
+/// What every task needs on its way is in words of its own, each with one writer at a time: the
+/// holder of the task's context, unless it says otherwise. What few tasks need is behind the lock.
 pub(crate) struct Task {
+    standing: Standing,
+    /// Which attempt of the stage, from 1.
+    attempt: AtomicU32,
+    id: AtomicU64,
+    deadline: AtomicU64,
+    /// The counter's value when it was last put into a queue.
+    queued: AtomicU64,
+    /// Becomes a deadline once the first stage takes it up.
+    work_timeout: AtomicU64,
+    /// Who is on it while it runs.
+    worker: AtomicU32,
     /// Its place in the table.
     pub(crate) slot: u32,
+    /// Raised when undos of this stage were cancelled; see [`Key`](super::Key).
+    generation: AtomicU32,
+    /// Whether a ticket of it is left, and whether that wants the output.
+    ticket: AtomicBool,
+    wants_output: AtomicBool,
+    /// Whether something was put behind the lock.
+    touched: AtomicBool,
+    life: Mutex<Life>,
     /// Its pipeline, for its ticket.
     pub(crate) core: Weak<Core>,
-    life: Mutex<Life>,
 }
 
-/// What changes about a task. Every change of `state` goes through [`Life::apply`].
+/// What few tasks need.
+#[derive(Default)]
 pub(crate) struct Life {
-    pub(crate) id: TaskId,
-    pub(crate) state: State,
-    /// Which attempt of the stage, from 1.
-    pub(crate) attempt: u32,
-    /// Raised when undos of this stage were cancelled; see [`Key`](super::Key).
-    pub(crate) generation: u32,
-    /// Who is on it while it runs.
-    pub(crate) worker: u32,
-    pub(crate) deadline: Nanos,
-    /// Becomes a deadline once the first stage takes it up.
-    pub(crate) work_timeout: Option<Nanos>,
-    /// The counter's value when it was last put into a queue.
-    pub(crate) queued: u64,
     pub(crate) undos: Vec<Undo>,
     /// Set by the first end that was taken, and never again.
     pub(crate) end: Option<Box<Ended>>,
-    pub(crate) wants_output: bool,
     pub(crate) output: Option<Box<dyn Any + Send>>,
     pub(crate) answer: Option<Answer>,
     /// Who waits for the answer, each with a number of its own.
@@ -59,12 +70,12 @@ pub(crate) enum Ended {
     Cancelled(StageIx, StopCause),
 }
 
-/// What an ended task's record may still hold of the user's.
-pub(crate) type Remains = (
-    Option<Box<dyn Any + Send>>,
-    Option<Box<Ended>>,
-    Option<Answer>,
-);
+/// Why a task is ended from outside.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Stop {
+    Late,
+    Cancel(StopCause),
+}
 
 /// What a ticket gets.
 pub(crate) enum Answer {
@@ -73,40 +84,230 @@ pub(crate) enum Answer {
     Suspended(Arc<str>),
 }
 
-/// Where a stop met a task.
+/// Where a stop met a task: who has to be told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Halted {
-    /// In a queue of this stage: its rollback may begin.
+    /// In a queue of this stage, on its way there, or in the hands of one of its workers.
     Queued(StageIx),
-    /// On this worker, which has to be told.
+    /// On this worker.
     Running(StageIx, u32),
     /// Between two attempts, while the first one's undos are being cancelled.
     Cleaning,
 }
 
 impl Task {
-    pub(crate) fn new(slot: u32, core: Weak<Core>, id: TaskId) -> Self {
+    pub(crate) fn new(slot: u32, core: Weak<Core>) -> Self {
         Task {
+            standing: Standing::new(),
+            attempt: AtomicU32::new(1),
+            id: AtomicU64::new(0),
+            deadline: AtomicU64::new(NEVER),
+            queued: AtomicU64::new(0),
+            work_timeout: AtomicU64::new(NEVER),
+            worker: AtomicU32::new(0),
             slot,
+            generation: AtomicU32::new(0),
+            ticket: AtomicBool::new(false),
+            wants_output: AtomicBool::new(false),
+            touched: AtomicBool::new(false),
+            life: Mutex::new(Life::default()),
             core,
-            life: Mutex::new(Life::new(id)),
         }
     }
 
+    /// Makes the record a new task's. Nobody else looks at it. Clears it first, if that was not done.
+    #[inline]
+    pub(crate) fn renew(&self, id: TaskId, with: &Admission) {
+        if self.touched.load(Ordering::Relaxed) {
+            self.clear();
+        }
+        self.id.store(id.0, Ordering::Relaxed);
+        self.attempt.store(1, Ordering::Relaxed);
+        self.generation.store(0, Ordering::Relaxed);
+        self.deadline.store(with.deadline, Ordering::Relaxed);
+        self.work_timeout.store(with.work_timeout, Ordering::Relaxed);
+        self.queued.store(with.count, Ordering::Relaxed);
+        self.ticket.store(true, Ordering::Relaxed);
+        self.wants_output.store(with.wants_output, Ordering::Relaxed);
+        self.standing.begin();
+    }
+
+    /// Drops what is left in it of the task before.
+    #[cold]
+    pub(crate) fn clear(&self) {
+        self.touched.store(false, Ordering::Relaxed);
+        let mut life = guard::lock(&self.life);
+        let undos = std::mem::take(&mut life.undos);
+        debug_assert!(undos.is_empty());
+        let before = std::mem::replace(
+            &mut *life,
+            Life {
+                undos,
+                ..Life::default()
+            },
+        );
+        drop(life);
+        guard::drop_quietly((before.output, before.end, before.answer));
+    }
+
+    /// What few tasks need.
     #[inline]
     pub(crate) fn life(&self) -> MutexGuard<'_, Life> {
+        self.touched.store(true, Ordering::Relaxed);
         guard::lock(&self.life)
     }
 
-    /// For a record that nobody else holds.
-    pub(crate) fn life_mut(&mut self) -> &mut Life {
-        self.life
-            .get_mut()
-            .unwrap_or_else(std::sync::PoisonError::into_inner)
+    /// Whether anything of it may be behind the lock.
+    #[inline]
+    pub(crate) fn is_touched(&self) -> bool {
+        self.touched.load(Ordering::Relaxed)
     }
 
+    #[inline]
     pub(crate) fn id(&self) -> TaskId {
-        self.life().id
+        TaskId(self.id.load(Ordering::Relaxed))
+    }
+
+    #[inline]
+    pub(crate) fn state(&self) -> State {
+        self.standing.state()
+    }
+
+    #[inline]
+    pub(crate) fn is_decided(&self) -> bool {
+        self.standing.is_decided()
+    }
+
+    /// Whether it waits for a worker, whatever its fate.
+    pub(crate) fn is_queued(&self) -> bool {
+        self.standing.is_queued()
+    }
+
+    pub(crate) fn is_live(&self) -> bool {
+        self.state() != State::Ended
+    }
+
+    #[inline(always)]
+    pub(crate) fn apply(&self, event: Event) -> Result<State, Illegal> {
+        self.standing.apply(event)
+    }
+
+    #[inline]
+    pub(crate) fn deadline(&self) -> Nanos {
+        self.deadline.load(Ordering::Relaxed)
+    }
+
+    /// The holder has taken it up for the first time: its time begins. The new deadline, if that
+    /// changes it.
+    #[inline]
+    pub(crate) fn begin_work(&self, now: Nanos) -> Option<Nanos> {
+        let timeout = self.work_timeout.load(Ordering::Relaxed);
+        if timeout == NEVER {
+            return None;
+        }
+        self.work_timeout.store(NEVER, Ordering::Relaxed);
+        let deadline = now.saturating_add(timeout).min(self.deadline());
+        self.deadline.store(deadline, Ordering::Relaxed);
+        Some(deadline)
+    }
+
+    #[inline]
+    pub(crate) fn attempt(&self) -> u32 {
+        self.attempt.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn generation(&self) -> u32 {
+        self.generation.load(Ordering::Relaxed)
+    }
+
+    /// Its undos of this attempt were cancelled.
+    pub(crate) fn next_generation(&self) {
+        self.generation.store(self.generation() + 1, Ordering::Relaxed);
+    }
+
+    /// Another attempt of the same stage is due.
+    pub(crate) fn next_attempt(&self, count: u64) {
+        self.attempt
+            .store(self.attempt().saturating_add(1), Ordering::Relaxed);
+        self.queued.store(count, Ordering::Relaxed);
+    }
+
+    /// It goes on to the next stage.
+    #[inline]
+    pub(crate) fn next_stage(&self, count: u64) {
+        self.attempt.store(1, Ordering::Relaxed);
+        self.generation.store(0, Ordering::Relaxed);
+        self.queued.store(count, Ordering::Relaxed);
+    }
+
+    /// The counter's value when it was last put into a queue.
+    #[inline]
+    pub(crate) fn queued_at(&self) -> u64 {
+        self.queued.load(Ordering::Relaxed)
+    }
+
+    /// Who is to be told while it runs. Said before it is started.
+    #[inline]
+    pub(crate) fn set_worker(&self, worker: u32) {
+        self.worker.store(worker, Ordering::Relaxed);
+    }
+
+    #[inline]
+    pub(crate) fn has_ticket(&self) -> bool {
+        self.ticket.load(Ordering::Relaxed)
+    }
+
+    #[inline]
+    pub(crate) fn wants_output(&self) -> bool {
+        self.wants_output.load(Ordering::Relaxed)
+    }
+
+    /// Its ticket is dropped.
+    pub(crate) fn leave_ticket(&self) {
+        self.ticket.store(false, Ordering::Relaxed);
+    }
+
+    /// Decides from outside that the task is to end; `None` when that was decided before. Its holder
+    /// has to be told and lets go of it.
+    pub(crate) fn stop(&self, why: Stop) -> Option<Halted> {
+        // Under the lock, so that whoever sees the decision finds the end.
+        let mut life = self.life();
+        let (halted, stage) = match self.standing.stop()? {
+            State::Queued(stage) => (Halted::Queued(stage), stage),
+            State::Running(stage) => {
+                let worker = self.worker.load(Ordering::Relaxed);
+                (Halted::Running(stage, worker), stage)
+            }
+            State::Cleaning(stage) => (Halted::Cleaning, stage),
+            State::Stopping(_) | State::RollingBack | State::Ended => return None,
+        };
+        life.end = Some(Box::new(match why {
+            Stop::Late => Ended::TimedOut(stage),
+            Stop::Cancel(cause) => Ended::Cancelled(stage, cause),
+        }));
+        Some(halted)
+    }
+
+    /// The holder lets go of a task whose end was decided; `false` when that was done for it.
+    pub(crate) fn let_go(&self, stage: StageIx) -> bool {
+        let mut life = self.life();
+        if self.apply(Event::Stopped(stage)).is_err() {
+            return false;
+        }
+        // It may have gone on while it was being stopped.
+        match life.end.as_deref_mut() {
+            Some(Ended::TimedOut(at) | Ended::Cancelled(at, _)) => *at = stage,
+            Some(Ended::Failed(..)) | None => {}
+        }
+        true
+    }
+
+    /// Ends the task because its stage failed for good.
+    pub(crate) fn fail(&self, stage: StageIx, failure: Failure) -> Result<State, Illegal> {
+        let mut life = self.life();
+        let state = self.apply(Event::Fail(stage))?;
+        life.end = Some(Box::new(Ended::Failed(stage, failure)));
+        Ok(state)
     }
 
     /// Gives the ticket its answer; the first one stands.
@@ -122,71 +323,5 @@ impl Task {
             // A waker may be the user's own.
             guard::run(|| waker.wake()).ok();
         }
-    }
-}
-
-impl Life {
-    fn new(id: TaskId) -> Self {
-        Life {
-            id,
-            state: State::Queued(0),
-            attempt: 1,
-            generation: 0,
-            worker: 0,
-            deadline: NEVER,
-            work_timeout: None,
-            queued: 0,
-            undos: Vec::new(),
-            end: None,
-            wants_output: false,
-            output: None,
-            answer: None,
-            waiting: Vec::new(),
-            last_waiting: 0,
-        }
-    }
-
-    /// Makes the record a new task's, keeping what it has allocated. Values of the user's were
-    /// taken out when the task before it was filed, or are handed out now, to be dropped under no
-    /// lock.
-    pub(crate) fn renew(&mut self, id: TaskId) -> Remains {
-        let remains = (self.output.take(), self.end.take(), self.answer.take());
-        let undos = std::mem::take(&mut self.undos);
-        debug_assert!(undos.is_empty());
-        *self = Life {
-            undos,
-            ..Life::new(id)
-        };
-        remains
-    }
-
-    #[inline]
-    pub(crate) fn apply(&mut self, event: Event) -> Result<State, Illegal> {
-        self.state = next(self.state, event)?;
-        Ok(self.state)
-    }
-
-    /// Ends the task from outside; `None` when it had ended, or was already about to.
-    pub(crate) fn stop(&mut self, end: impl FnOnce(StageIx) -> Ended) -> Option<Halted> {
-        let (halted, stage) = match self.state {
-            State::Queued(stage) => (Halted::Queued(stage), stage),
-            State::Running(stage) => (Halted::Running(stage, self.worker), stage),
-            State::Cleaning(stage) => (Halted::Cleaning, stage),
-            State::Stopping(_) | State::RollingBack | State::Ended => return None,
-        };
-        self.apply(Event::Stop).ok()?;
-        self.end = Some(Box::new(end(stage)));
-        Some(halted)
-    }
-
-    /// Ends the task because its stage failed for good.
-    pub(crate) fn fail(&mut self, stage: StageIx, failure: Failure) -> Result<State, Illegal> {
-        let state = self.apply(Event::Fail(stage))?;
-        self.end = Some(Box::new(Ended::Failed(stage, failure)));
-        Ok(state)
-    }
-
-    pub(crate) fn is_live(&self) -> bool {
-        self.state != State::Ended
     }
 }

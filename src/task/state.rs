@@ -17,7 +17,8 @@ pub enum State {
     Running(StageIx),
     /// An attempt failed and is to be repeated; the undos it registered are being cancelled first.
     Cleaning(StageIx),
-    /// Its end is decided, but what this stage had begun has not stopped yet.
+    /// Its end is decided, but whoever holds it, a queue or a worker of this stage, has not let go of
+    /// it yet.
     Stopping(StageIx),
     /// Nothing works on it any more; its undos are being cancelled.
     RollingBack,
@@ -44,7 +45,7 @@ pub enum Event {
     Fail(StageIx),
     /// Its deadline passed, or it was cancelled.
     Stop,
-    /// What was working on it has stopped.
+    /// Who held it has let go of it: nothing works on it, and nothing will.
     Stopped(StageIx),
     /// Every undo was cancelled, or is known to be stuck.
     RolledBack,
@@ -79,8 +80,7 @@ pub fn next(state: State, event: Event) -> Result<State, Illegal> {
         (S::Cleaning(k), E::Cleaned(j)) if j == k => S::Queued(k),
         // A queued task fails when its stage can't be built at all.
         (S::Running(k) | S::Cleaning(k) | S::Queued(k), E::Fail(j)) if j == k => S::RollingBack,
-        (S::Queued(_), E::Stop) => S::RollingBack,
-        (S::Running(k) | S::Cleaning(k), E::Stop) => S::Stopping(k),
+        (S::Queued(k) | S::Running(k) | S::Cleaning(k), E::Stop) => S::Stopping(k),
         (S::Stopping(k), E::Stopped(j)) if j == k => S::RollingBack,
         (S::RollingBack, E::RolledBack) => S::Ended,
         _ => return Err(Illegal { state, event }),
@@ -126,9 +126,8 @@ mod tests {
         for state in states() {
             for event in events() {
                 if next(state, event) == Ok(S::RollingBack) {
-                    let by_its_worker = matches!(event, E::Fail(_) | E::Stopped(_));
-                    let nobody_on_it = matches!(state, S::Queued(_)) && event == E::Stop;
-                    assert!(by_its_worker || nobody_on_it, "{state:?} {event:?}");
+                    let by_its_holder = matches!(event, E::Fail(_) | E::Stopped(_));
+                    assert!(by_its_holder, "{state:?} {event:?}");
                 }
             }
         }

@@ -1,12 +1,15 @@
 //! The tasks in flight: their records, which are used again and again, their deadlines and the
 //! counts, under one lock, so that every snapshot is one consistent cut.
 
-use std::sync::{Arc, Mutex, Weak};
+use std::sync::{
+    Arc, Mutex, Weak,
+    atomic::{AtomicU64, Ordering, fence},
+};
 
 use serde::Serialize;
 use tokio::sync::{Notify, Semaphore};
 
-use super::{End, Ended, Life, Rollback, State, Stuck, Task, TaskId, TaskRef, Wheel};
+use super::{End, Ended, Rollback, State, Stuck, Task, TaskId, TaskRef, Wheel};
 use crate::{
     clock::{NEVER, Nanos},
     core::Core,
@@ -42,9 +45,41 @@ impl Counts {
 #[derive(Clone, Copy)]
 pub(crate) struct Admission {
     pub(crate) deadline: Nanos,
-    pub(crate) work_timeout: Option<Nanos>,
+    /// [`NEVER`] for none.
+    pub(crate) work_timeout: Nanos,
     pub(crate) wants_output: bool,
     pub(crate) count: u64,
+}
+
+/// Records for tasks that one thread is about to accept, so that it needs the table's lock but once
+/// for all of them.
+pub(crate) struct Lease {
+    blanks: Vec<Blank>,
+    /// The next task's number, and the one after the last.
+    next: u64,
+    end: u64,
+}
+
+/// A record without a task: the hold that goes along with the task, and the ticket's.
+pub(crate) struct Blank {
+    task: TaskRef,
+    ticket: TaskRef,
+}
+
+impl Lease {
+    /// For `n` tasks more.
+    pub(crate) fn left(&self) -> usize {
+        self.blanks.len()
+    }
+
+    /// Gives the next task its record: the task's hold and its ticket's.
+    #[inline]
+    pub(crate) fn admit(&mut self, with: &Admission) -> Option<(TaskRef, TaskRef)> {
+        let Blank { task, ticket } = self.blanks.pop()?;
+        task.renew(TaskId(self.next), with);
+        self.next += 1;
+        Some((task, ticket))
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -72,11 +107,17 @@ struct Inner {
     records: Vec<TaskRef>,
     /// The id of each record's task, 0 where it has ended: looking one up walks memory in a line.
     ids: Vec<u64>,
-    free: Vec<u32>,
+    /// A ticket's hold on each record that came back unused: counting holds up and down costs more
+    /// than all else that is done for most tasks here.
+    tickets: Vec<Option<TaskRef>>,
+    /// The hold that goes along with a task, of each record that is free.
+    free: Vec<TaskRef>,
     wheel: Wheel,
     /// The tick that the deadline driver sleeps for.
     armed: u64,
     counts: Counts,
+    /// Tasks accepted through a lease that are not among `counts` yet, a number for each intake.
+    leased: Vec<Arc<AtomicU64>>,
     stuck: Vec<Stuck>,
 }
 
@@ -93,75 +134,118 @@ impl Table {
                 refused: None,
                 records: Vec::new(),
                 ids: Vec::new(),
+                tickets: Vec::new(),
                 free: Vec::new(),
                 wheel: Wheel::new(),
                 armed: NEVER,
                 counts: Counts::default(),
+                leased: Vec::new(),
                 stuck: Vec::new(),
             }),
         }
     }
 
-    /// Gives a task its record. The caller holds one of the `places` for it.
-    pub(crate) fn admit(&self, with: Admission) -> Result<(TaskRef, TaskId), Refused> {
-        let mut locked = guard::lock(&self.inner);
-        let inner = &mut *locked;
-        if let Some(refused) = inner.refused {
+    /// Gives a task its record: the task's hold and its ticket's. The caller holds one of the
+    /// `places` for it.
+    pub(crate) fn admit(&self, with: &Admission) -> Result<(TaskRef, TaskRef), Refused> {
+        let mut inner = guard::lock(&self.inner);
+        let Blank { task, ticket } = inner.blank(&self.core);
+        if task.is_touched() {
+            drop(inner);
+            // Drops what it still holds of the user's: under no lock.
+            task.clear();
+            inner = guard::lock(&self.inner);
+        }
+        if let Err(refused) = self.is_open(&inner) {
+            inner.free.push(task);
             return Err(refused);
         }
-        if inner.stuck.len() >= self.max_stuck {
-            return Err(Refused::Stuck);
-        }
         inner.last_id += 1;
-        let id = TaskId(inner.last_id);
-        let slot = match inner.free.pop() {
-            Some(slot) => slot,
-            None => {
-                let slot = inner.records.len() as u32;
-                inner
-                    .records
-                    .push(Arc::new(Task::new(slot, self.core.clone(), id)));
-                inner.ids.push(0);
-                slot
-            }
-        };
-        let record = &mut inner.records[slot as usize];
-        let remains = match Arc::get_mut(record) {
-            Some(task) => Some(task.life_mut().renew(id)),
-            // A ticket still looks at the task that had it.
-            None => {
-                *record = Arc::new(Task::new(slot, self.core.clone(), id));
-                None
-            }
-        };
-        if let Some(task) = Arc::get_mut(record) {
-            let life = task.life_mut();
-            life.deadline = with.deadline;
-            life.work_timeout = with.work_timeout;
-            life.wants_output = with.wants_output;
-            life.queued = with.count;
-        }
-        let task = record.clone();
-        inner.ids[slot as usize] = id.0;
+        let id = inner.last_id;
+        task.renew(TaskId(id), with);
+        inner.ids[task.slot as usize] = id;
         inner.counts.accepted += 1;
-        if with.deadline != NEVER {
-            self.watch(inner, slot, with.deadline);
+        self.watch(&mut inner, task.slot, with.deadline);
+        Ok((task, ticket))
+    }
+
+    fn is_open(&self, inner: &Inner) -> Result<(), Refused> {
+        match inner.refused {
+            Some(refused) => Err(refused),
+            None if inner.stuck.len() >= self.max_stuck => Err(Refused::Stuck),
+            None => Ok(()),
         }
-        drop(locked);
-        guard::drop_quietly(remains);
-        Ok((task, id))
+    }
+
+    /// A number for what is accepted through leases of one intake.
+    pub(crate) fn lessee(&self) -> Arc<AtomicU64> {
+        let count = Arc::new(AtomicU64::new(0));
+        guard::lock(&self.inner).leased.push(count.clone());
+        count
+    }
+
+    /// Records for `most` tasks. The caller holds as many of the `places`. Nothing may be refused
+    /// until they are entered: the caller is on the thread of whoever closes the intake.
+    pub(crate) fn lease(&self, most: usize, mut blanks: Vec<Blank>) -> Result<Lease, Refused> {
+        let mut inner = guard::lock(&self.inner);
+        self.is_open(&inner)?;
+        blanks.extend((0..most).map(|_| inner.blank(&self.core)));
+        let next = inner.last_id + 1;
+        inner.last_id += most as u64;
+        Ok(Lease {
+            blanks,
+            next,
+            end: next + most as u64,
+        })
+    }
+
+    /// Enters the tasks accepted through a lease, which are on their way from now on, and takes back
+    /// what is left of it and the tickets that were dropped. Returns the lease's memory.
+    pub(crate) fn enter(
+        &self,
+        accepted: &[TaskRef],
+        lessee: &AtomicU64,
+        lease: Option<Lease>,
+        dropped: &mut Vec<TaskRef>,
+    ) -> Vec<Blank> {
+        let mut locked = guard::lock(&self.inner);
+        let inner = &mut *locked;
+        for task in accepted {
+            inner.ids[task.slot as usize] = task.id().0;
+            self.watch(inner, task.slot, task.deadline());
+        }
+        inner.counts.accepted += accepted.len() as u64;
+        lessee.store(0, Ordering::Relaxed);
+        let Some(mut lease) = lease else {
+            inner.keep(dropped);
+            return Vec::new();
+        };
+        for Blank { task, ticket } in lease.blanks.drain(..) {
+            inner.tickets[task.slot as usize] = Some(ticket);
+            inner.free.push(task);
+        }
+        // So that numbers have no gaps, where nobody else was given any meanwhile.
+        if inner.last_id + 1 == lease.end {
+            inner.last_id = lease.next - 1;
+        }
+        inner.keep(dropped);
+        lease.blanks
     }
 
     /// Takes back what `admit` did for a task that never went anywhere.
     /// `false` if it has had its outcome meanwhile.
-    pub(crate) fn revoke(&self, task: &TaskRef) -> bool {
+    pub(crate) fn revoke(&self, task: TaskRef) -> bool {
         let mut inner = guard::lock(&self.inner);
         let live = inner.release(task);
         inner.counts.accepted -= u64::from(live);
         live
     }
 
+    #[inline]
     fn watch(&self, inner: &mut Inner, slot: u32, deadline: Nanos) {
+        if deadline == NEVER {
+            return;
+        }
         let tick = Wheel::tick_of(deadline);
         inner.wheel.insert(slot, tick);
         if tick < inner.armed {
@@ -194,15 +278,11 @@ impl Table {
             .collect()
     }
 
-    /// Counts ended tasks and frees their places. Returns how many are in flight now.
-    pub(crate) fn file<'a>(&self, ended: impl Iterator<Item = (&'a TaskRef, &'a End)>) -> u64 {
-        let mut places = 0;
+    /// Counts an ended task and frees its place. Returns how many are in flight now.
+    pub(crate) fn file(&self, task: TaskRef, end: &End) -> u64 {
         let mut inner = guard::lock(&self.inner);
-        for (task, end) in ended {
-            if !inner.release(task) {
-                continue;
-            }
-            places += 1;
+        let live = inner.release(task);
+        if live {
             match end {
                 End::Done => inner.counts.done += 1,
                 End::Failed { .. } => inner.counts.failed += 1,
@@ -210,21 +290,21 @@ impl Table {
                 End::Cancelled { .. } => inner.counts.cancelled += 1,
             }
         }
-        let in_flight = inner.counts.in_flight();
+        let in_flight = inner.counts().in_flight();
         drop(inner);
-        self.places.add_permits(places);
+        self.places.add_permits(usize::from(live));
         in_flight
     }
 
     /// Files tasks that are done: the way of nearly every task.
-    pub(crate) fn file_done<'a>(&self, done: impl Iterator<Item = &'a TaskRef>) -> u64 {
+    pub(crate) fn file_done(&self, done: impl Iterator<Item = TaskRef>) -> u64 {
         let mut inner = guard::lock(&self.inner);
         let mut places = 0;
         for task in done {
             places += usize::from(inner.release(task));
         }
         inner.counts.done += places as u64;
-        let in_flight = inner.counts.in_flight();
+        let in_flight = inner.counts().in_flight();
         drop(inner);
         self.places.add_permits(places);
         in_flight
@@ -250,27 +330,29 @@ impl Table {
     }
 
     pub(crate) fn counts(&self) -> Counts {
-        guard::lock(&self.inner).counts
+        guard::lock(&self.inner).counts()
     }
 
     pub(crate) fn find(&self, id: TaskId) -> Option<TaskRef> {
         let inner = guard::lock(&self.inner);
-        let slot = inner.ids.iter().position(|live| *live == id.0)?;
-        (id.0 != 0).then(|| inner.records[slot].clone())
+        let entered = inner.ids.iter().position(|live| *live == id.0);
+        // One that was accepted through a lease may not have been entered yet.
+        let found = entered
+            .map(|slot| &inner.records[slot])
+            .or_else(|| inner.records.iter().find(|task| task.id() == id));
+        found.filter(|task| id.0 != 0 && task.is_live()).cloned()
     }
 
     /// Every task in flight, in the order of their ids.
     pub(crate) fn live(&self) -> Vec<TaskRef> {
         let inner = guard::lock(&self.inner);
-        let mut live: Vec<(u64, TaskRef)> = inner
-            .ids
-            .iter()
-            .zip(&inner.records)
+        let entered = inner.ids.iter().zip(&inner.records);
+        let mut live: Vec<TaskRef> = entered
             .filter(|(id, _)| **id != 0)
-            .map(|(id, task)| (*id, task.clone()))
+            .map(|(_, task)| task.clone())
             .collect();
-        live.sort_unstable_by_key(|(id, _)| *id);
-        live.into_iter().map(|(_, task)| task).collect()
+        live.sort_unstable_by_key(|task| task.id());
+        live
     }
 
     /// Accepts nothing more. A suspension may follow a closing, not the other way round.
@@ -294,32 +376,82 @@ impl Table {
         let live = self.live();
         let mut inner = guard::lock(&self.inner);
         for task in &live {
-            inner.counts.suspended += u64::from(inner.release(task));
+            inner.counts.suspended += u64::from(inner.release(task.clone()));
         }
         live
     }
 }
 
 impl Inner {
+    fn counts(&self) -> Counts {
+        let leased = self.leased.iter().map(|count| count.load(Ordering::Acquire));
+        Counts {
+            accepted: self.counts.accepted + leased.sum::<u64>(),
+            ..self.counts
+        }
+    }
+
+    /// A record for a task to come, that nobody else looks at.
+    fn blank(&mut self, core: &Weak<Core>) -> Blank {
+        if let Some(task) = self.free.pop() {
+            let ticket = self.tickets[task.slot as usize].take();
+            // The table's hold, this one, and the ticket's. New ones are only made from these, under
+            // the table's lock, so nobody else comes to look at it now.
+            let alone = Arc::strong_count(&task) == 2 + usize::from(ticket.is_some());
+            // What others did to it before they let go of it has happened by now.
+            fence(Ordering::Acquire);
+            if alone {
+                let ticket = ticket.unwrap_or_else(|| task.clone());
+                return Blank { task, ticket };
+            }
+            // A ticket still looks at the task that had it.
+            let new = Arc::new(Task::new(task.slot, core.clone()));
+            self.records[task.slot as usize] = new.clone();
+            return Blank {
+                task: new.clone(),
+                ticket: new,
+            };
+        }
+        let task = Arc::new(Task::new(self.records.len() as u32, core.clone()));
+        self.records.push(task.clone());
+        self.ids.push(0);
+        self.tickets.push(None);
+        let ticket = task.clone();
+        Blank { task, ticket }
+    }
+
     /// Frees a record; `false` when it was free already, as after a suspension.
-    fn release(&mut self, task: &TaskRef) -> bool {
+    #[inline]
+    fn release(&mut self, task: TaskRef) -> bool {
         let slot = task.slot;
         // Its slot may be another task's by now.
-        if !Arc::ptr_eq(&self.records[slot as usize], task)
+        if !Arc::ptr_eq(&self.records[slot as usize], &task)
             || std::mem::take(&mut self.ids[slot as usize]) == 0
         {
             return false;
         }
         self.wheel.remove(slot);
-        self.free.push(slot);
+        self.free.push(task);
         true
+    }
+
+    /// Keeps the holds of dropped tickets for the next ones.
+    fn keep(&mut self, dropped: &mut Vec<TaskRef>) {
+        for ticket in dropped.drain(..) {
+            let slot = ticket.slot as usize;
+            // It may be another pipeline's.
+            let own = self.records.get(slot).is_some_and(|task| Arc::ptr_eq(task, &ticket));
+            if own && self.tickets[slot].is_none() {
+                self.tickets[slot] = Some(ticket);
+            }
+        }
     }
 }
 
 /// What an ended task's record says of its end.
-pub(crate) fn end_of(life: &Life, names: &[super::StageName]) -> Option<End> {
+pub(crate) fn end_of(task: &Task, names: &[super::StageName]) -> Option<End> {
     let name = |stage: u16| names[(stage as usize).min(names.len() - 1)].clone();
-    match life.end.as_deref() {
+    match task.life().end.as_deref() {
         Some(Ended::Failed(stage, failure)) => Some(End::Failed {
             stage: name(*stage),
             failure: failure.clone(),
@@ -331,6 +463,6 @@ pub(crate) fn end_of(life: &Life, names: &[super::StageName]) -> Option<End> {
             stage: name(*stage),
             cause: *cause,
         }),
-        None => (life.state == State::Ended).then_some(End::Done),
+        None => (task.state() == State::Ended).then_some(End::Done),
     }
 }

@@ -1,0 +1,397 @@
+//! Where tasks come in.
+
+mod slip;
+mod tray;
+
+use std::{
+    future::Future,
+    marker::PhantomData,
+    mem,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use tokio::{
+    sync::{AcquireError, TryAcquireError},
+    time::Instant,
+};
+
+use self::slip::Admitted;
+pub(crate) use self::{slip::Slip, tray::keep};
+use crate::{
+    clock::{NEVER, Nanos, nanos},
+    core::Core,
+    error::{SubmitError, TrySubmitError},
+    ledger::Recorded,
+    message::ToReporter,
+    task::{Admission, Refused},
+    ticket::Ticket,
+};
+
+/// Where tasks come in: given to each producer, cloned and sent wherever tasks are made.
+///
+/// While an intake or a [`PipelineHandle`](crate::PipelineHandle) is left, the pipeline stays open.
+pub struct Intake<C: Send + 'static> {
+    pub(crate) slip: Arc<Slip<C>>,
+    pub(crate) door: Arc<Door>,
+}
+
+impl<C: Send + 'static> Clone for Intake<C> {
+    fn clone(&self) -> Self {
+        Intake {
+            slip: self.slip.clone(),
+            door: self.door.clone(),
+        }
+    }
+}
+
+/// Open as long as somebody may submit.
+pub(crate) struct Door(pub(crate) Arc<Core>);
+
+impl Drop for Door {
+    fn drop(&mut self) {
+        self.0.tell_reporter(ToReporter::Deserted);
+    }
+}
+
+impl<C: Send + 'static> Intake<C> {
+    pub(crate) fn new(slip: Arc<Slip<C>>, door: Arc<Door>) -> Self {
+        Intake { slip, door }
+    }
+
+    /// Submits a task: waits for room, and gives its [`Ticket`] once it is accepted.
+    ///
+    /// ```no_run
+    /// # use std::time::Duration;
+    /// # async fn example(tasks: batrun::Intake<u32>) -> Result<(), batrun::Failure> {
+    /// let ticket = tasks.submit(7).timeout(Duration::from_secs(4)).await?;
+    /// println!("{}", ticket.outcome().await?);
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// # Errors
+    /// [`SubmitError`], with the context in it.
+    ///
+    /// # Cancel safety
+    /// Dropped before it is ready, it leaves the task unaccepted; with a [`Ledger`](crate::Ledger)
+    /// the task may have been recorded and is then cancelled.
+    pub fn submit(&self, context: C) -> Submit<'_, C> {
+        Submit::new(&self.slip, context, Terms::new(false))
+    }
+
+    /// Submits a task if there is room now: short for `submit(context).now()`, which also takes
+    /// limits.
+    ///
+    /// # Errors
+    /// [`TrySubmitError`], with the context in it.
+    pub fn try_submit(&self, context: C) -> Result<Ticket, TrySubmitError<C>> {
+        self.submit(context).now()
+    }
+}
+
+fn try_submit<C: Send + 'static, O>(
+    slip: &Arc<Slip<C>>,
+    context: C,
+    terms: &Terms,
+) -> Result<Ticket<O>, TrySubmitError<C>> {
+    let mut context = Some(context);
+    let quick = tray::admit(slip, &mut context, terms, false);
+    let Some(context) = context else {
+        return match quick {
+            Some(Ok(ticket)) => Ok(ticketed(ticket)),
+            // Only an accepted task leaves its context there.
+            _ => unreachable!("accepted without a ticket"),
+        };
+    };
+    if let Some(Err(why)) = quick {
+        return Err(slip.refused(context, Some(why)).into());
+    }
+    match slip.take_permits() {
+        Ok(()) => {}
+        Err(TryAcquireError::NoPermits) => return Err(TrySubmitError::Full(context)),
+        Err(TryAcquireError::Closed) => {
+            return Err(slip.refused(context, slip.core.table.refused()).into());
+        }
+    }
+    let (task, recorded) = match slip.admit(&context, terms) {
+        Ok(admitted) => admitted,
+        Err(why) => {
+            slip.give_back_permits(1);
+            return Err(slip.refused(context, Some(why)).into());
+        }
+    };
+    settle_now(slip, context, task, recorded)
+}
+
+fn ticketed<O>(ticket: crate::task::TaskRef) -> Ticket<O> {
+    let id = ticket.id();
+    Ticket::new(ticket, id)
+}
+
+/// Accepts a task whose acceptance is recorded by now.
+fn settle_now<C: Send + 'static, O>(
+    slip: &Slip<C>,
+    context: C,
+    task: Admitted,
+    recorded: Recorded,
+) -> Result<Ticket<O>, TrySubmitError<C>> {
+    match recorded.ready() {
+        Ok(Ok(())) => Ok(slip.accept(task, context)),
+        Ok(Err(error)) => {
+            slip.unaccept(task.task, &error);
+            Err(SubmitError::Suspended(context).into())
+        }
+        // This call can't wait: take it back as a dropped `submit` does.
+        Err(_later) => {
+            slip.abandon(&task.task);
+            Err(TrySubmitError::Full(context))
+        }
+    }
+}
+
+/// What a task is submitted with; [`NEVER`] for what isn't limited.
+#[derive(Clone, Copy)]
+pub(crate) struct Terms {
+    timeout: Nanos,
+    deadline: Nanos,
+    work_timeout: Nanos,
+    wants_output: bool,
+}
+
+impl Terms {
+    /// `wants_output`: the ticket wants the last stage's output.
+    pub(crate) fn new(wants_output: bool) -> Self {
+        Terms {
+            timeout: NEVER,
+            deadline: NEVER,
+            work_timeout: NEVER,
+            wants_output,
+        }
+    }
+
+    #[inline]
+    fn admission(&self, now: Nanos, count: u64) -> Admission {
+        Admission {
+            deadline: now.saturating_add(self.timeout).min(self.deadline),
+            work_timeout: self.work_timeout,
+            wants_output: self.wants_output,
+            count,
+        }
+    }
+}
+
+/// A task that is being submitted; see [`Intake::submit`].
+#[must_use = "a task is submitted once this is awaited"]
+pub struct Submit<'a, C: Send + 'static, O = ()> {
+    slip: &'a Arc<Slip<C>>,
+    context: Option<C>,
+    terms: Terms,
+    step: Step,
+    output: PhantomData<fn() -> O>,
+}
+
+enum Step {
+    New,
+    /// Waiting for a place and for room.
+    Full(Pin<Box<dyn Future<Output = Result<(), AcquireError>> + Send>>),
+    Recording(Box<(Admitted, Recorded)>),
+    Over,
+}
+
+// The context is never pinned.
+impl<C: Send + 'static, O> Unpin for Submit<'_, C, O> {}
+
+impl<'a, C: Send + 'static, O> Submit<'a, C, O> {
+    #[inline]
+    pub(crate) fn new(slip: &'a Arc<Slip<C>>, context: C, terms: Terms) -> Self {
+        Submit {
+            slip,
+            context: Some(context),
+            terms,
+            step: Step::New,
+            output: PhantomData,
+        }
+    }
+
+    /// The task has this long from its acceptance, in queues and at work. Of several limits the
+    /// earliest holds. The wait for room comes before acceptance and has no limit.
+    /// `None` is no limit.
+    #[inline]
+    pub fn timeout(mut self, timeout: impl Into<Option<Duration>>) -> Self {
+        self.terms.timeout = timeout.into().map_or(NEVER, nanos);
+        self
+    }
+
+    /// The task has this long from the moment the first stage takes it up.
+    pub fn work_timeout(mut self, timeout: Duration) -> Self {
+        self.terms.work_timeout = nanos(timeout);
+        self
+    }
+
+    /// The task has until then.
+    pub fn deadline(mut self, at: impl Into<Instant>) -> Self {
+        self.terms.deadline = self.slip.core.clock.nanos(at.into());
+        self
+    }
+
+    /// Doesn't wait: the task is accepted if there is room now.
+    ///
+    /// ```no_run
+    /// # use std::time::Duration;
+    /// # use batrun::{Intake, TrySubmitError};
+    /// # fn example(tasks: Intake<u32>) {
+    /// match tasks.submit(7).timeout(Duration::from_secs(4)).now() {
+    ///     Ok(ticket) => println!("task {} is accepted", ticket.id()),
+    ///     Err(TrySubmitError::Full(seven)) => println!("no room for {seven}"),
+    ///     Err(refused) => println!("{refused}"),
+    /// }
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// [`TrySubmitError`], with the context in it.
+    ///
+    /// # Panics
+    /// When it was polled to its end before.
+    pub fn now(mut self) -> Result<Ticket<O>, TrySubmitError<C>> {
+        let Some(context) = self.context.take() else {
+            panic!("this task was submitted already");
+        };
+        // It may have been polled: what waits for room may hold the very room that is free, and
+        // what waits for a record is accepted with that one or not at all.
+        match mem::replace(&mut self.step, Step::Over) {
+            Step::Recording(recording) => {
+                let (task, recorded) = *recording;
+                settle_now(self.slip, context, task, recorded)
+            }
+            waiting => {
+                drop(waiting);
+                try_submit(self.slip, context, &self.terms)
+            }
+        }
+    }
+
+    fn wait(&self) -> Pin<Box<dyn Future<Output = Result<(), AcquireError>> + Send>> {
+        let (core, room) = (self.slip.core.clone(), self.slip.hop.room.clone());
+        Box::pin(async move {
+            let place = core.table.places.acquire().await?;
+            if let Some(room) = &room {
+                room.acquire().await?.forget();
+            }
+            place.forget();
+            Ok(())
+        })
+    }
+
+    fn refuse(&mut self, why: Option<Refused>) -> Poll<Result<Ticket<O>, SubmitError<C>>> {
+        self.step = Step::Over;
+        match self.context.take() {
+            Some(context) => Poll::Ready(Err(self.slip.refused(context, why))),
+            None => Poll::Pending,
+        }
+    }
+
+    /// Goes on with a place and room in hand.
+    fn admit(&mut self) -> Option<Poll<Result<Ticket<O>, SubmitError<C>>>> {
+        match tray::admit(self.slip, &mut self.context, &self.terms, true) {
+            Some(Ok(ticket)) => {
+                self.step = Step::Over;
+                return Some(Poll::Ready(Ok(ticketed(ticket))));
+            }
+            Some(Err(why)) => return Some(self.refuse(Some(why))),
+            None => {}
+        }
+        let context = self.context.as_ref()?;
+        match self.slip.admit(context, &self.terms) {
+            Ok(recording) => {
+                self.step = Step::Recording(Box::new(recording));
+                None
+            }
+            Err(why) => {
+                self.slip.give_back_permits(1);
+                Some(self.refuse(Some(why)))
+            }
+        }
+    }
+
+    fn go_on(&mut self, cx: &mut Context<'_>) -> Poll<Result<Ticket<O>, SubmitError<C>>> {
+        loop {
+            match &mut self.step {
+                Step::New => match self.slip.take_permits() {
+                    Ok(()) => {
+                        if let Some(refused) = self.admit() {
+                            return refused;
+                        }
+                    }
+                    Err(TryAcquireError::NoPermits) => self.step = Step::Full(self.wait()),
+                    Err(TryAcquireError::Closed) => {
+                        return self.refuse(self.slip.core.table.refused());
+                    }
+                },
+                Step::Full(wait) => match wait.as_mut().poll(cx) {
+                    Poll::Pending => return Poll::Pending,
+                    Poll::Ready(Ok(())) => {
+                        if let Some(refused) = self.admit() {
+                            return refused;
+                        }
+                    }
+                    Poll::Ready(Err(_)) => return self.refuse(self.slip.core.table.refused()),
+                },
+                Step::Recording(recording) => {
+                    let result = match Pin::new(&mut recording.1).poll(cx) {
+                        Poll::Pending => return Poll::Pending,
+                        Poll::Ready(result) => result,
+                    };
+                    let Step::Recording(recording) = mem::replace(&mut self.step, Step::Over)
+                    else {
+                        return Poll::Pending;
+                    };
+                    let Some(context) = self.context.take() else {
+                        return Poll::Pending;
+                    };
+                    let task = recording.0;
+                    return Poll::Ready(match result {
+                        Ok(()) => Ok(self.slip.accept(task, context)),
+                        Err(error) => {
+                            self.slip.unaccept(task.task, &error);
+                            Err(SubmitError::Suspended(context))
+                        }
+                    });
+                }
+                // Polled after it was ready, which a future need not answer.
+                Step::Over => return Poll::Pending,
+            }
+        }
+    }
+}
+
+impl<C: Send + 'static, O> Future for Submit<'_, C, O> {
+    type Output = Result<Ticket<O>, SubmitError<C>>;
+
+    #[inline]
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = self.get_mut();
+        if let Step::New = this.step {
+            match tray::admit(this.slip, &mut this.context, &this.terms, false) {
+                Some(Ok(ticket)) => {
+                    this.step = Step::Over;
+                    return Poll::Ready(Ok(ticketed(ticket)));
+                }
+                Some(Err(why)) => return this.refuse(Some(why)),
+                None => {}
+            }
+        }
+        this.go_on(cx)
+    }
+}
+
+impl<C: Send + 'static, O> Drop for Submit<'_, C, O> {
+    #[inline]
+    fn drop(&mut self) {
+        if let Step::Recording(recording) = &self.step {
+            self.slip.abandon(&recording.0.task);
+        }
+    }
+}

@@ -1,0 +1,106 @@
+//! The protocol of `src/task/standing.rs`, with every interleaving that the memory model allows.
+//!
+//! `cargo test --release --manifest-path tests/loom/Cargo.toml`
+
+#![cfg(test)]
+#![allow(dead_code, missing_docs, clippy::unwrap_used)]
+
+#[path = "../../../src/task/standing.rs"]
+mod standing;
+#[path = "../../../src/task/state.rs"]
+mod state;
+
+use loom::{
+    sync::{Arc, atomic, atomic::AtomicU32, atomic::Ordering},
+    thread,
+};
+use standing::{Standing, fence};
+use state::{Event, Illegal, State, next};
+
+/// A task goes from stage 0 to stage 1 while it is being stopped. Whoever is told, or looks, lets
+/// go of it, and that happens exactly once.
+#[test]
+fn g05_a_decided_end_is_noticed_exactly_once() {
+    loom::model(|| {
+        let task = Arc::new(Standing::new());
+        task.begin();
+        let let_go = Arc::new(AtomicU32::new(0));
+        let holder = {
+            let (task, let_go) = (task.clone(), let_go.clone());
+            thread::spawn(move || {
+                let noticed = |stage| {
+                    if task.apply(Event::Stopped(stage)).is_ok() {
+                        let_go.fetch_add(1, Ordering::SeqCst);
+                    }
+                };
+                // The worker of stage 0.
+                if task.apply(Event::Start(0)).is_err() {
+                    return noticed(0);
+                }
+                if task.apply(Event::Finish(0)).is_err() {
+                    return noticed(0);
+                }
+                // The pool of stage 1, where the message arrives.
+                fence();
+                if task.is_decided() {
+                    noticed(1);
+                }
+            })
+        };
+        let told = match task.stop() {
+            Some(State::Queued(stage) | State::Running(stage)) => stage,
+            other => panic!("{other:?}"),
+        };
+        holder.join().unwrap();
+        // The pool of stage 1 takes it out of its queue if it is told to.
+        if told == 1 && task.apply(Event::Stopped(1)).is_ok() {
+            let_go.fetch_add(1, Ordering::SeqCst);
+        }
+        assert_eq!(let_go.load(Ordering::SeqCst), 1, "told stage {told}");
+        assert_eq!(task.state(), State::RollingBack);
+    });
+}
+
+/// A pool lets go of a task that a worker has in its hands, and the worker starts it or not:
+/// never both.
+#[test]
+fn g05_a_pool_never_lets_go_of_what_a_careful_worker_starts() {
+    loom::model(|| {
+        let task = Arc::new(Standing::new());
+        task.begin();
+        let worker = {
+            let task = task.clone();
+            thread::spawn(move || {
+                if task.apply(Event::Start(0)).is_err() {
+                    return false;
+                }
+                fence();
+                // The stage is called only if nothing was decided by now.
+                !task.is_decided()
+            })
+        };
+        task.stop().unwrap();
+        // The pool, where the stop is announced.
+        fence();
+        let let_go = task.is_queued() && task.apply(Event::Stopped(0)).is_ok();
+        let started = worker.join().unwrap();
+        assert!(!(started && let_go));
+    });
+}
+
+/// Of a stop and the last result one is taken.
+#[test]
+fn g01_done_and_stopped_exclude_each_other() {
+    loom::model(|| {
+        let task = Arc::new(Standing::new());
+        task.begin();
+        let worker = {
+            let task = task.clone();
+            thread::spawn(move || {
+                task.apply(Event::Start(0)).is_ok() && task.apply(Event::Complete(0)).is_ok()
+            })
+        };
+        let stopped = task.stop().is_some();
+        assert_ne!(worker.join().unwrap(), stopped);
+    });
+}
