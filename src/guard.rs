@@ -23,6 +23,7 @@ pub(crate) fn drop_quietly<T>(value: T) {
 }
 
 /// Runs code of the user's.
+#[inline(always)]
 pub(crate) fn run<T>(code: impl FnOnce() -> T) -> Result<T, Failure> {
     catch_unwind(AssertUnwindSafe(code)).map_err(Failure::panic)
 }

@@ -204,10 +204,7 @@ impl<I: Send + 'static, C: Send + 'static> Pipeline<I, C> {
             launch.pools.push(pool.clone().recipient());
             before(
                 launch,
-                Hop {
-                    to: pool.recipient(),
-                    room: Some(room),
-                },
+                Hop::new(pool.recipient(), Some(room)),
             )
         });
         Pipeline {
@@ -457,10 +454,7 @@ impl<I: Send + 'static, C: Send + 'static> Pipeline<I, C> {
         let reporter = launch.start(move || reporter);
         let hop = chain(
             &mut launch,
-            Hop {
-                to: reporter.clone().recipient(),
-                room: None,
-            },
+            Hop::new(reporter.clone().recipient(), None),
         );
         launch.pools.reverse();
         let lines = Lines {

@@ -76,7 +76,7 @@ impl<C: Send + 'static> Slip<C> {
         let mut pending = guard::lock(&self.pending);
         pending.batch.push(task, context);
         if pending.batch.len() >= BATCH || pending.direct {
-            let batch = mem::replace(&mut pending.batch, Batch::new());
+            let batch = mem::replace(&mut pending.batch, self.hop.batch(0));
             // Sent under the lock, so that tasks start in the order of acceptance.
             self.hop.send(batch);
         } else if !pending.expected {
@@ -123,7 +123,7 @@ impl<C: Send + 'static> Slip<C> {
         let mut pending = guard::lock(&self.pending);
         pending.expected = false;
         if !pending.batch.is_empty() {
-            let batch = mem::replace(&mut pending.batch, Batch::new());
+            let batch = mem::replace(&mut pending.batch, self.hop.batch(0));
             self.hop.send(batch);
         }
     }

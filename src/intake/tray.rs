@@ -69,7 +69,7 @@ impl Tray {
             return;
         }
         let unused = lease.as_ref().map_or(0, Lease::left);
-        let batch = mem::replace(batch, Batch::new());
+        let batch = mem::replace(batch, slip.hop.batch(BATCH));
         let table = &slip.core.table;
         self.blanks = table.enter(&batch.tasks, &slip.lessee, lease, &mut self.dropped);
         slip.give_back_permits(unused);
@@ -147,8 +147,9 @@ pub(super) fn admit<C: Send + 'static>(
         let lessee = &slip.lessee;
         lessee.store(lessee.load(Ordering::Relaxed) + 1, Ordering::Release);
         log::debug!("task {} accepted", task.id());
-        batch.tasks.push(task);
-        batch.values.extend(context.take());
+        if let Some(context) = context.take() {
+            batch.push(task, context);
+        }
         Some(Ok(ticket))
     })
     .ok()

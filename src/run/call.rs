@@ -5,7 +5,7 @@ use std::{
     future::{Future, poll_fn},
     pin::{Pin, pin},
     sync::atomic::Ordering,
-    task::Poll,
+    task::{Context, Poll},
 };
 
 use tokio::time::sleep_until;
@@ -44,6 +44,17 @@ pub(super) enum Verdict<O> {
     Suspended,
 }
 
+/// How a call's first poll went.
+enum First<O> {
+    /// It was ready, and its result is on its way.
+    PassedOn,
+    /// It was ready, but its task had ended.
+    Stopped,
+    /// It was ready, and there is more to do.
+    Returned(Result<O, Failure>),
+    Pending,
+}
+
 /// Runs a batch; `false` when the stage value must not be used again.
 pub(super) async fn run_batch<S: Stage>(
     seat: &Seat<S>,
@@ -56,6 +67,7 @@ pub(super) async fn run_batch<S: Stage>(
     let mut hand = Hand::new(batch, clock, careful);
     let began = hand.reading.count;
     let mut kept = true;
+    let waker = poll_fn(|cx| Poll::Ready(cx.waker().clone())).await;
     // Nothing to record, to copy or to time: a result can go on without a second look.
     let plain =
         seat.core.ledger.is_none() && seat.copy.is_none() && seat.settings.timeout.is_none();
@@ -103,31 +115,40 @@ pub(super) async fn run_batch<S: Stage>(
                 // A copy that panics is the user's panic, before the stage saw the task.
                 Err(failure) => (None, Verdict::Panicked(failure), true),
                 Ok(copy) => {
-                    // The call itself is made within the future, so that its panic is caught too.
-                    let mut future = pin!(Some(async { stage.run(input, &context).await }));
-                    let first = poll_fn(|cx| {
-                        Poll::Ready(match future.as_mut().as_pin_mut() {
-                            Some(future) => guard::poll(future, cx),
-                            None => Poll::Pending,
-                        })
-                    })
-                    .await;
-                    let verdict = match first {
-                        // The way of nearly every task, its result moved but once.
-                        Poll::Ready(Ok(Ok(output))) if plain && hand.reserve(&seat.hop) => {
-                            hand.reading.refresh(clock);
-                            hand.tally(seat, call_began);
-                            passed = taken_in_time(seat, &mut hand, &task, id);
-                            if passed {
-                                hand.pass_value(output);
-                            } else {
-                                guard::drop_quietly(output);
+                    let mut future = pin!(None);
+                    // The call is made, polled, and its result passed on in one go, so that what
+                    // moves through it stays in registers: a value that is written in one size and
+                    // read in another stalls the processor longer than all the rest takes.
+                    let first = guard::run(|| {
+                        future.set(Some(stage.run(input, &context)));
+                        let Some(call) = future.as_mut().as_pin_mut() else {
+                            return First::Pending;
+                        };
+                        match call.poll(&mut Context::from_waker(&waker)) {
+                            Poll::Ready(Ok(output)) if plain && hand.reserve(&seat.hop) => {
+                                hand.reading.refresh(clock);
+                                hand.tally(seat, call_began);
+                                if taken_in_time(seat, &mut hand, &task, id) {
+                                    hand.pass_value(seat, output);
+                                    First::PassedOn
+                                } else {
+                                    guard::drop_quietly(output);
+                                    First::Stopped
+                                }
                             }
+                            Poll::Ready(result) => First::Returned(result),
+                            Poll::Pending => First::Pending,
+                        }
+                    });
+                    let verdict = match first {
+                        // The way of nearly every task.
+                        Ok(First::PassedOn) => {
+                            passed = true;
                             break 'call None;
                         }
-                        Poll::Ready(Ok(result)) => Verdict::Returned(result),
-                        Poll::Ready(Err(failure)) => Verdict::Panicked(failure),
-                        Poll::Pending => {
+                        Ok(First::Stopped) => break 'call None,
+                        Ok(First::Returned(result)) => Verdict::Returned(result),
+                        Ok(First::Pending) => {
                             hand.step_aside(seat);
                             let verdict =
                                 wait_for(seat, desk, &task, &context, future.as_mut(), call_now)
@@ -135,6 +156,7 @@ pub(super) async fn run_batch<S: Stage>(
                             hand.reading = Reading::take(clock);
                             verdict
                         }
+                        Err(failure) => Verdict::Panicked(failure),
                     };
                     let dropped = match &verdict {
                         // Completed: what is left of it has no drop of the user's.

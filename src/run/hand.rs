@@ -1,6 +1,8 @@
 //! What a worker has in its hands: the rest of its batch, what it has finished, the room it has
 //! reserved for that, and what it has to write down.
 
+use tokio::sync::Semaphore;
+
 use super::{pool::FromWorker, worker::Seat};
 use crate::{
     clock::{Clock, Nanos, Reading},
@@ -54,45 +56,48 @@ impl<S: Stage> Hand<S> {
         }
     }
 
-    #[inline]
+    #[inline(always)]
     pub(super) fn next(&mut self) -> Option<(TaskRef, S::Input)> {
         self.rest.pop()
     }
 
     /// Makes sure of room for one more result, reserving for the whole rest at once; `false` when
     /// there is none now.
-    #[inline]
+    #[inline(always)]
     pub(super) fn reserve(&mut self, hop: &Hop<S::Output>) -> bool {
         let Some(room) = &hop.room else { return true };
-        if self.reserved == 0 {
-            let wanted = self.rest.len() + 1;
-            let there = room.available_permits().min(wanted);
-            for wanted in [there, 1] {
-                if wanted > 0
-                    && let Ok(permits) = room.try_acquire_many(wanted as u32)
-                {
-                    permits.forget();
-                    self.reserved = wanted;
-                    break;
-                }
+        self.reserved > 0 || self.reserve_more(room)
+    }
+
+    #[cold]
+    fn reserve_more(&mut self, room: &Semaphore) -> bool {
+        let wanted = self.rest.len() + 1;
+        let there = room.available_permits().min(wanted);
+        // Somebody else may be quicker: then it is tried with one.
+        for wanted in [there, 1] {
+            if wanted > 0
+                && let Ok(permits) = room.try_acquire_many(wanted as u32)
+            {
+                permits.forget();
+                self.reserved = wanted;
+                return true;
             }
         }
-        self.reserved > 0
+        false
     }
 
     /// Puts a result with those to be sent on. Its room was reserved.
-    pub(super) fn pass_on(&mut self, task: TaskRef, output: S::Output) {
-        self.pass_value(output);
+    pub(super) fn pass_on(&mut self, seat: &Seat<S>, task: TaskRef, output: S::Output) {
+        self.pass_value(seat, output);
         self.pass_task(task);
     }
 
     /// The first half of [`pass_on`](Self::pass_on), while the task is still lent to its context.
-    #[inline]
-    pub(super) fn pass_value(&mut self, output: S::Output) {
+    #[inline(always)]
+    pub(super) fn pass_value(&mut self, seat: &Seat<S>, output: S::Output) {
         self.reserved = self.reserved.saturating_sub(1);
         if self.out.values.capacity() == 0 {
-            self.out.tasks.reserve(self.rest.len() + 1);
-            self.out.values.reserve(self.rest.len() + 1);
+            self.out = seat.hop.batch(self.rest.len() + 1);
         }
         self.out.values.push(output);
     }
@@ -103,7 +108,7 @@ impl<S: Stage> Hand<S> {
     }
 
     /// Writes down what a call took.
-    #[inline]
+    #[inline(always)]
     pub(super) fn tally(&mut self, seat: &Seat<S>, began: u64) {
         self.calls += 1;
         let took = seat.core.clock.between(began, self.reading.count);

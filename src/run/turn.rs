@@ -24,7 +24,7 @@ pub(super) struct Started {
 }
 
 /// Takes a task up, unless it has ended by now (G2).
-#[inline]
+#[inline(always)]
 pub(super) fn start<S: Stage>(
     seat: &Seat<S>,
     task: &TaskRef,
@@ -127,12 +127,12 @@ pub(super) async fn finish<S: Stage>(
         }
         hand.reserved += held;
     }
-    hand.pass_on(task, output);
+    hand.pass_on(seat, task, output);
     true
 }
 
 /// Whether a result counts: whether it came before the deadline, and before any other end (G1).
-#[inline]
+#[inline(always)]
 pub(super) fn taken_in_time<S: Stage>(
     seat: &Seat<S>,
     hand: &mut Hand<S>,
