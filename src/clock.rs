@@ -19,14 +19,25 @@ const FRESH_NS: u64 = 50_000;
 pub(crate) struct Clock {
     epoch: Instant,
     counter: quanta::Clock,
+    /// What the counter counts in 2^20 ns.
+    rate: u64,
+    /// What it counts in `FRESH_NS`.
+    fresh: u64,
 }
 
 impl Clock {
     pub(crate) fn start() -> Self {
-        Clock {
+        let counter = quanta::Clock::new();
+        let long = counter.delta_as_nanos(0, 1 << 40).max(1);
+        let rate = (1 << 60) / long;
+        let clock = Clock {
             epoch: Instant::now(),
-            counter: quanta::Clock::new(),
-        }
+            counter,
+            rate,
+            fresh: 0,
+        };
+        let fresh = clock.counts_in(FRESH_NS);
+        Clock { fresh, ..clock }
     }
 
     pub(crate) fn now(&self) -> Nanos {
@@ -42,9 +53,14 @@ impl Clock {
     }
 
     /// The counter's value: for intervals only, and unlike the clock never paused.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn count(&self) -> u64 {
         self.counter.raw()
+    }
+
+    /// What the counter counts in that time: dearer units are compared and summed up in counts.
+    pub(crate) fn counts_in(&self, nanos: Nanos) -> u64 {
+        ((u128::from(nanos) * u128::from(self.rate)) >> 20) as u64
     }
 
     #[inline]
@@ -72,13 +88,18 @@ impl Reading {
 
     /// Reads the counter, and the clock where that is due. Right after an await, `take` anew:
     /// a paused clock jumps without the counter knowing.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn refresh(&mut self, clock: &Clock) {
         self.count = clock.count();
-        if clock.between(self.taken, self.count) > FRESH_NS {
-            self.now = clock.now();
-            self.taken = self.count;
+        if self.count.wrapping_sub(self.taken) > clock.fresh {
+            self.renew(clock);
         }
+    }
+
+    #[cold]
+    fn renew(&mut self, clock: &Clock) {
+        self.now = clock.now();
+        self.taken = self.count;
     }
 }
 

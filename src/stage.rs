@@ -143,11 +143,17 @@ pub struct TaskContext<'a, U> {
     id: TaskId,
     stage: StageIx,
     attempt: u32,
+    watch: &'a Watch,
+    undo: PhantomData<fn(U)>,
+}
+
+/// What the futures of a call have asked for; used for one call after the other.
+#[derive(Default)]
+pub(crate) struct Watch {
     /// How many futures must not be dropped now.
     shields: Cell<u32>,
-    /// Who waits for [`stopping`](Self::stopping).
+    /// Who waits for [`TaskContext::stopping`].
     watchers: RefCell<Vec<Waker>>,
-    undo: PhantomData<fn(U)>,
 }
 
 impl<'a, U: Clone + Debug + Send + 'static> TaskContext<'a, U> {
@@ -158,15 +164,17 @@ impl<'a, U: Clone + Debug + Send + 'static> TaskContext<'a, U> {
         id: TaskId,
         stage: StageIx,
         attempt: u32,
+        watch: &'a Watch,
     ) -> Self {
+        // One that was leaked by the call before shields nothing in this one.
+        watch.shields.set(0);
         TaskContext {
             core,
             task,
             id,
             stage,
             attempt,
-            shields: Cell::new(0),
-            watchers: RefCell::new(Vec::new()),
+            watch,
             undo: PhantomData,
         }
     }
@@ -218,7 +226,7 @@ impl<'a, U: Clone + Debug + Send + 'static> TaskContext<'a, U> {
             if self.is_stopping() {
                 return Poll::Ready(());
             }
-            let mut watchers = self.watchers.borrow_mut();
+            let mut watchers = self.watch.watchers.borrow_mut();
             if !watchers.iter().any(|waker| waker.will_wake(cx.waker())) {
                 watchers.push(cx.waker().clone());
             }
@@ -257,7 +265,7 @@ impl<'a, U: Clone + Debug + Send + 'static> TaskContext<'a, U> {
         Ok(Registered {
             core: self.core,
             task: self.task,
-            shields: &self.shields,
+            shields: &self.watch.shields,
             stage: self.stage,
             number,
         })
@@ -271,16 +279,16 @@ impl<'a, U: Clone + Debug + Send + 'static> TaskContext<'a, U> {
     /// # Cancel safety
     /// Dropping the returned future yourself drops the shielded one.
     pub async fn shield<F: Future>(&self, future: F) -> F::Output {
-        shield(&self.shields, future).await
+        shield(&self.watch.shields, future).await
     }
 
     pub(crate) fn is_shielded(&self) -> bool {
-        self.shields.get() > 0
+        self.watch.shields.get() > 0
     }
 
     /// Tells the futures that wait for [`stopping`](Self::stopping).
     pub(crate) fn tell_watchers(&self) {
-        for waker in self.watchers.borrow_mut().drain(..) {
+        for waker in self.watch.watchers.borrow_mut().drain(..) {
             waker.wake();
         }
     }
@@ -494,7 +502,7 @@ async fn shield<F: Future>(shields: &Cell<u32>, future: F) -> F::Output {
     struct Raised<'a>(&'a Cell<u32>);
     impl Drop for Raised<'_> {
         fn drop(&mut self) {
-            self.0.set(self.0.get() - 1);
+            self.0.set(self.0.get().saturating_sub(1));
         }
     }
     shields.set(shields.get() + 1);

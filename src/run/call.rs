@@ -24,8 +24,8 @@ use crate::{
     guard,
     ledger::{Change, Recorded},
     message::Batch,
-    stage::{Stage, TaskContext, is_stopping},
-    task::{TaskRef, fence},
+    stage::{Stage, TaskContext, Watch, is_stopping},
+    task::{TaskId, TaskRef, fence},
 };
 
 /// How long a worker may keep its thread from the others before it hands the rest of its batch
@@ -66,167 +66,111 @@ pub(super) async fn run_batch<S: Stage>(
     let clock = &seat.core.clock;
     let mut hand = Hand::new(batch, clock, careful);
     let began = hand.reading.count;
-    let mut kept = true;
     let waker = poll_fn(|cx| Poll::Ready(cx.waker().clone())).await;
+    let watch = Watch::default();
+    let budget = clock.counts_in(BUDGET_NS);
     // Nothing to record, to copy or to time: a result can go on without a second look.
     let plain =
         seat.core.ledger.is_none() && seat.copy.is_none() && seat.settings.timeout.is_none();
-    loop {
-        if seat.recall.load(Ordering::Relaxed) || seat.core.is_paused() || desk.is_suspended() {
-            break;
+    let kept = loop {
+        let recalled = seat.recall.load(Ordering::Relaxed);
+        if recalled || seat.core.is_paused() || desk.is_suspended() || hand.is_empty() {
+            break true;
         }
-        let Some((task, input)) = hand.next() else {
-            break;
-        };
-        let Some(started) = start(seat, &task, &mut hand) else {
-            guard::drop_quietly(input);
+        let task = hand.next_task();
+        let Some(Started { id, attempt }) = start(seat, &task, &mut hand) else {
+            guard::drop_quietly(hand.next_value());
             hand.reading.refresh(clock);
             continue;
         };
-        let Started { id, attempt } = started;
-        if seat.core.ledger.is_some() {
-            let change = Change::Started {
-                stage: seat.stage,
-                attempt,
-            };
-            let record = seat.core.record(id, change);
-            if !recorded(seat, desk, &mut hand, record).await {
-                guard::drop_quietly(input);
-                break;
+        let mut copy = None;
+        if !plain {
+            match prepare(seat, desk, &mut hand, &task, id, attempt).await {
+                Prepared::Ready(copied) => copy = copied,
+                Prepared::Ended => continue,
+                Prepared::Suspended => break true,
+                Prepared::Panicked(failure) => {
+                    failed(seat, &mut hand, &task, failure, None, attempt);
+                    break false;
+                }
             }
         }
-        let copy = match seat.copy {
-            Some(copy) if attempt <= seat.settings.retry.retries() => {
-                guard::run(|| copy(&input)).map(Some)
-            }
-            _ => Ok(None),
-        };
-        // Time has passed since it was taken up, in the ledger or in copying.
-        if !plain && ended_meanwhile(seat, &mut hand, &task) {
-            guard::drop_quietly((input, copy));
-            continue;
-        }
-        let context = TaskContext::new(&seat.core, &task, id, seat.stage, attempt);
+        let context = TaskContext::new(&seat.core, &task, id, seat.stage, attempt, &watch);
         let call_began = hand.reading.count;
         let call_now = hand.reading.now;
         let mut passed = false;
         let slow = 'call: {
-            Some(match copy {
-                // A copy that panics is the user's panic, before the stage saw the task.
-                Err(failure) => (None, Verdict::Panicked(failure), true),
-                Ok(copy) => {
-                    let mut future = pin!(None);
-                    // The call is made, polled, and its result passed on in one go, so that what
-                    // moves through it stays in registers: a value that is written in one size and
-                    // read in another stalls the processor longer than all the rest takes.
-                    let first = guard::run(|| {
-                        future.set(Some(stage.run(input, &context)));
-                        let Some(call) = future.as_mut().as_pin_mut() else {
-                            return First::Pending;
-                        };
-                        match call.poll(&mut Context::from_waker(&waker)) {
-                            Poll::Ready(Ok(output)) if plain && hand.reserve(&seat.hop) => {
-                                hand.reading.refresh(clock);
-                                hand.tally(seat, call_began);
-                                if taken_in_time(seat, &mut hand, &task, id) {
-                                    hand.pass_value(seat, output);
-                                    First::PassedOn
-                                } else {
-                                    guard::drop_quietly(output);
-                                    First::Stopped
-                                }
-                            }
-                            Poll::Ready(result) => First::Returned(result),
-                            Poll::Pending => First::Pending,
+            let mut future = pin!(None);
+            // The call is made and polled, and its result passed on, in one go, and nothing is put
+            // down in between: a value that is read soon after it was written, and in other pieces,
+            // stalls the processor for longer than most of the rest takes.
+            let first = guard::run(|| {
+                future.set(Some(stage.run(hand.next_value(), &context)));
+                let Some(call) = future.as_mut().as_pin_mut() else {
+                    return First::Pending;
+                };
+                match call.poll(&mut Context::from_waker(&waker)) {
+                    Poll::Ready(Ok(output)) if plain && hand.reserve(&seat.hop) => {
+                        hand.reading.refresh(clock);
+                        hand.tally(seat, call_began);
+                        if taken_in_time(seat, &mut hand, &task, id) {
+                            hand.pass_value(seat, output);
+                            First::PassedOn
+                        } else {
+                            guard::drop_quietly(output);
+                            First::Stopped
                         }
-                    });
-                    let verdict = match first {
-                        // The way of nearly every task.
-                        Ok(First::PassedOn) => {
-                            passed = true;
-                            break 'call None;
-                        }
-                        Ok(First::Stopped) => break 'call None,
-                        Ok(First::Returned(result)) => Verdict::Returned(result),
-                        Ok(First::Pending) => {
-                            hand.step_aside(seat);
-                            let verdict =
-                                wait_for(seat, desk, &task, &context, future.as_mut(), call_now)
-                                    .await;
-                            hand.reading = Reading::take(clock);
-                            verdict
-                        }
-                        Err(failure) => Verdict::Panicked(failure),
-                    };
-                    let dropped = match &verdict {
-                        // Completed: what is left of it has no drop of the user's.
-                        Verdict::Returned(_) => true,
-                        _ => guard::run(|| future.set(None)).is_ok(),
-                    };
-                    (copy, verdict, dropped)
+                    }
+                    Poll::Ready(result) => First::Returned(result),
+                    Poll::Pending => First::Pending,
                 }
-            })
-        };
-        let Some((copy, verdict, dropped)) = slow else {
-            if passed {
-                hand.pass_task(task);
-            }
-            if clock.between(began, hand.reading.count) > BUDGET_NS {
-                break;
-            }
-            continue;
-        };
-        hand.reading.refresh(clock);
-        hand.tally(seat, call_began);
-        kept = match &verdict {
-            Verdict::Returned(_) => true,
-            Verdict::Panicked(_) | Verdict::Suspended => false,
-            Verdict::Overran | Verdict::Aborted => seat.settings.keep_on_abort && dropped,
-        };
-        let verdict = match verdict {
-            Verdict::Returned(Ok(output)) => {
-                let overran = seat.settings.timeout.is_some_and(|timeout| {
-                    hand.reading.now.saturating_sub(call_now) > nanos(timeout)
-                });
-                if overran {
-                    guard::drop_quietly(output);
-                    Verdict::Overran
-                } else {
-                    Verdict::Returned(Ok(output))
+            });
+            let verdict = match first {
+                // The way of nearly every task.
+                Ok(First::PassedOn) => {
+                    passed = true;
+                    break 'call None;
                 }
-            }
-            other => other,
-        };
-        match verdict {
-            Verdict::Suspended => {
-                guard::drop_quietly(copy);
-                break;
-            }
-            Verdict::Returned(Ok(output)) => {
-                guard::drop_quietly(copy);
-                let passed_on = finish(seat, desk, &mut hand, task, id, output);
-                if !passed_on.await {
-                    break;
+                Ok(First::Stopped) => break 'call None,
+                Ok(First::Returned(result)) => Verdict::Returned(result),
+                Ok(First::Pending) => {
+                    hand.step_aside(seat);
+                    let call = future.as_mut();
+                    let verdict = wait_for(seat, desk, &task, &context, call, call_now).await;
+                    hand.reading = Reading::take(clock);
+                    verdict
                 }
+                Err(failure) => Verdict::Panicked(failure),
+            };
+            let dropped = match &verdict {
+                // Completed: what is left of it has no drop of the user's.
+                Verdict::Returned(_) => true,
+                _ => guard::run(|| future.set(None)).is_ok(),
+            };
+            Some((verdict, dropped))
+        };
+        if let Some((verdict, dropped)) = slow {
+            hand.reading.refresh(clock);
+            hand.tally(seat, call_began);
+            let call = Call {
+                task,
+                id,
+                attempt,
+                copy,
+                began: call_now,
+            };
+            match conclude(seat, desk, &mut hand, call, verdict, dropped).await {
+                Some(true) => {}
+                Some(false) => break false,
+                None => break true,
             }
-            Verdict::Aborted => {
-                guard::drop_quietly(copy);
-                hand.counts.stopped += 1;
-                stopped(seat, &task);
-            }
-            Verdict::Overran => {
-                let text = format!("the attempt took longer than {:?}", seat.timeout());
-                let failure = Failure::of(FailureKind::AttemptTimeout, text);
-                failed(seat, &mut hand, &task, failure, copy, attempt);
-            }
-            Verdict::Panicked(failure) | Verdict::Returned(Err(failure)) => {
-                failed(seat, &mut hand, &task, failure, copy, attempt);
-            }
+        } else if passed {
+            hand.pass_task(task);
         }
-        if !kept || clock.between(began, hand.reading.count) > BUDGET_NS {
-            break;
+        if hand.reading.count.saturating_sub(began) > budget {
+            break true;
         }
-    }
+    };
     let pace = hand.pace(clock.between(began, clock.count()));
     let rest = hand.finish(seat);
     if desk.is_suspended() {
@@ -244,6 +188,127 @@ pub(super) async fn run_batch<S: Stage>(
         });
     }
     kept
+}
+
+/// What is done about a task that was taken up, before its stage is called.
+enum Prepared<I> {
+    /// A copy of the input, for another attempt.
+    Ready(Option<I>),
+    Ended,
+    Suspended,
+    /// While the input was copied: the user's panic, before the stage saw the task.
+    Panicked(Failure),
+}
+
+/// Records that a task was taken up, and copies its input.
+async fn prepare<S: Stage>(
+    seat: &Seat<S>,
+    desk: &Desk<S::Input>,
+    hand: &mut Hand<S>,
+    task: &TaskRef,
+    id: TaskId,
+    attempt: u32,
+) -> Prepared<S::Input> {
+    // What is left in the hand may be handed back while this waits.
+    let input = hand.next_value();
+    if seat.core.ledger.is_some() {
+        let change = Change::Started {
+            stage: seat.stage,
+            attempt,
+        };
+        let record = seat.core.record(id, change);
+        if !recorded(seat, desk, hand, record).await {
+            guard::drop_quietly(input);
+            return Prepared::Suspended;
+        }
+    }
+    let copied = match seat.copy {
+        Some(copy) if attempt <= seat.settings.retry.retries() => {
+            guard::run(|| copy(&input)).map(Some)
+        }
+        _ => Ok(None),
+    };
+    // Time has passed since it was taken up, in the ledger or in copying.
+    if ended_meanwhile(seat, hand, task) {
+        guard::drop_quietly((input, copied));
+        return Prepared::Ended;
+    }
+    match copied {
+        Ok(copy) => {
+            hand.put_back_value(input);
+            Prepared::Ready(copy)
+        }
+        Err(failure) => {
+            guard::drop_quietly(input);
+            Prepared::Panicked(failure)
+        }
+    }
+}
+
+/// A call that is over.
+struct Call<I> {
+    task: TaskRef,
+    id: TaskId,
+    attempt: u32,
+    copy: Option<I>,
+    began: Nanos,
+}
+
+/// What follows from a call that was not quick. Whether the stage value may be used again; `None`
+/// once suspended.
+async fn conclude<S: Stage>(
+    seat: &Seat<S>,
+    desk: &Desk<S::Input>,
+    hand: &mut Hand<S>,
+    call: Call<S::Input>,
+    verdict: Verdict<S::Output>,
+    dropped: bool,
+) -> Option<bool> {
+    let Call {
+        task,
+        id,
+        attempt,
+        copy,
+        began,
+    } = call;
+    let kept = match &verdict {
+        Verdict::Returned(_) => true,
+        Verdict::Panicked(_) | Verdict::Suspended => false,
+        Verdict::Overran | Verdict::Aborted => seat.settings.keep_on_abort && dropped,
+    };
+    let took = hand.reading.now.saturating_sub(began);
+    let overran = |timeout| took > nanos(timeout);
+    match verdict {
+        Verdict::Suspended => {
+            guard::drop_quietly(copy);
+            return Some(false);
+        }
+        Verdict::Returned(Ok(output)) if seat.settings.timeout.is_some_and(overran) => {
+            guard::drop_quietly(output);
+            failed(seat, hand, &task, overrun(seat), copy, attempt);
+        }
+        Verdict::Returned(Ok(output)) => {
+            guard::drop_quietly(copy);
+            if !finish(seat, desk, hand, task, id, output).await {
+                return None;
+            }
+        }
+        Verdict::Aborted => {
+            guard::drop_quietly(copy);
+            hand.counts.stopped += 1;
+            stopped(seat, &task);
+        }
+        Verdict::Overran => failed(seat, hand, &task, overrun(seat), copy, attempt),
+        Verdict::Panicked(failure) | Verdict::Returned(Err(failure)) => {
+            failed(seat, hand, &task, failure, copy, attempt);
+        }
+    }
+    Some(kept)
+}
+
+fn overrun<S: Stage>(seat: &Seat<S>) -> Failure {
+    let text = format!("the attempt took longer than {:?}", seat.timeout());
+    Failure::of(FailureKind::AttemptTimeout, text)
 }
 
 /// Waits for a call that wasn't ready at once.

@@ -1,6 +1,8 @@
 //! What a worker has in its hands: the rest of its batch, what it has finished, the room it has
 //! reserved for that, and what it has to write down.
 
+use std::mem;
+
 use tokio::sync::Semaphore;
 
 use super::{pool::FromWorker, worker::Seat};
@@ -25,9 +27,12 @@ pub(super) struct Hand<S: Stage> {
     /// Tasks that have left the queue whose room has not been given back yet.
     pub(super) left_queue: usize,
     pub(super) counts: StageCounts,
-    pub(super) waits: Nanos,
+    /// In counts, as is the work.
+    pub(super) waits: u64,
     quick: u64,
-    quick_ns: Nanos,
+    quick_work: u64,
+    /// How many counts a call may take to be a quick one.
+    most_quick: u64,
     calls: u64,
     /// The time, as of the last call's end.
     pub(super) reading: Reading,
@@ -48,7 +53,8 @@ impl<S: Stage> Hand<S> {
             counts: StageCounts::default(),
             waits: 0,
             quick: 0,
-            quick_ns: 0,
+            quick_work: 0,
+            most_quick: clock.counts_in(QUICK_NS),
             calls: 0,
             reading: Reading::take(clock),
             careful,
@@ -57,8 +63,25 @@ impl<S: Stage> Hand<S> {
     }
 
     #[inline(always)]
-    pub(super) fn next(&mut self) -> Option<(TaskRef, S::Input)> {
-        self.rest.pop()
+    pub(super) fn is_empty(&self) -> bool {
+        self.rest.is_empty()
+    }
+
+    /// The next task, where there is one.
+    #[inline(always)]
+    pub(super) fn next_task(&mut self) -> TaskRef {
+        self.rest.tasks.swap_remove(self.rest.tasks.len() - 1)
+    }
+
+    /// The context of the task that was taken last.
+    #[inline(always)]
+    pub(super) fn next_value(&mut self) -> S::Input {
+        self.rest.values.swap_remove(self.rest.values.len() - 1)
+    }
+
+    /// Puts that back for a moment.
+    pub(super) fn put_back_value(&mut self, input: S::Input) {
+        self.rest.values.push(input);
     }
 
     /// Makes sure of room for one more result, reserving for the whole rest at once; `false` when
@@ -111,11 +134,12 @@ impl<S: Stage> Hand<S> {
     #[inline(always)]
     pub(super) fn tally(&mut self, seat: &Seat<S>, began: u64) {
         self.calls += 1;
-        let took = seat.core.clock.between(began, self.reading.count);
-        if took <= QUICK_NS && !self.waited {
+        let took = self.reading.count.saturating_sub(began);
+        if took <= self.most_quick && !self.waited {
             self.quick += 1;
-            self.quick_ns += took;
+            self.quick_work += took;
         } else {
+            let took = seat.core.clock.between(0, took);
             seat.board.stats(|stats| stats.work.saturating_record(took));
         }
     }
@@ -123,9 +147,9 @@ impl<S: Stage> Hand<S> {
     /// About to wait: sends on what is finished, hands back the rest of the batch, the room that
     /// was reserved for it, and the room in the own queue.
     pub(super) fn step_aside(&mut self, seat: &Seat<S>) {
-        let first = !std::mem::replace(&mut self.waited, true);
+        let first = !mem::replace(&mut self.waited, true);
         self.flush(seat);
-        let mut rest = std::mem::replace(&mut self.rest, Batch::new());
+        let mut rest = mem::replace(&mut self.rest, Batch::new());
         // Also without anything to hand back: its pool must know that it isn't free soon.
         if first || !rest.is_empty() {
             rest.reverse();
@@ -147,27 +171,26 @@ impl<S: Stage> Hand<S> {
         if let Some(room) = &seat.hop.room
             && self.reserved > 0
         {
-            room.add_permits(std::mem::take(&mut self.reserved));
+            room.add_permits(mem::take(&mut self.reserved));
         }
         if !self.out.is_empty() {
             seat.hop
-                .send(std::mem::replace(&mut self.out, Batch::new()));
+                .send(mem::replace(&mut self.out, Batch::new()));
         }
         if self.left_queue > 0 {
-            seat.room.add_permits(std::mem::take(&mut self.left_queue));
+            seat.room.add_permits(mem::take(&mut self.left_queue));
         }
-        let counts = std::mem::take(&mut self.counts);
-        let (quick, quick_ns) = (
-            std::mem::take(&mut self.quick),
-            std::mem::take(&mut self.quick_ns),
-        );
-        let waits = std::mem::take(&mut self.waits);
+        let counts = mem::take(&mut self.counts);
+        let (quick, work) = (mem::take(&mut self.quick), mem::take(&mut self.quick_work));
+        let waits = mem::take(&mut self.waits);
+        let clock = &seat.core.clock;
+        let mean = |counts: u64, of: u64| Some(clock.between(0, counts.checked_div(of)?));
         seat.board.stats(|stats| {
             stats.counts += counts;
-            if let Some(mean) = waits.checked_div(counts.started) {
+            if let Some(mean) = mean(waits, counts.started) {
                 stats.wait.saturating_record_n(mean, counts.started);
             }
-            if let Some(mean) = quick_ns.checked_div(quick) {
+            if let Some(mean) = mean(work, quick) {
                 stats.work.saturating_record_n(mean, quick);
             }
         });

@@ -49,7 +49,7 @@ pub(super) fn start<S: Stage>(
             return None;
         }
     }
-    hand.waits += seat.core.clock.between(task.queued_at(), hand.reading.count);
+    hand.waits += hand.reading.count.saturating_sub(task.queued_at());
     hand.counts.started += 1;
     if let Some(deadline) = task.begin_work(hand.reading.now) {
         seat.core.table.set_deadline(task.slot, deadline);
