@@ -47,7 +47,7 @@ pub(crate) struct Settings {
 
 /// The room in a stage's queue unless told otherwise: enough for batches that make the cost of a
 /// message vanish, and little enough that all tasks in flight stay in the processor's caches.
-const CAPACITY: usize = 128;
+const CAPACITY: usize = 256;
 
 /// How an input is copied.
 pub(crate) type CopyInput<S> = fn(&<S as Stage>::Input) -> <S as Stage>::Input;
@@ -188,7 +188,7 @@ pub trait IntoWork: Sized {
         work
     }
 
-    /// How many tasks may wait for this stage: 128 unless told otherwise.
+    /// How many tasks may wait for this stage: 256 unless told otherwise.
     fn capacity(self, capacity: usize) -> Work<Self::Stage> {
         let mut work = self.into_work();
         work.settings.capacity = capacity;

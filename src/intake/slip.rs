@@ -20,7 +20,7 @@ use crate::{
 };
 
 /// How many tasks go to the first pool at once.
-pub(super) const BATCH: usize = 128;
+pub(super) const BATCH: usize = 256;
 
 /// A task that has its record: its own hold on it, and its ticket's.
 pub(super) struct Admitted {

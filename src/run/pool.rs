@@ -32,7 +32,7 @@ use crate::{
 
 /// How much work a batch holds at most: what another worker would have to wait for.
 const BATCH_NS: Nanos = 100_000;
-const BATCH: usize = 128;
+const BATCH: usize = 256;
 /// How long ended tasks may stay in a long queue, to be swept out together.
 const SWEEP_NS: Nanos = 2_000_000;
 /// Work that is done sooner than this isn't worth waking another thread for.
