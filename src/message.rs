@@ -74,7 +74,7 @@ impl<C> Batch<C> {
         self.tasks.is_empty()
     }
 
-    #[inline]
+    #[inline(always)]
     pub(crate) fn push(&mut self, task: TaskRef, value: C) {
         self.tasks.push(task);
         self.values.push(value);

@@ -79,7 +79,7 @@ impl Tray {
     }
 
     /// Makes sure of a record; `false` when there is no place or no room for it.
-    #[inline]
+    #[inline(always)]
     fn prepare<C: Send + 'static>(
         &mut self,
         slip: &Slip<C>,
@@ -120,7 +120,7 @@ impl Tray {
 /// Accepts a task by the tray of the producer that is being polled on this thread, if it is this
 /// slip's, and there is room or the caller holds the permits. The ticket's hold, or `None` where it
 /// has to go the other way.
-#[inline]
+#[inline(always)]
 pub(super) fn admit<C: Send + 'static>(
     slip: &Arc<Slip<C>>,
     context: &mut Option<C>,

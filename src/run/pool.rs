@@ -36,7 +36,7 @@ const BATCH: usize = 256;
 /// How long ended tasks may stay in a long queue, to be swept out together.
 const SWEEP_NS: Nanos = 2_000_000;
 /// Work that is done sooner than this isn't worth waking another thread for.
-const WORTH_WAKING_NS: Nanos = 30_000;
+const WORTH_WAKING_NS: Nanos = 60_000;
 /// Calls that are done sooner than this are worth being started without a fence each.
 const QUICK_NS: Nanos = 1_000;
 

@@ -73,7 +73,7 @@ impl Lease {
     }
 
     /// Gives the next task its record: the task's hold and its ticket's.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn admit(&mut self, with: &Admission) -> Option<(TaskRef, TaskRef)> {
         let Blank { task, ticket } = self.blanks.pop()?;
         task.renew(TaskId(self.next), with);
