@@ -1,0 +1,63 @@
+//! The systems, each in a file of its own.
+
+mod actix;
+mod apalis;
+mod async_channel;
+mod batrun;
+mod buffer_unordered;
+mod crossbeam;
+mod flume;
+mod inline;
+mod kameo;
+mod ractor;
+mod steno;
+mod tokio_mpsc;
+
+use crate::work::{Measure, Params, Workload};
+
+/// In the order of the table. A name followed by a variant in parentheses runs in `alone` only.
+pub const SYSTEMS: [&str; 13] = [
+    "batrun",
+    "batrun (1 arbiter)",
+    "inline",
+    "crossbeam",
+    "flume",
+    "async-channel",
+    "tokio-mpsc",
+    "buffer-unordered",
+    "actix",
+    "kameo",
+    "ractor",
+    "apalis",
+    "steno",
+];
+
+/// `None`: this system has no such workload.
+pub fn run(system: &str, params: &Params) -> Option<anyhow::Result<Measure>> {
+    match system {
+        "batrun" => batrun::run(params),
+        "batrun (1 arbiter)" => batrun::run_on_one(params),
+        "inline" => inline::run(params),
+        "crossbeam" => crossbeam::run(params),
+        "flume" => flume::run(params),
+        "async-channel" => async_channel::run(params),
+        "tokio-mpsc" => tokio_mpsc::run(params),
+        "buffer-unordered" => buffer_unordered::run(params),
+        "actix" => actix::run(params),
+        "kameo" => kameo::run(params),
+        "ractor" => ractor::run(params),
+        "apalis" => apalis::run(params),
+        "steno" => steno::run(params),
+        _ => None,
+    }
+}
+
+/// Which part of a workload's tasks a slow system is given, so that a round of it takes seconds and
+/// not minutes. The figures are per task all the same.
+pub fn share(system: &str, workload: Workload) -> f64 {
+    match (system, workload) {
+        ("steno", Workload::Hop | Workload::Fail) => 0.05,
+        ("apalis", Workload::Hop | Workload::Fail) => 0.2,
+        _ => 1.0,
+    }
+}
