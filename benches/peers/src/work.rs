@@ -92,8 +92,6 @@ pub struct Measure {
     pub latencies_ns: Vec<u64>,
 }
 
-pub type Run = fn(&Params) -> anyhow::Result<Measure>;
-
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Item {
     pub id: u64,
@@ -228,9 +226,14 @@ impl Job {
 
     /// A new task, whose time runs from now.
     pub fn envelope(&self, id: u64) -> Envelope {
+        self.envelope_at(Instant::now(), id)
+    }
+
+    /// The same for a caller who has just read the clock.
+    pub fn envelope_at(&self, now: Instant, id: u64) -> Envelope {
         Envelope {
             item: Item::new(id),
-            deadline: Instant::now() + self.timeout,
+            deadline: now + self.timeout,
             undos: Vec::new(),
         }
     }
@@ -240,7 +243,15 @@ impl Job {
     /// # Errors
     /// Why the task goes no further; its undos are cancelled by then.
     pub fn stage_blocking(&self, stage: usize, task: &mut Envelope) -> Result<(), Stop> {
-        let result = if Instant::now() >= task.deadline {
+        self.stage_at(Instant::now(), stage, task)
+    }
+
+    /// The same for a caller who has just read the clock.
+    ///
+    /// # Errors
+    /// As [`stage_blocking`](Self::stage_blocking).
+    pub fn stage_at(&self, now: Instant, stage: usize, task: &mut Envelope) -> Result<(), Stop> {
+        let result = if now >= task.deadline {
             Err(Stop::TimedOut)
         } else {
             match self.workload {
@@ -361,6 +372,15 @@ impl Tally {
             End::Failed => self.measure.failed += 1,
             End::TimedOut => self.measure.timed_out += 1,
         }
+    }
+
+    /// Adds what somebody else counted in the same run.
+    pub fn merge(&mut self, other: Tally) {
+        let (mine, theirs) = (&mut self.measure, other.measure);
+        mine.done += theirs.done;
+        mine.failed += theirs.failed;
+        mine.timed_out += theirs.timed_out;
+        mine.latencies_ns.extend(theirs.latencies_ns);
     }
 
     /// How many outcomes are known.
