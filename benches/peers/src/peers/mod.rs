@@ -13,6 +13,8 @@ mod ractor;
 mod steno;
 mod tokio_mpsc;
 
+use anyhow::Context;
+
 use crate::work::{Measure, Params, Workload};
 
 /// In the order of the table. A name followed by a variant in parentheses runs in `alone` only.
@@ -50,6 +52,14 @@ pub fn run(system: &str, params: &Params) -> Option<anyhow::Result<Measure>> {
         "steno" => steno::run(params),
         _ => None,
     }
+}
+
+/// As `#[tokio::main]` makes it: a thread for each core.
+fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
+    tokio::runtime::Builder::new_multi_thread()
+        .enable_time()
+        .build()
+        .context("starting tokio")
 }
 
 /// Which part of a workload's tasks a slow system is given, so that a round of it takes seconds and
