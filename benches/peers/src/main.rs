@@ -1,8 +1,10 @@
 //! batrun and what one would use instead of it, on the same work.
 
 mod child;
+mod draw;
 mod parent;
 mod peers;
+mod plots;
 mod table;
 mod work;
 
@@ -13,11 +15,12 @@ use std::{
     process::ExitCode,
 };
 
-use anyhow::{Context, bail, ensure};
-use clap::{Parser, ValueEnum};
+use anyhow::{Context, anyhow, bail, ensure};
+use clap::{Parser, Subcommand, ValueEnum};
 
 use crate::{
     parent::{Came, Parent},
+    plots::Sweep,
     table::{Row, Samples},
     work::Workload,
 };
@@ -30,6 +33,8 @@ use crate::{
 #[derive(Parser)]
 #[command(args_conflicts_with_subcommands = true)]
 struct Args {
+    #[command(subcommand)]
+    command: Option<Command>,
     /// What to run
     #[arg(value_enum, default_value = "all")]
     workload: Which,
@@ -48,6 +53,21 @@ struct Args {
     /// What a child of this program is to run
     #[arg(long, hide = true, num_args = 2, value_names = ["SYSTEM", "WORKLOAD"])]
     child: Option<Vec<String>>,
+    #[arg(long, hide = true, num_args = 3, value_names = ["SWEEP", "VALUE", "TASKS"])]
+    point: Option<Vec<String>>,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// batrun alone, swept by workers, stages, capacity, payload and failing tasks: an SVG for each
+    Plots {
+        /// The folder for the SVGs and plots.json
+        #[arg(long, value_name = "DIR", default_value = "benches/plots")]
+        out: PathBuf,
+        /// One short round, to see that it works
+        #[arg(long)]
+        quick: bool,
+    },
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -99,12 +119,22 @@ fn fraction(text: &str) -> Result<f64, String> {
 
 fn main() -> ExitCode {
     let args = Args::parse();
-    let result = match &args.child {
-        Some(child) => run_child(child, args.scale),
-        None => compare(&args),
+    let result = match &args {
+        Args {
+            child: Some(child), ..
+        } => run_child(child, args.scale),
+        Args {
+            point: Some(point), ..
+        } => run_point(point),
+        Args {
+            command: Some(Command::Plots { out, quick }),
+            ..
+        } => plots::run(out, *quick),
+        _ => compare(&args),
     };
     match result {
-        Ok(code) => code,
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
         Err(error) => {
             eprintln!("error: {error:#}");
             ExitCode::FAILURE
@@ -112,21 +142,34 @@ fn main() -> ExitCode {
     }
 }
 
-fn run_child(child: &[String], scale: f64) -> anyhow::Result<ExitCode> {
+fn run_child(child: &[String], scale: f64) -> anyhow::Result<bool> {
     let [system, workload] = child else {
         bail!("--child takes a system and a workload");
     };
     let workload = Workload::from_str(workload, false)
-        .map_err(|_| anyhow::anyhow!("there is no workload {workload}"))?;
+        .map_err(|_| anyhow!("there is no workload {workload}"))?;
     let line = child::run(system, workload, scale)?;
     println!("{}", serde_json::to_string(&line)?);
-    Ok(ExitCode::SUCCESS)
+    Ok(true)
 }
 
-fn compare(args: &Args) -> anyhow::Result<ExitCode> {
+fn run_point(point: &[String]) -> anyhow::Result<bool> {
+    let [sweep, value, tasks] = point else {
+        bail!("--point takes a sweep, a value and a number of tasks");
+    };
+    let sweep = Sweep::from_str(sweep, false).map_err(|_| anyhow!("there is no sweep {sweep}"))?;
+    let line = plots::point(sweep, value.parse()?, tasks.parse()?)?;
+    println!("{}", serde_json::to_string(&line)?);
+    Ok(true)
+}
+
+/// `false`: it was stopped, or something wasn't exact.
+fn compare(args: &Args) -> anyhow::Result<bool> {
     // Before the run, not after it.
-    let json = args.json.as_deref().map(|path| Ok((path, writable(path)?)));
-    let json = json.transpose().map_err(|error: anyhow::Error| error)?;
+    let json = match &args.json {
+        Some(path) => Some((path, writable(path)?)),
+        None => None,
+    };
     let workloads = args.workload.workloads();
     let chosen = |workload, system: &&str| {
         (args.systems.is_empty() || args.systems.iter().any(|chosen| chosen == system))
@@ -172,11 +215,7 @@ fn compare(args: &Args) -> anyhow::Result<ExitCode> {
         println!("stopped: these are the rounds that had ended");
     }
     let exact = rows.iter().all(|row| row.exact);
-    Ok(if exact && !stopped {
-        ExitCode::SUCCESS
-    } else {
-        ExitCode::FAILURE
-    })
+    Ok(exact && !stopped)
 }
 
 /// `false`: it was stopped.

@@ -13,6 +13,7 @@ use std::{
         Arc,
         atomic::{AtomicU8, AtomicU64, Ordering::Relaxed},
     },
+    task::Poll,
     time::{Duration, Instant},
 };
 
@@ -274,7 +275,6 @@ impl Job {
     /// # Errors
     /// Why the task goes no further; its undos are cancelled by then.
     pub async fn stage(&self, stage: usize, task: &mut Envelope) -> Result<(), Stop> {
-        // A tokio timer is only registered for a stage that isn't ready at once.
         let result = within(task.deadline, self.effect(stage, task)).await;
         let result = result.unwrap_or(Err(Stop::TimedOut));
         if result.is_err() {
@@ -286,12 +286,12 @@ impl Job {
     async fn effect(&self, stage: usize, task: &mut Envelope) -> Result<(), Stop> {
         match self.workload {
             Workload::Io => {
-                tokio::time::sleep(Duration::from_millis(1)).await;
+                Box::pin(tokio::time::sleep(Duration::from_millis(1))).await;
                 task.item.age += 1;
                 Ok(())
             }
             Workload::Late if stage == 1 && hangs(task.item.id) => {
-                tokio::time::sleep(HANG).await;
+                Box::pin(tokio::time::sleep(HANG)).await;
                 task.item.age += 1;
                 Ok(())
             }
@@ -321,16 +321,22 @@ impl Job {
     }
 }
 
-/// Polls once before it registers a timer, so that work which is ready at once needs none. `None`
-/// when it is late.
+/// Polls once before it makes a timer, so that work which is ready at once needs none. `None` when
+/// it is late.
+///
+/// The timer is boxed: what never waits then has a future of a few words, and is not the slower for
+/// the room that a timer takes.
 pub async fn within<F: Future>(deadline: Instant, work: F) -> Option<F::Output> {
     if Instant::now() >= deadline {
         return None;
     }
     let mut work = pin!(work);
     match futures::poll!(work.as_mut()) {
-        std::task::Poll::Ready(output) => Some(output),
-        std::task::Poll::Pending => tokio::time::timeout_at(deadline.into(), work).await.ok(),
+        Poll::Ready(output) => Some(output),
+        Poll::Pending => {
+            let timed = Box::pin(tokio::time::timeout_at(deadline.into(), work));
+            timed.await.ok()
+        }
     }
 }
 

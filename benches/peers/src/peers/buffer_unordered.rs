@@ -3,6 +3,7 @@
 
 use std::{
     panic::resume_unwind,
+    pin::pin,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -22,48 +23,44 @@ pub fn run(params: &Params) -> Option<anyhow::Result<Measure>> {
 async fn drive(params: &Params) -> anyhow::Result<Measure> {
     let job = Job::new(params);
     let (tasks, workers) = (params.tasks, params.workers);
-    if params.workload == Workload::Alone {
-        return tokio::spawn(alone(job, tasks, workers)).await?;
-    }
-    let began = Instant::now();
-    let mut tally = Tally::new(job.clone());
-    let collected = tokio::spawn(async move {
-        let producing = job.clone();
-        let source = stream::iter((0..tasks).map(move |id| producing.envelope(id)));
-        let mut results = stages(job, workers, source);
-        while let Some(result) = results.next().await {
-            add(&mut tally, result);
+    match params.workload {
+        Workload::Alone => tokio::spawn(alone(job, tasks, workers)).await?,
+        Workload::Cpu => {
+            // One task runs on one core: where the work is worth it, each stage call is a task.
+            let shared = job.clone();
+            let stage = move |passed, stage| {
+                let job = shared.clone();
+                let call = tokio::spawn(async move { run_stage(&job, stage, passed).await });
+                async {
+                    call.await
+                        .unwrap_or_else(|error| resume_unwind(error.into_panic()))
+                }
+            };
+            Ok(tokio::spawn(all(job, tasks, workers, stage)).await?)
         }
-        tally
-    });
-    Ok(collected.await?.finish(began))
+        _ => Ok(tokio::spawn(async move {
+            let shared = &*job;
+            let stage = move |passed, stage| run_stage(shared, stage, passed);
+            all(job.clone(), tasks, workers, stage).await
+        })
+        .await?),
+    }
 }
 
-fn stages(
+async fn all<F: Future<Output = Passed>>(
     job: Arc<Job>,
+    tasks: u64,
     workers: usize,
-    source: impl Stream<Item = Envelope> + Send + 'static,
-) -> stream::BoxStream<'static, Passed> {
-    let spawns = job.workload == Workload::Cpu;
-    let first = source.map(Ok);
-    if spawns {
-        // One task runs on one core: where the work is worth it, each stage is a task.
-        let spawned = move |passed, stage| {
-            let job = job.clone();
-            async move {
-                let stage = tokio::spawn(run_stage(job, stage, passed));
-                stage
-                    .await
-                    .unwrap_or_else(|error| resume_unwind(error.into_panic()))
-            }
-        };
-        chain(first, workers, spawned).boxed()
-    } else {
-        chain(first, workers, move |passed, stage| {
-            run_stage(job.clone(), stage, passed)
-        })
-        .boxed()
+    stage: impl Fn(Passed, usize) -> F + Clone,
+) -> Measure {
+    let began = Instant::now();
+    let mut tally = Tally::new(job.clone());
+    let source = stream::iter((0..tasks).map(|id| Ok(job.envelope(id))));
+    let mut results = pin!(chain(source, workers, stage));
+    while let Some(result) = results.next().await {
+        add(&mut tally, result);
     }
+    tally.finish(began)
 }
 
 fn chain<F: Future<Output = Passed>>(
@@ -81,7 +78,7 @@ fn chain<F: Future<Output = Passed>>(
         .buffer_unordered(workers)
 }
 
-async fn run_stage(job: Arc<Job>, stage: usize, passed: Passed) -> Passed {
+async fn run_stage(job: &Job, stage: usize, passed: Passed) -> Passed {
     let mut task = passed?;
     match job.stage(stage, &mut task).await {
         Ok(()) => Ok(task),
@@ -98,7 +95,8 @@ fn add(tally: &mut Tally, result: Passed) {
 
 async fn alone(job: Arc<Job>, tasks: u64, workers: usize) -> anyhow::Result<Measure> {
     let (mut entry, source) = mpsc::channel(1);
-    let mut results = stages(job.clone(), workers, source);
+    let stage = |passed, stage| run_stage(&job, stage, passed);
+    let mut results = pin!(chain(source.map(Ok), workers, stage));
     let began = Instant::now();
     let mut tally = Tally::new(job.clone());
     for id in 0..tasks {

@@ -11,7 +11,7 @@ use crossbeam_channel::{Receiver, Sender, bounded};
 
 use crate::work::{End, Envelope, Job, Measure, Params, Tally, Workload};
 
-const QUEUE: usize = 512;
+const QUEUE: usize = 1024;
 
 pub fn run(params: &Params) -> Option<anyhow::Result<Measure>> {
     match params.workload {
