@@ -267,7 +267,8 @@ fn short(value: f64) -> String {
     }
 }
 
-fn grouped(value: f64) -> String {
+/// A whole number, with commas.
+pub fn grouped(value: f64) -> String {
     let digits = format!("{value:.0}");
     let mut text = String::new();
     for (at, digit) in digits.chars().enumerate() {

@@ -17,7 +17,7 @@ use crate::work::{End, Envelope, Job, Measure, Params, Stop, Tally, Workload};
 type Passed = Result<Envelope, (Envelope, Stop)>;
 
 pub fn run(params: &Params) -> Option<anyhow::Result<Measure>> {
-    Some(super::runtime().and_then(|runtime| runtime.block_on(drive(params))))
+    Some(super::runtime(params).and_then(|runtime| runtime.block_on(drive(params))))
 }
 
 async fn drive(params: &Params) -> anyhow::Result<Measure> {

@@ -12,17 +12,23 @@ use flume::{Receiver, Sender, bounded};
 use crate::work::{End, Envelope, Job, Measure, Params, Tally, Workload};
 
 const QUEUE: usize = 512;
+/// In front of stages that hang: what waits there longer is late.
+const LATE_QUEUE: usize = 128;
 
 pub fn run(params: &Params) -> Option<anyhow::Result<Measure>> {
-    Some(super::runtime().and_then(|runtime| runtime.block_on(drive(params))))
+    Some(super::runtime(params).and_then(|runtime| runtime.block_on(drive(params))))
 }
 
 async fn drive(params: &Params) -> anyhow::Result<Measure> {
     let job = Job::new(params);
-    let (entry, mut from) = bounded(QUEUE);
-    let (done, results) = bounded(QUEUE);
+    let queue = match params.workload {
+        Workload::Late => LATE_QUEUE,
+        _ => QUEUE,
+    };
+    let (entry, mut from) = bounded(queue);
+    let (done, results) = bounded(queue);
     for stage in 0..params.stages {
-        let (to, next) = bounded(QUEUE);
+        let (to, next) = bounded(queue);
         let to = (stage < job.last).then_some(to);
         for _ in 0..params.workers {
             let (job, from, to, done) = (job.clone(), from.clone(), to.clone(), done.clone());

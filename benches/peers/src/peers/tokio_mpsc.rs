@@ -18,22 +18,28 @@ use tokio::sync::{
 use crate::work::{End, Envelope, Job, Measure, Params, Tally, Workload};
 
 /// Of a stage, whether it has one channel or one for each worker.
-const QUEUE: usize = 512;
+const QUEUE: usize = 128;
+/// In front of stages that hang: what waits there longer is late.
+const LATE_QUEUE: usize = 128;
 /// How many tasks a worker takes out of its channel at once.
 const BATCH: usize = 64;
 
 pub fn run(params: &Params) -> Option<anyhow::Result<Measure>> {
-    Some(super::runtime().and_then(|runtime| runtime.block_on(drive(params))))
+    Some(super::runtime(params).and_then(|runtime| runtime.block_on(drive(params))))
 }
 
 async fn drive(params: &Params) -> anyhow::Result<Measure> {
     let job = Job::new(params);
-    let (done, results) = channel(QUEUE);
+    let queue = match params.workload {
+        Workload::Late => LATE_QUEUE,
+        _ => QUEUE,
+    };
+    let (done, results) = channel(queue);
     let shared = matches!(params.workload, Workload::Io | Workload::Late);
     let mut onward = Onward::Done(done.clone());
     for stage in (0..params.stages).rev() {
         let next = if shared {
-            let (to, from) = channel(QUEUE);
+            let (to, from) = channel(queue);
             let from = Arc::new(Mutex::new(from));
             for _ in 0..params.workers {
                 let (job, done) = (job.clone(), done.clone());
@@ -43,7 +49,7 @@ async fn drive(params: &Params) -> anyhow::Result<Measure> {
         } else {
             let mut to = Vec::new();
             for _ in 0..params.workers {
-                let (own, from) = channel(QUEUE / params.workers);
+                let (own, from) = channel(queue / params.workers);
                 let (job, done) = (job.clone(), done.clone());
                 tokio::spawn(owns(job, stage, from, onward.clone(), done));
                 to.push(own);
