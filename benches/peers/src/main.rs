@@ -227,7 +227,7 @@ fn run_once(
     samples: &mut Samples,
 ) -> anyhow::Result<bool> {
     // What a system can't do once it can't do in the next round either.
-    if round > 0 && samples.lines.is_empty() {
+    if samples.unable {
         parent.bar.inc(1);
         return Ok(true);
     }
@@ -249,8 +249,9 @@ fn run_once(
         Came::Line(line) => {
             let line: child::Line = serde_json::from_str(&line)
                 .with_context(|| format!("reading what {} printed: {line}", samples.system))?;
-            if line.ran {
-                samples.lines.push((round, line));
+            match line.ran {
+                true => samples.lines.push((round, line)),
+                false => samples.unable = true,
             }
         }
         Came::Failed(why) => samples.errors.push(format!("round {}: {why}", round + 1)),

@@ -12,6 +12,8 @@ pub struct Samples {
     /// One for each round that it ended.
     pub lines: Vec<(usize, Line)>,
     pub errors: Vec<String>,
+    /// It has no such workload.
+    pub unable: bool,
 }
 
 impl Samples {
@@ -20,6 +22,7 @@ impl Samples {
             system: system.to_owned(),
             lines: Vec::new(),
             errors: Vec::new(),
+            unable: false,
         }
     }
 }
@@ -197,7 +200,7 @@ fn notes(text: &mut String, workload: Workload, samples: &[Samples], rows: &[Row
     };
     let left_out: Vec<&str> = samples
         .iter()
-        .filter(|samples| samples.lines.is_empty() && samples.errors.is_empty())
+        .filter(|samples| samples.unable)
         .map(|samples| samples.system.as_str())
         .collect();
     if !left_out.is_empty() {
