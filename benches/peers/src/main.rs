@@ -2,6 +2,7 @@
 
 mod child;
 mod draw;
+mod job;
 mod parent;
 mod peers;
 mod plots;

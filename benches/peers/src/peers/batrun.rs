@@ -13,7 +13,10 @@ use std::{
 use anyhow::{Context, anyhow};
 use batrun::prelude::*;
 
-use crate::work::{Item, Log, Measure, Params, Workload, fails, hangs, hash};
+use crate::{
+    job::HANG,
+    work::{Item, Log, Measure, Params, Workload, fails, hangs, hash},
+};
 
 pub fn run(params: &Params) -> Option<anyhow::Result<Measure>> {
     Some(drive(params, None))
@@ -173,8 +176,9 @@ async fn late(
     let open = Rc::new(Cell::new(tasks));
     let all = Rc::new(tokio::sync::Notify::new());
     for id in 0..tasks {
-        let ticket = intake.submit(Item::new(id)).timeout(timeout).await?;
+        // As for the others, from before the wait for room.
         let deadline = Instant::now() + timeout;
+        let ticket = intake.submit(Item::new(id)).deadline(deadline).await?;
         let (latencies, open, all) = (latencies.clone(), open.clone(), all.clone());
         actix_rt::spawn(async move {
             if let Ok(outcome) = ticket.outcome().await
@@ -250,7 +254,7 @@ impl Stage for Hangs {
 
     async fn run(&mut self, mut item: Item, _: &TaskContext<'_, ()>) -> Result<Item, Failure> {
         if hangs(item.id) {
-            tokio::time::sleep(Duration::from_secs(10)).await;
+            tokio::time::sleep(HANG).await;
         }
         item.age += 1;
         self.0.check(&item);

@@ -11,10 +11,10 @@ use std::{
 use anyhow::Context;
 use futures::{SinkExt, Stream, StreamExt, channel::mpsc, stream};
 
-use crate::work::{End, Envelope, Job, Measure, Params, Stop, Tally, Workload};
+use crate::work::{End, Envelope, Job, Measure, Params, Tally, Workload};
 
 /// A task that goes on, or one that a stage has stopped.
-type Passed = Result<Envelope, (Envelope, Stop)>;
+type Passed = Result<Envelope, (Envelope, End)>;
 
 pub fn run(params: &Params) -> Option<anyhow::Result<Measure>> {
     Some(super::runtime(params).and_then(|runtime| runtime.block_on(drive(params))))

@@ -19,8 +19,6 @@ use crate::work::{End, Envelope, Job, Measure, Params, Tally, Workload};
 
 /// Of a stage, whether it has one channel or one for each worker.
 const QUEUE: usize = 128;
-/// In front of stages that hang: what waits there longer is late.
-const LATE_QUEUE: usize = 128;
 /// How many tasks a worker takes out of its channel at once.
 const BATCH: usize = 64;
 
@@ -30,16 +28,12 @@ pub fn run(params: &Params) -> Option<anyhow::Result<Measure>> {
 
 async fn drive(params: &Params) -> anyhow::Result<Measure> {
     let job = Job::new(params);
-    let queue = match params.workload {
-        Workload::Late => LATE_QUEUE,
-        _ => QUEUE,
-    };
-    let (done, results) = channel(queue);
+    let (done, results) = channel(QUEUE);
     let shared = matches!(params.workload, Workload::Io | Workload::Late);
     let mut onward = Onward::Done(done.clone());
     for stage in (0..params.stages).rev() {
         let next = if shared {
-            let (to, from) = channel(queue);
+            let (to, from) = channel(QUEUE);
             let from = Arc::new(Mutex::new(from));
             for _ in 0..params.workers {
                 let (job, done) = (job.clone(), done.clone());
@@ -49,7 +43,7 @@ async fn drive(params: &Params) -> anyhow::Result<Measure> {
         } else {
             let mut to = Vec::new();
             for _ in 0..params.workers {
-                let (own, from) = channel(queue / params.workers);
+                let (own, from) = channel(QUEUE / params.workers);
                 let (job, done) = (job.clone(), done.clone());
                 tokio::spawn(owns(job, stage, from, onward.clone(), done));
                 to.push(own);
