@@ -1,0 +1,269 @@
+//! Plain actix actors: a task is a message, and a hop is a `do_send`.
+//!
+//! Where no stage waits (hop, cpu, fail, alone), a worker is an actor that does the work in its
+//! handler and sends the task to the next stage's workers in turn; that took half the time of a
+//! dispatcher actor before each stage. Where stages wait (io, late), a stage is one actor that gives
+//! each task a future of its own with `actix_rt::spawn`, at most as many at once as it has workers:
+//! futures in an actor's own context are all polled at each wake, and a worker that waits in its
+//! handler would hold up those tasks that were sent to it in turn.
+//!
+//! actix's mailboxes have no bound that `do_send` heeds, so the producer waits for credits that the
+//! collector gives back.
+
+use std::{
+    collections::VecDeque,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use actix::prelude::*;
+use tokio::sync::{Semaphore, mpsc, oneshot};
+
+use crate::work::{End, Envelope, Job, Measure, Params, Tally, Workload};
+
+/// Credits, and how many of them are taken or given back at once.
+const IN_FLIGHT: usize = 1_000;
+const CREDITS: u64 = 50;
+
+pub fn run(params: &Params) -> Option<anyhow::Result<Measure>> {
+    Some(System::new().block_on(measure(params)))
+}
+
+async fn measure(params: &Params) -> anyhow::Result<Measure> {
+    let job = Job::new(params);
+    let credits = Arc::new(Semaphore::new(IN_FLIGHT));
+    let (ended, mut alone) = mpsc::unbounded_channel();
+    let (counted, all) = oneshot::channel();
+    let began = Instant::now();
+    let collector = Collector {
+        tally: Some(Tally::new(Arc::clone(&job))),
+        tasks: params.tasks,
+        credits: Arc::clone(&credits),
+        alone: (params.workload == Workload::Alone).then_some(ended),
+        counted: Some(counted),
+        began,
+    }
+    .start();
+    // The first stage; with several arbiters, as each of them has it.
+    let mut arbiters = vec![Arbiter::current()];
+    if arbiters_for(params.workload) == 2 {
+        arbiters.push(Arbiter::new().handle());
+    }
+    let first: Vec<Vec<Recipient<Step>>> = arbiters
+        .iter()
+        .map(|arbiter| stages(params, &job, &collector, arbiter, arbiters.len()))
+        .collect();
+    // In turn over the arbiters, then over the workers in them.
+    let first: Vec<Recipient<Step>> = (0..first[0].len())
+        .flat_map(|worker| first.iter().map(move |workers| workers[worker].clone()))
+        .collect();
+
+    let mut latencies_ns = Vec::new();
+    for id in 0..params.tasks {
+        let submitted = Instant::now();
+        if params.workload != Workload::Alone && id % CREDITS == 0 {
+            credits.acquire_many(CREDITS as u32).await?.forget();
+        }
+        first[id as usize % first.len()].do_send(Step(job.envelope(id)));
+        if params.workload == Workload::Alone {
+            alone.recv().await;
+            latencies_ns.push(submitted.elapsed().as_nanos() as u64);
+            if id % 100 == 99 {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+        }
+    }
+    let mut measure = all.await?;
+    if params.workload == Workload::Alone {
+        measure.latencies_ns = latencies_ns;
+    }
+    Ok(measure)
+}
+
+/// A second arbiter pays where the stages have something to compute.
+fn arbiters_for(workload: Workload) -> usize {
+    match workload {
+        Workload::Cpu => 2,
+        _ => 1,
+    }
+}
+
+/// Starts one arbiter's part of all stages, from the last to the first, and gives the first: a task
+/// stays on its arbiter until it is done.
+fn stages(
+    params: &Params,
+    job: &Arc<Job>,
+    collector: &Addr<Collector>,
+    arbiter: &ArbiterHandle,
+    arbiters: usize,
+) -> Vec<Recipient<Step>> {
+    let workers = params.workers / arbiters;
+    let waits = matches!(params.workload, Workload::Io | Workload::Late);
+    let mut next = Vec::new();
+    for stage in (0..params.stages).rev() {
+        let next_hop = || Next {
+            workers: next.clone(),
+            turn: 0,
+            collector: collector.clone(),
+        };
+        next = if waits {
+            let pool = Pool {
+                job: Arc::clone(job),
+                stage,
+                free: workers,
+                waiting: VecDeque::new(),
+                next: next_hop(),
+            };
+            vec![Pool::start_in_arbiter(arbiter, |_| pool).recipient()]
+        } else {
+            (0..workers)
+                .map(|_| {
+                    let worker = Worker {
+                        job: Arc::clone(job),
+                        stage,
+                        next: next_hop(),
+                    };
+                    Worker::start_in_arbiter(arbiter, |_| worker).recipient()
+                })
+                .collect()
+        };
+    }
+    next
+}
+
+#[derive(Message)]
+#[rtype(result = "()")]
+struct Step(Envelope);
+
+#[derive(Message)]
+#[rtype(result = "()")]
+struct Ended(Envelope, End);
+
+/// Where a task goes from a stage.
+#[derive(Clone)]
+struct Next {
+    /// None behind the last stage.
+    workers: Vec<Recipient<Step>>,
+    turn: usize,
+    collector: Addr<Collector>,
+}
+
+impl Next {
+    fn send(&mut self, task: Envelope, result: Result<(), End>) {
+        match result {
+            Ok(()) if !self.workers.is_empty() => {
+                self.turn = (self.turn + 1) % self.workers.len();
+                self.workers[self.turn].do_send(Step(task));
+            }
+            result => self
+                .collector
+                .do_send(Ended(task, result.err().unwrap_or(End::Done))),
+        }
+    }
+}
+
+struct Worker {
+    job: Arc<Job>,
+    stage: usize,
+    next: Next,
+}
+
+impl Actor for Worker {
+    type Context = Context<Self>;
+}
+
+impl Handler<Step> for Worker {
+    type Result = ();
+
+    fn handle(&mut self, Step(mut task): Step, _: &mut Self::Context) {
+        let result = self.job.stage_blocking(self.stage, &mut task);
+        self.next.send(task, result);
+    }
+}
+
+/// A stage whose work waits.
+struct Pool {
+    job: Arc<Job>,
+    stage: usize,
+    free: usize,
+    waiting: VecDeque<Envelope>,
+    next: Next,
+}
+
+impl Actor for Pool {
+    type Context = Context<Self>;
+}
+
+impl Pool {
+    fn start(&mut self, mut task: Envelope, pool: Addr<Self>) {
+        self.free -= 1;
+        let (job, stage) = (Arc::clone(&self.job), self.stage);
+        actix_rt::spawn(async move {
+            let result = job.stage(stage, &mut task).await;
+            pool.do_send(Finished(task, result));
+        });
+    }
+}
+
+impl Handler<Step> for Pool {
+    type Result = ();
+
+    fn handle(&mut self, Step(task): Step, context: &mut Self::Context) {
+        if self.free > 0 {
+            self.start(task, context.address());
+        } else {
+            self.waiting.push_back(task);
+        }
+    }
+}
+
+#[derive(Message)]
+#[rtype(result = "()")]
+struct Finished(Envelope, Result<(), End>);
+
+impl Handler<Finished> for Pool {
+    type Result = ();
+
+    fn handle(&mut self, Finished(task, result): Finished, context: &mut Self::Context) {
+        self.next.send(task, result);
+        self.free += 1;
+        if let Some(task) = self.waiting.pop_front() {
+            self.start(task, context.address());
+        }
+    }
+}
+
+struct Collector {
+    tally: Option<Tally>,
+    tasks: u64,
+    credits: Arc<Semaphore>,
+    /// Told of each task that ends, if somebody waits for it alone.
+    alone: Option<mpsc::UnboundedSender<()>>,
+    counted: Option<oneshot::Sender<Measure>>,
+    began: Instant,
+}
+
+impl Actor for Collector {
+    type Context = Context<Self>;
+}
+
+impl Handler<Ended> for Collector {
+    type Result = ();
+
+    fn handle(&mut self, Ended(task, end): Ended, _: &mut Self::Context) {
+        let Some(tally) = &mut self.tally else { return };
+        tally.add(task, end);
+        let seen = tally.seen();
+        if seen.is_multiple_of(CREDITS) {
+            self.credits.add_permits(CREDITS as usize);
+        }
+        if let Some(alone) = &self.alone {
+            let _ = alone.send(());
+        }
+        if seen == self.tasks
+            && let (Some(tally), Some(counted)) = (self.tally.take(), self.counted.take())
+        {
+            let _ = counted.send(tally.finish(self.began));
+        }
+    }
+}

@@ -1,0 +1,104 @@
+//! flume: a bounded channel in front of each stage, which all its workers, tokio tasks, receive
+//! from. The collector takes all that has come in at once (`drain`). The workers take one at a
+//! time: one that drained would sit on tasks that others have time for.
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use flume::{Receiver, Sender, bounded};
+
+use crate::work::{End, Envelope, Job, Measure, Params, Tally, Workload};
+
+const QUEUE: usize = 512;
+/// In front of stages that hang: what waits there longer is late.
+const LATE_QUEUE: usize = 128;
+
+pub fn run(params: &Params) -> Option<anyhow::Result<Measure>> {
+    Some(super::runtime(params).and_then(|runtime| runtime.block_on(drive(params))))
+}
+
+async fn drive(params: &Params) -> anyhow::Result<Measure> {
+    let job = Job::new(params);
+    let queue = match params.workload {
+        Workload::Late => LATE_QUEUE,
+        _ => QUEUE,
+    };
+    let (entry, mut from) = bounded(queue);
+    let (done, results) = bounded(queue);
+    for stage in 0..params.stages {
+        let (to, next) = bounded(queue);
+        let to = (stage < job.last).then_some(to);
+        for _ in 0..params.workers {
+            let (job, from, to, done) = (job.clone(), from.clone(), to.clone(), done.clone());
+            tokio::spawn(work(job, stage, from, to, done));
+        }
+        from = next;
+    }
+    // What is left of these would keep the channels open.
+    drop((from, done));
+    let tasks = params.tasks;
+    if params.workload == Workload::Alone {
+        return tokio::spawn(alone(job, tasks, entry, results)).await?;
+    }
+    let began = Instant::now();
+    let collector = tokio::spawn(collect(job.clone(), results));
+    tokio::spawn(async move {
+        for id in 0..tasks {
+            entry.send_async(job.envelope(id)).await?;
+        }
+        anyhow::Ok(())
+    })
+    .await??;
+    Ok(collector.await?.finish(began))
+}
+
+async fn work(
+    job: Arc<Job>,
+    stage: usize,
+    from: Receiver<Envelope>,
+    to: Option<Sender<Envelope>>,
+    done: Sender<(Envelope, End)>,
+) {
+    while let Ok(mut task) = from.recv_async().await {
+        // A channel closes once everybody behind it has left, which is never before this.
+        let _ = match (job.stage(stage, &mut task).await, &to) {
+            (Ok(()), Some(to)) => to.send_async(task).await.is_ok(),
+            (Ok(()), None) => done.send_async((task, End::Done)).await.is_ok(),
+            (Err(end), _) => done.send_async((task, end)).await.is_ok(),
+        };
+    }
+}
+
+async fn collect(job: Arc<Job>, results: Receiver<(Envelope, End)>) -> Tally {
+    let mut tally = Tally::new(job);
+    while let Ok((task, end)) = results.recv_async().await {
+        tally.add(task, end);
+        for (task, end) in results.drain() {
+            tally.add(task, end);
+        }
+    }
+    tally
+}
+
+async fn alone(
+    job: Arc<Job>,
+    tasks: u64,
+    entry: Sender<Envelope>,
+    results: Receiver<(Envelope, End)>,
+) -> anyhow::Result<Measure> {
+    let began = Instant::now();
+    let mut tally = Tally::new(job.clone());
+    for id in 0..tasks {
+        let submitted = Instant::now();
+        entry.send_async(job.envelope(id)).await?;
+        let (task, end) = results.recv_async().await?;
+        tally.latency(submitted.elapsed());
+        tally.add(task, end);
+        if id % 100 == 0 {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    }
+    Ok(tally.finish(began))
+}

@@ -1,0 +1,80 @@
+//! The systems, each in a file of its own.
+
+mod actix;
+mod apalis;
+mod async_channel;
+mod batrun;
+mod buffer_unordered;
+mod crossbeam;
+mod flume;
+mod inline;
+mod kameo;
+mod ractor;
+mod steno;
+mod tokio_mpsc;
+
+use anyhow::Context;
+use tokio::runtime::{Builder, Runtime};
+
+use crate::work::{Measure, Params, Workload};
+
+/// In the order of the table. A name followed by a variant in parentheses runs in `alone` only.
+pub const SYSTEMS: [&str; 13] = [
+    "batrun",
+    "batrun (1 arbiter)",
+    "inline",
+    "crossbeam",
+    "flume",
+    "async-channel",
+    "tokio-mpsc",
+    "buffer-unordered",
+    "actix",
+    "kameo",
+    "ractor",
+    "apalis",
+    "steno",
+];
+
+/// `None`: this system has no such workload.
+pub fn run(system: &str, params: &Params) -> Option<anyhow::Result<Measure>> {
+    match system {
+        "batrun" => batrun::run(params),
+        "batrun (1 arbiter)" => batrun::run_on_one(params),
+        "inline" => inline::run(params),
+        "crossbeam" => crossbeam::run(params),
+        "flume" => flume::run(params),
+        "async-channel" => async_channel::run(params),
+        "tokio-mpsc" => tokio_mpsc::run(params),
+        "buffer-unordered" => buffer_unordered::run(params),
+        "actix" => actix::run(params),
+        "kameo" => kameo::run(params),
+        "ractor" => ractor::run(params),
+        "apalis" => apalis::run(params),
+        "steno" => steno::run(params),
+        _ => None,
+    }
+}
+
+/// The runtime on which hand-written tokio code is fastest: with a thread for each core, as
+/// `#[tokio::main]` makes it, except where stages do next to nothing. There a second thread costs
+/// more than it does: flume workers took 130 ns of processor time a hop on two threads and 107 on
+/// one, tokio's mpsc 240 and 130.
+fn runtime(params: &Params) -> anyhow::Result<Runtime> {
+    let mut builder = match params.workload {
+        Workload::Hop | Workload::Fail | Workload::Alone => Builder::new_current_thread(),
+        Workload::Io | Workload::Cpu | Workload::Late => Builder::new_multi_thread(),
+    };
+    builder.enable_time().build().context("starting tokio")
+}
+
+/// Which part of a workload's tasks a slow system is given, so that a round of it takes seconds and
+/// not minutes. The figures are per task all the same.
+pub fn share(system: &str, workload: Workload) -> f64 {
+    match (system, workload) {
+        // It keeps every saga it ran in memory, 17 KB each.
+        ("steno", Workload::Hop | Workload::Fail) => 0.02,
+        ("steno", Workload::Io | Workload::Alone) => 0.1,
+        // cpu and late are in seconds for all the tasks, so nobody has fewer there.
+        _ => 1.0,
+    }
+}

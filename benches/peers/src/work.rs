@@ -1,0 +1,162 @@
+//! The workloads: what a task is, what stages do with it, and what a run of them gives.
+
+use std::{
+    hint::black_box,
+    sync::atomic::{AtomicU8, AtomicU64, Ordering::Relaxed},
+    time::Duration,
+};
+
+use clap::ValueEnum;
+use serde::{Deserialize, Serialize};
+
+pub use crate::job::{End, Envelope, Job, Tally};
+
+/// How many rounds of [`hash`] take about 10 µs on the machine that these figures are from.
+const HASH_ROUNDS: u64 = 6_600;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Workload {
+    /// 3 stages of 4 workers that add one, 1,000,000 tasks
+    Hop,
+    /// 3 stages of 256 workers that each wait for 1 ms, 100,000 tasks
+    Io,
+    /// 3 stages of 4 workers that each hash for about 10 µs, 200,000 tasks
+    Cpu,
+    /// hop, where 1 % fail in the last stage and what all three did is taken back
+    Fail,
+    /// 3 stages of 256 workers, the second of which hangs on 10 % of 100,000 tasks; 50 ms each
+    Late,
+    /// one task at a time through three idle stages, 20,000 times
+    Alone,
+}
+
+pub struct Params {
+    pub workload: Workload,
+    pub tasks: u64,
+    pub stages: usize,
+    /// In each stage.
+    pub workers: usize,
+    /// From the submit of a task.
+    pub timeout: Duration,
+}
+
+impl Params {
+    /// `scale` shrinks the number of tasks; no run has fewer than a hundred.
+    pub fn new(workload: Workload, scale: f64) -> Self {
+        let (tasks, workers) = match workload {
+            Workload::Hop | Workload::Fail => (1_000_000, 4),
+            Workload::Io | Workload::Late => (100_000, 256),
+            Workload::Cpu => (200_000, 4),
+            Workload::Alone => (20_000, 4),
+        };
+        let timeout = match workload {
+            Workload::Late => Duration::from_millis(50),
+            _ => Duration::from_secs(4),
+        };
+        Params {
+            workload,
+            tasks: ((f64::from(tasks) * scale) as u64 / 100).max(1) * 100,
+            stages: 3,
+            workers,
+            timeout,
+        }
+    }
+}
+
+/// What a run gave.
+#[derive(Default)]
+pub struct Measure {
+    /// From before the first submit until every outcome is known.
+    pub seconds: f64,
+    pub done: u64,
+    pub failed: u64,
+    pub timed_out: u64,
+    /// Undos that were cancelled, in the right order.
+    pub cancels: u64,
+    /// Undos that were cancelled in another order, twice, for a task that didn't fail, or never.
+    pub wrong_order: u64,
+    /// alone: how long each task took. late: how long after its deadline each late task was
+    /// reported.
+    pub latencies_ns: Vec<u64>,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Item {
+    pub id: u64,
+    pub age: u32,
+    pub name: String,
+}
+
+impl Item {
+    pub fn new(id: u64) -> Self {
+        Item {
+            id,
+            age: 0,
+            name: String::from("sixteen bytes..."),
+        }
+    }
+}
+
+/// Which tasks fail in the last stage of [`Workload::Fail`].
+pub fn fails(id: u64) -> bool {
+    id % 100 == 99
+}
+
+/// On which tasks the second stage of [`Workload::Late`] hangs.
+pub fn hangs(id: u64) -> bool {
+    id % 10 == 9
+}
+
+/// About 10 µs of work that can't be optimised away.
+pub fn hash(item: &mut Item) {
+    let mut state = black_box(item.id);
+    for round in 0..HASH_ROUNDS {
+        state = (state ^ round).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        state ^= state >> 32;
+    }
+    black_box(state);
+    item.age += 1;
+}
+
+/// The undos that were cancelled, and whether in order. One for each run.
+pub struct Log {
+    /// For each task that fails: the stage whose undo has to come next.
+    next: Vec<AtomicU8>,
+    cancels: AtomicU64,
+    wrong: AtomicU64,
+    stages: u8,
+}
+
+impl Log {
+    pub fn new(params: &Params) -> Self {
+        let failing = match params.workload {
+            Workload::Fail => params.tasks / 100,
+            _ => 0,
+        };
+        Log {
+            next: (0..failing).map(|_| AtomicU8::new(0)).collect(),
+            cancels: AtomicU64::new(0),
+            wrong: AtomicU64::new(0),
+            stages: params.stages as u8,
+        }
+    }
+
+    /// What the undo of a stage (0 is the first) does.
+    pub fn cancel(&self, id: u64, stage: usize) {
+        let next = self.next.get((id / 100) as usize).filter(|_| fails(id));
+        let in_order = next.is_some_and(|next| usize::from(next.fetch_add(1, Relaxed)) == stage);
+        let counter = if in_order { &self.cancels } else { &self.wrong };
+        counter.fetch_add(1, Relaxed);
+    }
+
+    /// The undos cancelled in order, and those that weren't or are missing.
+    pub fn counts(&self) -> (u64, u64) {
+        let unfinished = |next: &&AtomicU8| next.load(Relaxed) != self.stages;
+        let missing = self.next.iter().filter(unfinished).count() as u64;
+        (
+            self.cancels.load(Relaxed),
+            self.wrong.load(Relaxed) + missing,
+        )
+    }
+}
