@@ -14,7 +14,7 @@ use std::{
 };
 
 use kit::{
-    figures, measure,
+    cost, figures, measure,
     workloads::{self, Workload},
 };
 
@@ -49,11 +49,12 @@ fn main() -> ExitCode {
         return ExitCode::SUCCESS;
     }
     let folder = tempfile::tempdir().expect("a folder for callgrind's output");
-    let seen = measure(8, |workload, tasks| {
+    let median = |workload, tasks| {
         let mut runs = [0; RUNS].map(|_| instructions(workload, tasks, folder.path()));
         runs.sort();
         runs[RUNS / 2]
-    });
+    };
+    let seen = measure(|workload| cost(workload, 8, median));
     match figures::compare("instructions", &seen) {
         Ok(table) => {
             println!("{table}");

@@ -14,15 +14,17 @@ pub mod workloads;
 
 use workloads::Workload;
 
-/// What one more task costs in each workload, and one more stage. `count` counts a run of so many
-/// tasks. The difference between a short run and one `times` as long leaves out what the start and
-/// the end of a pipeline cost.
-pub fn measure(times: u64, count: impl Fn(Workload, u64) -> u64) -> Vec<(&'static str, f64)> {
-    let cost = |workload: Workload| {
-        let (few, many) = (workload.tasks(), times * workload.tasks());
-        let more = count(workload, many) as f64 - count(workload, few) as f64;
-        more / (many - few) as f64
-    };
+/// What one more task costs in a workload. `count` counts a run of so many tasks; the difference
+/// between a short run and one `times` as long leaves out what the start and the end of a pipeline
+/// cost.
+pub fn cost(workload: Workload, times: u64, count: impl Fn(Workload, u64) -> u64) -> f64 {
+    let (few, many) = (workload.tasks(), times * workload.tasks());
+    let more = count(workload, many) as f64 - count(workload, few) as f64;
+    more / (many - few) as f64
+}
+
+/// Every figure of a kind, by its name in `benches/figures.toml`.
+pub fn measure(cost: impl Fn(Workload) -> f64) -> Vec<(&'static str, f64)> {
     let three = cost(Workload::Task);
     let six = cost(Workload::SixStages);
     vec![

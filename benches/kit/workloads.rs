@@ -68,7 +68,7 @@ impl Stage for Undone {
     async fn run(&mut self, mut item: Item, task: &TaskContext<'_, u64>) -> Result<Item, Failure> {
         task.on_cancel(item.id).await?;
         item.age += 1;
-        if self.last && item.id % ONE_IN == 0 {
+        if self.last && item.id.is_multiple_of(ONE_IN) {
             // An error without a size, so that it costs nothing to make.
             return Err(Failure::permanent(std::fmt::Error));
         }
