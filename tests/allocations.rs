@@ -1,5 +1,7 @@
 //! What a task allocates, against `benches/figures.toml`. `benches/guard` runs it too.
 
+#![allow(clippy::unwrap_used)]
+
 #[path = "../benches/kit/mod.rs"]
 mod kit;
 
