@@ -1,0 +1,36 @@
+//! The guard against what makes batrun slower: it counts instead of timing, so that a busy machine
+//! changes nothing. This is what its two halves share, `tests/allocations.rs` and
+//! `benches/instructions.rs`.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    missing_docs,
+    unreachable_pub
+)]
+
+pub mod figures;
+pub mod workloads;
+
+use workloads::Workload;
+
+/// What one more task costs in a workload. `count` counts a run of so many tasks; the difference
+/// between a short run and one `times` as long leaves out what the start and the end of a pipeline
+/// cost.
+pub fn cost(workload: Workload, times: u64, count: impl Fn(Workload, u64) -> u64) -> f64 {
+    let (few, many) = (workload.tasks(), times * workload.tasks());
+    let more = count(workload, many) as f64 - count(workload, few) as f64;
+    more / (many - few) as f64
+}
+
+/// Every figure of a kind, by its name in `benches/figures.toml`.
+pub fn measure(cost: impl Fn(Workload) -> f64) -> Vec<(&'static str, f64)> {
+    let three = cost(Workload::Task);
+    let six = cost(Workload::SixStages);
+    vec![
+        ("task", three),
+        ("stage", (six - three) / 3.0),
+        ("fail", cost(Workload::Fail)),
+        ("alone", cost(Workload::Alone)),
+    ]
+}
