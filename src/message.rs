@@ -88,15 +88,6 @@ impl<C> Batch<C> {
         Some((self.tasks.swap_remove(last), self.values.swap_remove(last)))
     }
 
-    /// Leaves the first ones, and gives the others.
-    pub(crate) fn split_off(&mut self, at: usize) -> Self {
-        Batch {
-            tasks: self.tasks.split_off(at),
-            values: self.values.split_off(at),
-            home: None,
-        }
-    }
-
     /// Takes over what another one has, and leaves that empty.
     pub(crate) fn append(&mut self, other: &mut Self) {
         self.tasks.append(&mut other.tasks);

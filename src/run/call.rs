@@ -11,7 +11,7 @@ use std::{
 use tokio::time::sleep_until;
 
 use super::{
-    desk::Desk,
+    desk::{Desk, How},
     hand::Hand,
     pool::FromWorker,
     turn::{Started, ended_meanwhile, failed, finish, start, stopped, taken_in_time},
@@ -61,10 +61,10 @@ pub(super) async fn run_batch<S: Stage>(
     desk: &Desk<S::Input>,
     stage: &mut S,
     batch: Batch<S::Input>,
-    careful: bool,
+    how: How,
 ) -> bool {
     let clock = &seat.core.clock;
-    let mut hand = Hand::new(batch, clock, careful);
+    let mut hand = Hand::new(batch, clock, how);
     let began = hand.reading.count;
     let waker = poll_fn(|cx| Poll::Ready(cx.waker().clone())).await;
     let watch = Watch::default();

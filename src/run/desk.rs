@@ -15,9 +15,8 @@ use crate::{message::Batch, task::TaskRef};
 #[derive(Message)]
 #[rtype(result = "()")]
 pub(super) enum ToWorker<I> {
-    /// Run these, in order. Whether each start is to be fenced, so that the pool may let go of what
-    /// is in the worker's hands.
-    Work { batch: Batch<I>, careful: bool },
+    /// Run these, in order.
+    Work { batch: Batch<I>, how: How },
     /// Cancel this undo.
     Cancel {
         task: TaskRef,
@@ -32,10 +31,19 @@ pub(super) enum ToWorker<I> {
     Suspend,
 }
 
+/// What a worker is to know about a batch.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) struct How {
+    /// Each start is to be fenced, so that the pool may let go of what is in the worker's hands.
+    pub(super) careful: bool,
+    /// The pool takes it for waiting already: a single call that has to wait need not say so.
+    pub(super) waiting: bool,
+}
+
 pub(super) enum Job<I> {
     Work {
         batch: Batch<I>,
-        careful: bool,
+        how: How,
     },
     Cancel {
         task: TaskRef,
@@ -64,8 +72,8 @@ impl<I> Desk<I> {
     /// The body is polled after the mailbox, so it needs no waking.
     pub(super) fn put(&self, message: ToWorker<I>) {
         match message {
-            ToWorker::Work { batch, careful } => {
-                self.jobs.borrow_mut().push_back(Job::Work { batch, careful });
+            ToWorker::Work { batch, how } => {
+                self.jobs.borrow_mut().push_back(Job::Work { batch, how });
             }
             ToWorker::Cancel {
                 task,

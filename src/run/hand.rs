@@ -5,7 +5,7 @@ use std::mem;
 
 use tokio::sync::Semaphore;
 
-use super::{pool::FromWorker, worker::Seat};
+use super::{desk::How, pool::FromWorker, worker::Seat};
 use crate::{
     clock::{Clock, Nanos, Reading},
     message::{Batch, Hop},
@@ -36,14 +36,13 @@ pub(super) struct Hand<S: Stage> {
     calls: u64,
     /// The time, as of the last call's end.
     pub(super) reading: Reading,
-    /// Whether each start is to be fenced.
-    pub(super) careful: bool,
+    pub(super) how: How,
     /// A call had to wait for something.
     waited: bool,
 }
 
 impl<S: Stage> Hand<S> {
-    pub(super) fn new(mut batch: Batch<S::Input>, clock: &Clock, careful: bool) -> Self {
+    pub(super) fn new(mut batch: Batch<S::Input>, clock: &Clock, how: How) -> Self {
         batch.reverse();
         Hand {
             rest: batch,
@@ -57,7 +56,7 @@ impl<S: Stage> Hand<S> {
             most_quick: clock.counts_in(QUICK_NS),
             calls: 0,
             reading: Reading::take(clock),
-            careful,
+            how,
             waited: false,
         }
     }
@@ -151,7 +150,7 @@ impl<S: Stage> Hand<S> {
         self.flush(seat);
         let mut rest = mem::replace(&mut self.rest, Batch::new());
         // Also without anything to hand back: its pool must know that it isn't free soon.
-        if first || !rest.is_empty() {
+        if first && !self.how.waiting || !rest.is_empty() {
             rest.reverse();
             seat.tell(FromWorker::Aside {
                 worker: seat.worker,

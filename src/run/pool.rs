@@ -13,7 +13,7 @@ use actix::{Actor, ActorContext, AsyncContext, Context, Handler, Message, SpawnH
 use tokio::sync::Semaphore;
 
 use super::{
-    desk::ToWorker,
+    desk::{How, ToWorker},
     grounds::Grounds,
     queue::{Decided, Queue},
     staff::{MemberState, Staff},
@@ -32,6 +32,9 @@ use crate::{
 
 /// How much work a batch holds at most: what another worker would have to wait for.
 const BATCH_NS: Nanos = 100_000;
+/// The same on the pool's own thread, where it keeps the pools from handing out what the others
+/// wait for.
+const BATCH_HERE_NS: Nanos = 25_000;
 const BATCH: usize = 256;
 /// How long ended tasks may stay in a long queue, to be swept out together.
 const SWEEP_NS: Nanos = 2_000_000;
@@ -111,6 +114,8 @@ pub(crate) struct Pool<S: Stage> {
     pub(super) throttle: Option<Throttle>,
     /// What a call takes of its thread; `None` while unknown, or where calls wait.
     pub(super) pace: Option<Nanos>,
+    /// Whether the last calls waited.
+    waits: bool,
     /// Failures to build a value, in a row.
     pub(super) failures: u32,
     pub(super) down: bool,
@@ -160,6 +165,7 @@ impl<S: Stage> Pool<S> {
             missing: Vec::new(),
             recall: Arc::new(AtomicBool::new(false)),
             pace: None,
+            waits: false,
             failures: 0,
             down: false,
             timer: None,
@@ -225,14 +231,23 @@ impl<S: Stage> Pool<S> {
                 self.wake_at(due, ctx);
                 break;
             }
-            let batch = self.queue.take(self.batch_size());
-            // As long as something is missing, whoever is to have it must be careful.
-            let careful = !self.is_quick() || !self.missing.is_empty();
-            let Some(member) = self.staff.engage(anywhere, false, MemberState::Busy { careful })
-            else {
+            let batch = self.queue.take(self.batch_size(self.staff.is_next_here(anywhere)));
+            let how = How {
+                // As long as something is missing, whoever is to have it must be careful.
+                careful: !self.is_quick() || !self.missing.is_empty(),
+                waiting: self.waits && batch.len() == 1,
+            };
+            let state = if how.waiting {
+                MemberState::Waiting
+            } else {
+                MemberState::Busy {
+                    careful: how.careful,
+                }
+            };
+            let Some(member) = self.staff.engage(anywhere, false, state) else {
                 break;
             };
-            member.addr.do_send(ToWorker::Work { batch, careful });
+            member.addr.do_send(ToWorker::Work { batch, how });
         }
     }
 
@@ -244,12 +259,17 @@ impl<S: Stage> Pool<S> {
     }
 
     /// As much as is done in `BATCH_NS`, but where calls take their time no more than leaves
-    /// something for each idle worker.
-    fn batch_size(&self) -> usize {
+    /// something for each idle worker, and little for one on this thread.
+    fn batch_size(&self, here: bool) -> usize {
         let Some(pace) = self.pace.filter(|_| self.throttle.is_none()) else {
             return 1;
         };
-        let most = (BATCH_NS / pace.max(1)).clamp(1, BATCH as u64) as usize;
+        let time = if here && pace >= QUICK_NS && self.staff.is_elsewhere() {
+            BATCH_HERE_NS
+        } else {
+            BATCH_NS
+        };
+        let most = (time / pace.max(1)).clamp(1, BATCH as u64) as usize;
         if pace < QUICK_NS {
             return most;
         }
@@ -392,10 +412,12 @@ impl<S: Stage> Handler<FromWorker<S::Input>> for Pool<S> {
                 self.staff.set(worker, MemberState::Waiting);
                 self.queue.put_back(rest, &mut decided);
                 self.pace = None;
+                self.waits = true;
             }
             FromWorker::Idle { worker, rest, pace } => {
                 self.staff.set(worker, MemberState::Idle);
                 self.queue.put_back(rest, &mut decided);
+                self.waits = pace.is_none();
                 self.pace = match (self.pace, pace) {
                     (Some(before), Some(now)) => Some((before * 3 + now) / 4),
                     (None, now) => now,

@@ -12,12 +12,52 @@ use crate::{
 pub(super) struct Queue<I> {
     stage: StageIx,
     /// As they came, so that nothing is moved on the way of nearly every batch.
-    batches: VecDeque<Batch<I>>,
+    pieces: VecDeque<Piece<I>>,
     len: usize,
     /// Waiting for their next attempt, in no order.
     resting: Vec<Resting<I>>,
     /// How many in here were ended, as far as is known.
     dead: usize,
+}
+
+/// A batch of which some may have been taken.
+struct Piece<I> {
+    tasks: VecDeque<TaskRef>,
+    values: VecDeque<I>,
+    /// What it came in, without what it held.
+    shell: Batch<I>,
+}
+
+impl<I> Piece<I> {
+    fn new(mut shell: Batch<I>) -> Self {
+        Piece {
+            tasks: std::mem::take(&mut shell.tasks).into(),
+            values: std::mem::take(&mut shell.values).into(),
+            shell,
+        }
+    }
+
+    fn whole(mut self) -> Batch<I> {
+        self.shell.tasks = std::mem::take(&mut self.tasks).into();
+        self.shell.values = std::mem::take(&mut self.values).into();
+        std::mem::replace(&mut self.shell, Batch::new())
+    }
+
+    /// The first ones of more than that.
+    fn first(&mut self, most: usize) -> Batch<I> {
+        let mut first = Batch::new();
+        first.tasks.extend(self.tasks.drain(..most));
+        first.values.extend(self.values.drain(..most));
+        first
+    }
+}
+
+impl<I> Drop for Piece<I> {
+    fn drop(&mut self) {
+        for value in self.values.drain(..) {
+            guard::drop_quietly(value);
+        }
+    }
 }
 
 struct Resting<I> {
@@ -51,7 +91,7 @@ impl<I> Queue<I> {
     pub(super) fn new(stage: StageIx) -> Self {
         Queue {
             stage,
-            batches: VecDeque::new(),
+            pieces: VecDeque::new(),
             len: 0,
             resting: Vec::new(),
             dead: 0,
@@ -72,7 +112,7 @@ impl<I> Queue<I> {
         let batch = open(batch, decided);
         if !batch.is_empty() {
             self.len += batch.len();
-            self.batches.push_back(batch);
+            self.pieces.push_back(Piece::new(batch));
         }
     }
 
@@ -81,27 +121,29 @@ impl<I> Queue<I> {
         let batch = open(batch, decided);
         if !batch.is_empty() {
             self.len += batch.len();
-            self.batches.push_front(batch);
+            self.pieces.push_front(Piece::new(batch));
         }
     }
 
     pub(super) fn take(&mut self, most: usize) -> Batch<I> {
-        let Some(mut batch) = self.batches.pop_front() else {
+        let Some(mut piece) = self.pieces.pop_front() else {
             return Batch::new();
         };
-        if batch.len() > most {
-            self.batches.push_front(batch.split_off(most));
+        if piece.tasks.len() > most {
+            let first = piece.first(most);
+            self.pieces.push_front(piece);
+            self.len -= most;
+            return first;
         }
-        while let Some(next) = self.batches.front_mut()
+        let mut batch = piece.whole();
+        while let Some(next) = self.pieces.front_mut()
             && batch.len() < most
         {
-            if next.len() <= most - batch.len() {
-                batch.append(next);
-                self.batches.pop_front();
-            } else {
-                let rest = next.split_off(most - batch.len());
-                batch.append(next);
-                *next = rest;
+            let missing = most - batch.len();
+            if next.tasks.len() > missing {
+                batch.append(&mut next.first(missing));
+            } else if let Some(next) = self.pieces.pop_front() {
+                batch.append(&mut next.whole());
             }
         }
         self.len -= batch.len();
@@ -171,8 +213,8 @@ impl<I> Queue<I> {
             return;
         }
         self.len = 0;
-        for batch in std::mem::take(&mut self.batches) {
-            self.push(batch, decided);
+        for piece in std::mem::take(&mut self.pieces) {
+            self.push(piece.whole(), decided);
         }
     }
 

@@ -56,6 +56,8 @@ pub(super) struct Staff<S: Stage> {
     busy_here: usize,
     /// Who is busy and not careful.
     hasty: usize,
+    /// Who was hired on another thread.
+    elsewhere: usize,
 }
 
 impl<S: Stage> Staff<S> {
@@ -66,6 +68,7 @@ impl<S: Stage> Staff<S> {
             idle_elsewhere: Vec::new(),
             busy_here: 0,
             hasty: 0,
+            elsewhere: 0,
         }
     }
 
@@ -108,6 +111,16 @@ impl<S: Stage> Staff<S> {
         }
         Self::forget_others(&self.members, &mut self.idle_elsewhere);
         anywhere && !self.idle_elsewhere.is_empty()
+    }
+
+    /// Whether the next one to be engaged is on this thread; asked right after `has_idle`.
+    pub(super) fn is_next_here(&self, anywhere: bool) -> bool {
+        !anywhere || !self.idle_here.is_empty()
+    }
+
+    /// Whether some are on other threads.
+    pub(super) fn is_elsewhere(&self) -> bool {
+        self.elsewhere > 0
     }
 
     /// Leaves somebody idle at the end of the list, if there is anybody.
@@ -203,6 +216,7 @@ impl<S: Stage> Staff<S> {
     }
 
     fn add(&mut self, worker: usize, member: Member<S>) {
+        self.elsewhere += usize::from(!member.local);
         if worker == self.members.len() {
             self.members.push(Some(member));
         } else {

@@ -42,7 +42,7 @@ pub(super) fn start<S: Stage>(
         stopped(seat, task);
         return None;
     }
-    if hand.careful {
+    if hand.how.careful {
         fence();
         if task.is_decided() {
             stopped(seat, task);

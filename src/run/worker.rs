@@ -111,7 +111,7 @@ async fn body<S: Stage>(seat: Seat<S>, desk: Rc<Desk<S::Input>>) {
         };
         let Some(job) = desk.next().await else { break };
         let kept = match job {
-            Job::Work { batch, careful } => run_batch(&seat, &desk, stage, batch, careful).await,
+            Job::Work { batch, how } => run_batch(&seat, &desk, stage, batch, how).await,
             Job::Cancel {
                 task,
                 undo,
