@@ -19,7 +19,7 @@ use crate::{
     core::Core,
     error::UndoError,
     ledger::{Change, Recorded, Value},
-    task::{Key, StageIx, State, TaskId, TaskRef, Undo, UndoStatus},
+    task::{Key, StageIx, State, TaskId, TaskRef, Undo, UndoStatus, Undos},
 };
 
 /// One step of a pipeline: what is done to a task there, and how it is taken back.
@@ -440,8 +440,9 @@ pub(crate) fn register<U: Clone + Debug + Send + 'static>(
         tries: 0,
     };
     let recorded = if core.ledger.is_none() {
+        let kept = life.undos.kept();
         life.undos.push(Undo {
-            value: Some(Box::new(undo)),
+            value: Some(Undos::boxed(kept, undo)),
             ..entry
         });
         drop(life);

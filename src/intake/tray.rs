@@ -69,7 +69,7 @@ impl Tray {
             return;
         }
         let unused = lease.as_ref().map_or(0, Lease::left);
-        let batch = mem::replace(batch, slip.hop.batch(BATCH));
+        let batch = mem::replace(batch, Batch::new());
         let table = &slip.core.table;
         self.blanks = table.enter(&batch.tasks, &slip.lessee, lease, &mut self.dropped);
         slip.give_back_permits(unused);
@@ -107,6 +107,7 @@ impl Tray {
         match slip.core.table.lease(most, mem::take(&mut self.blanks)) {
             Ok(lease) => {
                 self.lease = Some(lease);
+                self.batch = Box::new(slip.hop.batch(most));
                 Ok(true)
             }
             Err(refused) => {

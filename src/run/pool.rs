@@ -194,8 +194,11 @@ impl<S: Stage> Pool<S> {
             }
         }
         while let Some((task, undo, attempt)) = self.cancels.pop_front() {
+            // Who is busy on this thread will be free at once, sooner than another thread is awake.
+            let anywhere = !self.staff.is_busy_here();
             // A cancel may take its time: nothing waits for this one to be free.
-            let Some(member) = self.staff.engage(true, true, MemberState::Waiting) else {
+            let state = MemberState::Waiting;
+            let Some(member) = self.staff.engage(anywhere, anywhere, state) else {
                 self.cancels.push_front((task, undo, attempt));
                 break;
             };
@@ -206,9 +209,11 @@ impl<S: Stage> Pool<S> {
             });
         }
         let waiting = !self.cancels.is_empty();
-        // Who is in the middle of a batch hands the rest back, and is free.
-        self.recall.store(waiting, Ordering::Relaxed);
-        if waiting && !self.staff.has_spare() {
+        // Who is in the middle of a batch hands the rest back, and is free; not where the whole batch
+        // takes no longer than that.
+        self.recall
+            .store(waiting && !self.is_quick(), Ordering::Relaxed);
+        if waiting && !self.staff.is_busy_here() && !self.staff.has_spare() {
             self.hire(ctx, true);
         }
     }

@@ -18,5 +18,5 @@ pub(crate) use standing::{Standing, fence};
 pub use state::{Event, Illegal, StageIx, State, next};
 pub use table::Counts;
 pub(crate) use table::{Admission, Blank, Lease, Refused, Table, end_of};
-pub(crate) use undo::{Undo, UndoStatus};
+pub(crate) use undo::{Undo, UndoStatus, Undos};
 pub(crate) use wheel::Wheel;

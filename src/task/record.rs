@@ -9,7 +9,7 @@ use std::{
     task::Waker,
 };
 
-use super::{Admission, Event, Illegal, Outcome, StageIx, Standing, State, StopCause, TaskId, Undo};
+use super::{Admission, Event, Illegal, Outcome, StageIx, Standing, State, StopCause, TaskId, Undos};
 use crate::{
     Failure,
     clock::{NEVER, Nanos},
@@ -57,7 +57,7 @@ const _: () = assert!(std::mem::offset_of!(Task, core) <= 64);
 /// What few tasks need.
 #[derive(Default)]
 pub(crate) struct Life {
-    pub(crate) undos: Vec<Undo>,
+    pub(crate) undos: Undos,
     /// Set by the first end that was taken, and never again.
     pub(crate) end: Option<Box<Ended>>,
     pub(crate) output: Option<Box<dyn Any + Send>>,

@@ -1,6 +1,10 @@
 //! What takes a task's effects back, as the task's record holds it.
 
-use std::{any::Any, fmt::Debug};
+use std::{
+    any::Any,
+    fmt::Debug,
+    ops::{Deref, DerefMut},
+};
 
 use super::StageIx;
 use crate::Failure;
@@ -9,6 +13,10 @@ use crate::Failure;
 pub(crate) trait AnyUndo: Send {
     fn duplicate(&self) -> Box<dyn Any>;
     fn debug(&self) -> String;
+    /// Whether it may be dropped anywhere, since nothing of the user's runs then.
+    fn is_plain(&self) -> bool;
+    /// Takes the value out of an `Option<U>` in place of its own, if that is plain and of its type.
+    fn refill(&mut self, value: &mut dyn Any) -> bool;
 }
 
 impl<U: Clone + Debug + Send + 'static> AnyUndo for U {
@@ -18,6 +26,92 @@ impl<U: Clone + Debug + Send + 'static> AnyUndo for U {
 
     fn debug(&self) -> String {
         format!("{self:?}")
+    }
+
+    fn is_plain(&self) -> bool {
+        !std::mem::needs_drop::<U>()
+    }
+
+    fn refill(&mut self, value: &mut dyn Any) -> bool {
+        match value.downcast_mut::<Option<U>>() {
+            Some(value) if !std::mem::needs_drop::<U>() => match value.take() {
+                Some(value) => {
+                    *self = value;
+                    true
+                }
+                None => false,
+            },
+            _ => false,
+        }
+    }
+}
+
+/// How many boxes of plain undos a record keeps for the tasks to come: what most tasks register.
+const KEPT: usize = 4;
+
+/// A task's undos, in the order of registration, and what they were kept in before.
+#[derive(Default)]
+pub(crate) struct Undos {
+    list: Vec<Undo>,
+    /// Boxes of plain values, for the next task's: the first one's last.
+    kept: Vec<Box<dyn AnyUndo>>,
+}
+
+impl Undos {
+    /// Puts a value into a box, one that is there if it fits.
+    pub(crate) fn boxed<U: Clone + Debug + Send + 'static>(
+        kept: Option<Box<dyn AnyUndo>>,
+        undo: U,
+    ) -> Box<dyn AnyUndo> {
+        let mut undo = Some(undo);
+        if let Some(mut kept) = kept
+            && kept.refill(&mut undo)
+        {
+            return kept;
+        }
+        match undo {
+            Some(undo) => Box::new(undo),
+            // `refill` has taken it and said so.
+            None => unreachable!("an undo was taken by no box"),
+        }
+    }
+
+    /// A box that may fit the next one.
+    pub(crate) fn kept(&mut self) -> Option<Box<dyn AnyUndo>> {
+        self.kept.pop()
+    }
+
+    /// Takes everything out: what must not be dropped under a lock goes to `scrap`.
+    pub(crate) fn clear(&mut self, scrap: &mut Vec<Undo>) {
+        self.kept.clear();
+        for mut undo in self.list.drain(..).rev() {
+            match undo.value.take() {
+                Some(value) if value.is_plain() => {
+                    if self.kept.len() < KEPT {
+                        self.kept.push(value);
+                    }
+                    if !matches!(undo.status, UndoStatus::Failed(_)) {
+                        continue;
+                    }
+                }
+                value => undo.value = value,
+            }
+            scrap.push(undo);
+        }
+    }
+}
+
+impl Deref for Undos {
+    type Target = Vec<Undo>;
+
+    fn deref(&self) -> &Vec<Undo> {
+        &self.list
+    }
+}
+
+impl DerefMut for Undos {
+    fn deref_mut(&mut self) -> &mut Vec<Undo> {
+        &mut self.list
     }
 }
 
