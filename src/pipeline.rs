@@ -202,10 +202,7 @@ impl<I: Send + 'static, C: Send + 'static> Pipeline<I, C> {
             };
             let pool = launch.start(move || Pool::new(plan));
             launch.pools.push(pool.clone().recipient());
-            before(
-                launch,
-                Hop::new(pool.recipient(), Some(room)),
-            )
+            before(launch, Hop::new(pool.recipient(), Some(room)))
         });
         Pipeline {
             name,
@@ -452,10 +449,7 @@ impl<I: Send + 'static, C: Send + 'static> Pipeline<I, C> {
             producers.len(),
         );
         let reporter = launch.start(move || reporter);
-        let hop = chain(
-            &mut launch,
-            Hop::new(reporter.clone().recipient(), None),
-        );
+        let hop = chain(&mut launch, Hop::new(reporter.clone().recipient(), None));
         launch.pools.reverse();
         let lines = Lines {
             reporter: reporter.recipient(),

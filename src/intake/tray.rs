@@ -100,7 +100,11 @@ impl Tray {
         has_permits: bool,
     ) -> Result<bool, Refused> {
         self.send(slip);
-        let most = if has_permits { 1 } else { slip.take_most(BATCH) };
+        let most = if has_permits {
+            1
+        } else {
+            slip.take_most(BATCH)
+        };
         if most == 0 {
             return Ok(false);
         }

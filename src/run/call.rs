@@ -12,7 +12,7 @@ use tokio::time::sleep_until;
 
 use super::{
     desk::{Desk, How},
-    hand::Hand,
+    hand::{Hand, Wait},
     pool::FromWorker,
     turn::{Started, ended_meanwhile, failed, finish, start, stopped, taken_in_time},
     worker::Seat,
@@ -134,7 +134,7 @@ pub(super) async fn run_batch<S: Stage>(
                 Ok(First::Stopped) => break 'call None,
                 Ok(First::Returned(result)) => Verdict::Returned(result),
                 Ok(First::Pending) => {
-                    hand.step_aside(seat);
+                    hand.step_aside(seat, Wait::Call);
                     let call = future.as_mut();
                     let verdict = wait_for(seat, desk, &task, &context, call, call_now).await;
                     hand.reading = Reading::take(clock);
@@ -386,7 +386,7 @@ pub(super) async fn recorded<S: Stage>(
     let result = match record.ready() {
         Ok(result) => Some(result),
         Err(later) => {
-            hand.step_aside(seat);
+            hand.step_aside(seat, Wait::Record);
             let mut later = pin!(later);
             let result = poll_fn(|cx| {
                 if desk.is_suspended() {

@@ -37,8 +37,19 @@ pub(super) struct Hand<S: Stage> {
     /// The time, as of the last call's end.
     pub(super) reading: Reading,
     pub(super) how: How,
-    /// A call had to wait for something.
+    /// It had to wait for something.
     waited: bool,
+}
+
+/// What a worker waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Wait {
+    /// A call, as others of this stage may.
+    Call,
+    /// Room at the next stage.
+    Room,
+    /// A record.
+    Record,
 }
 
 impl<S: Stage> Hand<S> {
@@ -145,7 +156,7 @@ impl<S: Stage> Hand<S> {
 
     /// About to wait: sends on what is finished, hands back the rest of the batch, the room that
     /// was reserved for it, and the room in the own queue.
-    pub(super) fn step_aside(&mut self, seat: &Seat<S>) {
+    pub(super) fn step_aside(&mut self, seat: &Seat<S>, why: Wait) {
         let first = !mem::replace(&mut self.waited, true);
         self.flush(seat);
         let mut rest = mem::replace(&mut self.rest, Batch::new());
@@ -155,6 +166,7 @@ impl<S: Stage> Hand<S> {
             seat.tell(FromWorker::Aside {
                 worker: seat.worker,
                 rest,
+                why,
             });
         }
     }
@@ -173,8 +185,7 @@ impl<S: Stage> Hand<S> {
             room.add_permits(mem::take(&mut self.reserved));
         }
         if !self.out.is_empty() {
-            seat.hop
-                .send(mem::replace(&mut self.out, Batch::new()));
+            seat.hop.send(mem::replace(&mut self.out, Batch::new()));
         }
         if self.left_queue > 0 {
             seat.room.add_permits(mem::take(&mut self.left_queue));

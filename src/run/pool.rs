@@ -15,6 +15,7 @@ use tokio::sync::Semaphore;
 use super::{
     desk::{How, ToWorker},
     grounds::Grounds,
+    hand::Wait,
     queue::{Decided, Queue},
     staff::{MemberState, Staff},
 };
@@ -40,7 +41,8 @@ const BATCH: usize = 256;
 const SWEEP_NS: Nanos = 2_000_000;
 /// Work that is done sooner than this isn't worth waking another thread for.
 const WORTH_WAKING_NS: Nanos = 60_000;
-/// Calls that are done sooner than this are worth being started without a fence each.
+/// Calls that are done sooner than this are quick: they stay on their thread, and are started
+/// without a fence each.
 const QUICK_NS: Nanos = 1_000;
 
 /// From a worker to its pool.
@@ -52,7 +54,13 @@ pub(super) enum FromWorker<I> {
     /// It could not build one.
     NotBuilt { worker: u32, failure: Failure },
     /// It waits for something; the rest of its batch is for others.
-    Aside { worker: u32, rest: Batch<I> },
+    Aside {
+        worker: u32,
+        rest: Batch<I>,
+        why: Wait,
+    },
+    /// The cancel that it is on waits for something.
+    CancelWaits { worker: u32 },
     /// It is through with its batch, or hands the rest back.
     Idle {
         worker: u32,
@@ -196,8 +204,7 @@ impl<S: Stage> Pool<S> {
         while let Some((task, undo, attempt)) = self.cancels.pop_front() {
             // Who is busy on this thread will be free at once, sooner than another thread is awake.
             let anywhere = !self.staff.is_busy_here();
-            // A cancel may take its time: nothing waits for this one to be free.
-            let state = MemberState::Waiting;
+            let state = MemberState::Busy { careful: true };
             let Some(member) = self.staff.engage(anywhere, anywhere, state) else {
                 self.cancels.push_front((task, undo, attempt));
                 break;
@@ -220,8 +227,7 @@ impl<S: Stage> Pool<S> {
 
     fn dispatch_tasks(&mut self, ctx: &mut Context<Self>) {
         while !self.queue.is_empty() {
-            let backlog = self.queue.len() as u64 * self.pace.unwrap_or(BATCH_NS);
-            let anywhere = backlog > WORTH_WAKING_NS || !self.staff.is_busy_here();
+            let anywhere = self.is_for_others();
             if !self.staff.has_idle(anywhere) {
                 break;
             }
@@ -236,7 +242,9 @@ impl<S: Stage> Pool<S> {
                 self.wake_at(due, ctx);
                 break;
             }
-            let batch = self.queue.take(self.batch_size(self.staff.is_next_here(anywhere)));
+            let batch = self
+                .queue
+                .take(self.batch_size(self.staff.is_next_here(anywhere)));
             let how = How {
                 // As long as something is missing, whoever is to have it must be careful.
                 careful: !self.is_quick() || !self.missing.is_empty(),
@@ -254,6 +262,20 @@ impl<S: Stage> Pool<S> {
             };
             member.addr.do_send(ToWorker::Work { batch, how });
         }
+    }
+
+    /// Whether what waits is worth waking another thread for. Quick calls never are: to fetch a task
+    /// from another core's cache takes longer than to run it here.
+    fn is_worth_waking(&self) -> bool {
+        let backlog = self.queue.len() as u64 * self.pace.unwrap_or(BATCH_NS);
+        !self.is_quick() && backlog > WORTH_WAKING_NS
+    }
+
+    /// Whether somebody else is to have what waits, although there are workers on this thread.
+    fn is_for_others(&self) -> bool {
+        // Where the next stage is full, more workers only wait for it too.
+        !self.staff.is_busy_here() && !(self.is_quick() && self.staff.is_blocked_here())
+            || self.is_worth_waking()
     }
 
     /// Whether calls are so quick that each of them must not cost a fence.
@@ -294,7 +316,10 @@ impl<S: Stage> Pool<S> {
     fn let_go_of(&self, task: &TaskRef) {
         if task.let_go(self.stage) {
             let (id, attempt) = (task.id(), task.attempt());
-            log::debug!("task {id} stage {} attempt {attempt}: stopped", self.settings.name);
+            log::debug!(
+                "task {id} stage {} attempt {attempt}: stopped",
+                self.settings.name
+            );
             self.core.tell_reporter(ToReporter::Stopped(task.clone()));
         }
     }
@@ -413,21 +438,27 @@ impl<S: Stage> Handler<FromWorker<S::Input>> for Pool<S> {
                 self.not_built(failure, ctx);
                 self.count_workers();
             }
-            FromWorker::Aside { worker, rest } => {
-                self.staff.set(worker, MemberState::Waiting);
+            FromWorker::Aside { worker, rest, why } => {
                 self.queue.put_back(rest, &mut decided);
-                self.pace = None;
-                self.waits = true;
+                if why == Wait::Room {
+                    self.staff.set(worker, MemberState::Blocked);
+                } else {
+                    self.staff.set(worker, MemberState::Waiting);
+                    self.pace = None;
+                    self.waits = true;
+                }
+            }
+            FromWorker::CancelWaits { worker } => {
+                self.staff.set(worker, MemberState::Waiting);
             }
             FromWorker::Idle { worker, rest, pace } => {
                 self.staff.set(worker, MemberState::Idle);
                 self.queue.put_back(rest, &mut decided);
-                self.waits = pace.is_none();
-                self.pace = match (self.pace, pace) {
-                    (Some(before), Some(now)) => Some((before * 3 + now) / 4),
-                    (None, now) => now,
-                    (Some(_), None) => None,
-                };
+                // Unless it had to wait, which it has said.
+                if let Some(now) = pace {
+                    self.waits = false;
+                    self.pace = Some(self.pace.map_or(now, |before| (before * 3 + now) / 4));
+                }
             }
             FromWorker::Lost { worker, rest } => {
                 self.staff.set(worker, MemberState::Building);

@@ -42,6 +42,8 @@ pub(super) enum MemberState {
     },
     /// Busy, and waiting for something.
     Waiting,
+    /// Waiting for room at the next stage.
+    Blocked,
     Leaving,
 }
 
@@ -54,6 +56,8 @@ pub(super) struct Staff<S: Stage> {
     idle_elsewhere: Vec<u32>,
     /// Who is busy on the pool's own thread, the spare one aside.
     busy_here: usize,
+    /// Who waits for room, on the pool's own thread.
+    blocked_here: usize,
     /// Who is busy and not careful.
     hasty: usize,
     /// Who was hired on another thread.
@@ -67,6 +71,7 @@ impl<S: Stage> Staff<S> {
             idle_here: Vec::new(),
             idle_elsewhere: Vec::new(),
             busy_here: 0,
+            blocked_here: 0,
             hasty: 0,
             elsewhere: 0,
         }
@@ -91,7 +96,10 @@ impl<S: Stage> Staff<S> {
         if !member.spare {
             let busy = |state| matches!(state, MemberState::Busy { .. }) && member.local;
             let hasty = |state| matches!(state, MemberState::Busy { careful: false });
+            let blocked = |state| state == MemberState::Blocked && member.local;
             self.busy_here = self.busy_here + usize::from(busy(state)) - usize::from(busy(before));
+            self.blocked_here =
+                self.blocked_here + usize::from(blocked(state)) - usize::from(blocked(before));
             self.hasty = self.hasty + usize::from(hasty(state)) - usize::from(hasty(before));
             if state == MemberState::Idle && before != MemberState::Idle {
                 if member.local {
@@ -164,6 +172,10 @@ impl<S: Stage> Staff<S> {
 
     pub(super) fn is_busy_here(&self) -> bool {
         self.busy_here > 0
+    }
+
+    pub(super) fn is_blocked_here(&self) -> bool {
+        self.blocked_here > 0
     }
 
     /// Whether whoever has tasks in its hands looks before it starts one.

@@ -6,7 +6,13 @@ use std::{
     task::Poll,
 };
 
-use super::{call::recorded, desk::Desk, hand::Hand, pool::FromWorker, worker::Seat};
+use super::{
+    call::recorded,
+    desk::Desk,
+    hand::{Hand, Wait},
+    pool::FromWorker,
+    worker::Seat,
+};
 use crate::{
     Failure,
     clock::{Reading, nanos},
@@ -89,7 +95,7 @@ pub(super) async fn finish<S: Stage>(
     output: S::Output,
 ) -> bool {
     if !hand.reserve(&seat.hop) {
-        hand.step_aside(seat);
+        hand.step_aside(seat, Wait::Room);
         // Until there is room at the next stage, the task counts as running here: it can still be
         // stopped, and its result is then dropped.
         let room = wait_for_room(seat, desk, &task).await;

@@ -112,7 +112,12 @@ pub(super) async fn call_cancel<S: Stage>(
                 Poll::Pending => {}
             }
         }
-        let timer = timer.get_or_insert_with(|| Box::pin(sleep(seat.settings.cancel_timeout)));
+        let timer = timer.get_or_insert_with(|| {
+            // Nobody is to wait for this worker to be free.
+            let worker = seat.worker;
+            seat.tell(FromWorker::CancelWaits { worker });
+            Box::pin(sleep(seat.settings.cancel_timeout))
+        });
         timer.as_mut().poll(cx).map(|()| Verdict::Overran)
     })
     .await;

@@ -9,7 +9,9 @@ use std::{
     task::Waker,
 };
 
-use super::{Admission, Event, Illegal, Outcome, StageIx, Standing, State, StopCause, TaskId, Undos};
+use super::{
+    Admission, Event, Illegal, Outcome, StageIx, Standing, State, StopCause, TaskId, Undos,
+};
 use crate::{
     Failure,
     clock::{NEVER, Nanos},
@@ -130,10 +132,12 @@ impl Task {
         self.attempt.store(1, Ordering::Relaxed);
         self.generation.store(0, Ordering::Relaxed);
         self.deadline.store(with.deadline, Ordering::Relaxed);
-        self.work_timeout.store(with.work_timeout, Ordering::Relaxed);
+        self.work_timeout
+            .store(with.work_timeout, Ordering::Relaxed);
         self.queued.store(with.count, Ordering::Relaxed);
         self.ticket.store(true, Ordering::Relaxed);
-        self.wants_output.store(with.wants_output, Ordering::Relaxed);
+        self.wants_output
+            .store(with.wants_output, Ordering::Relaxed);
         self.standing.begin();
     }
 
@@ -227,7 +231,8 @@ impl Task {
 
     /// Its undos of this attempt were cancelled.
     pub(crate) fn next_generation(&self) {
-        self.generation.store(self.generation() + 1, Ordering::Relaxed);
+        self.generation
+            .store(self.generation() + 1, Ordering::Relaxed);
     }
 
     /// Another attempt of the same stage is due.

@@ -384,7 +384,10 @@ impl Table {
 
 impl Inner {
     fn counts(&self) -> Counts {
-        let leased = self.leased.iter().map(|count| count.load(Ordering::Acquire));
+        let leased = self
+            .leased
+            .iter()
+            .map(|count| count.load(Ordering::Acquire));
         Counts {
             accepted: self.counts.accepted + leased.sum::<u64>(),
             ..self.counts
@@ -440,7 +443,10 @@ impl Inner {
         for ticket in dropped.drain(..) {
             let slot = ticket.slot as usize;
             // It may be another pipeline's.
-            let own = self.records.get(slot).is_some_and(|task| Arc::ptr_eq(task, &ticket));
+            let own = self
+                .records
+                .get(slot)
+                .is_some_and(|task| Arc::ptr_eq(task, &ticket));
             if own && self.tickets[slot].is_none() {
                 self.tickets[slot] = Some(ticket);
             }
