@@ -79,7 +79,9 @@ impl<O, U: Clone + Debug + Send + 'static> Reply<O, U> {
     /// [`UndoError`]; the effect must then not take place.
     pub async fn on_cancel(&self, undo: U) -> Result<usize, UndoError> {
         let (number, stopping, recorded) = register(&self.core, &self.task, self.stage, undo)?;
-        settle(&self.core, recorded).await?;
+        if let Some(recorded) = recorded {
+            settle(&self.core, recorded).await?;
+        }
         if stopping {
             Err(UndoError::Stopping(self.id))
         } else {

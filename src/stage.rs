@@ -258,7 +258,10 @@ impl<'a, U: Clone + Debug + Send + 'static> TaskContext<'a, U> {
     /// Once polled, the undo is part of the task's rollback, whether this future completes or not.
     pub async fn on_cancel(&self, undo: U) -> Result<Registered<'_>, UndoError> {
         let (number, stopping, recorded) = register(self.core, self.task, self.stage, undo)?;
-        settle(self.core, recorded).await?;
+        // Where nothing is kept there is nothing to wait for.
+        if let Some(recorded) = recorded {
+            settle(self.core, recorded).await?;
+        }
         if stopping {
             return Err(UndoError::Stopping(self.id));
         }
@@ -407,12 +410,13 @@ pub(crate) fn is_stopping(task: &TaskRef) -> bool {
 }
 
 /// Puts an undo into the task's record. Says its number, and whether the task is being stopped.
+#[inline]
 pub(crate) fn register<U: Clone + Debug + Send + 'static>(
     core: &Core,
     task: &TaskRef,
     stage: StageIx,
     undo: U,
-) -> Result<(usize, bool, Recorded), UndoError> {
+) -> Result<(usize, bool, Option<Recorded>), UndoError> {
     let mut life = task.life();
     let (id, attempt, number) = (task.id(), task.attempt(), life.undos.len());
     if number >= core.max_undos {
@@ -446,7 +450,7 @@ pub(crate) fn register<U: Clone + Debug + Send + 'static>(
             ..entry
         });
         drop(life);
-        Recorded::now()
+        None
     } else {
         // The ledger is not called under a lock. The number is taken, so the order stands.
         life.undos.push(entry);
@@ -462,7 +466,7 @@ pub(crate) fn register<U: Clone + Debug + Send + 'static>(
             },
         );
         task.life().undos[number].value = Some(Box::new(undo));
-        recorded
+        Some(recorded)
     };
     log::debug!(
         "task {id} stage {} attempt {attempt}: undo {number} registered",

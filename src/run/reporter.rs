@@ -122,7 +122,7 @@ impl Reporter {
 
     /// Drops what a task registered, under no lock.
     fn clear_undos(&mut self, task: &TaskRef) {
-        task.life().undos.clear(&mut self.scrap);
+        task.clear_undos(&mut self.scrap);
         for undo in self.scrap.drain(..) {
             guard::drop_quietly(undo);
         }

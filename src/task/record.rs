@@ -10,7 +10,7 @@ use std::{
 };
 
 use super::{
-    Admission, Event, Illegal, Outcome, StageIx, Standing, State, StopCause, TaskId, Undos,
+    Admission, Event, Illegal, Outcome, StageIx, Standing, State, StopCause, TaskId, Undo, Undos,
 };
 use crate::{
     Failure,
@@ -146,17 +146,23 @@ impl Task {
     pub(crate) fn clear(&self) {
         self.touched.store(false, Ordering::Relaxed);
         let mut life = guard::lock(&self.life);
-        let undos = std::mem::take(&mut life.undos);
-        debug_assert!(undos.is_empty());
-        let before = std::mem::replace(
-            &mut *life,
-            Life {
-                undos,
-                ..Life::default()
-            },
-        );
+        debug_assert!(life.undos.is_empty());
+        let before = (life.output.take(), life.end.take(), life.answer.take());
+        life.waiting.clear();
+        life.last_waiting = 0;
         drop(life);
-        guard::drop_quietly((before.output, before.end, before.answer));
+        guard::drop_quietly(before);
+    }
+
+    /// Empties the list of undos of a task that has ended; what may not be dropped under a lock goes
+    /// to `scrap`.
+    pub(crate) fn clear_undos(&self, scrap: &mut Vec<Undo>) {
+        let mut life = guard::lock(&self.life);
+        life.undos.clear(scrap);
+        let empty = life.end.is_none() && life.output.is_none() && life.answer.is_none();
+        if empty && !self.has_ticket() {
+            self.touched.store(false, Ordering::Relaxed);
+        }
     }
 
     /// What few tasks need.
