@@ -40,6 +40,10 @@ pub(crate) struct PrivateSystem {
 /// How long a thread that should end at once is waited for before it is taken for abandoned.
 const JOIN: Duration = Duration::from_millis(100);
 
+/// How many workers of a stage each arbiter has before the rest stays with the pools. They keep
+/// a processor busy if they work for an eighth of the time.
+const SPREAD: usize = 8;
+
 impl Grounds {
     /// On the arbiter this is called on.
     pub(crate) fn current() -> Self {
@@ -72,10 +76,13 @@ impl Grounds {
         self.arbiters.first()
     }
 
-    /// Where that worker lives, and whether its pool lives there too.
+    /// Where that worker lives, and whether its pool lives there too. The first ones are spread over
+    /// the arbiters, to use all processors. A stage that has many more has them to wait, and waiting
+    /// is cheapest where the pools are: no message has to wake another thread.
     pub(crate) fn place(&self, worker: usize) -> (Option<ArbiterHandle>, bool) {
         match self.arbiters.len() {
             0 => (None, true),
+            count if worker >= SPREAD * count => (None, true),
             count => match worker % count {
                 0 => (None, true),
                 other => (Some(self.arbiters[other].clone()), false),
