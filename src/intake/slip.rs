@@ -168,13 +168,14 @@ impl<C: Send + 'static> Slip<C> {
         Ok(())
     }
 
-    /// As many places and as much room as there is, up to so much.
+    /// Half of the places and of the room that there is, up to so much: the rest is for others.
     pub(super) fn take_most(&self, most: usize) -> usize {
         let places = &self.core.table.places;
-        let mut there = most.min(places.available_permits());
+        let mut there = places.available_permits();
         if let Some(room) = self.room() {
             there = there.min(room.available_permits());
         }
+        let there = most.min(there.div_ceil(2));
         // Somebody else may have been quicker: then it is tried with one.
         for wanted in [there, 1] {
             let Ok(taken) = places.try_acquire_many(wanted as u32) else {

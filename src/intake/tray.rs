@@ -61,15 +61,15 @@ impl Tray {
 
     /// Enters what was accepted and sends it on; gives back what was leased and not used.
     pub(super) fn send<C: Send + 'static>(&mut self, slip: &Slip<C>) {
-        let Some(batch) = self.batch.downcast_mut::<Batch<C>>() else {
+        let Some(batch) = self.batch_of::<C>() else {
             return;
         };
+        let batch = mem::replace(batch, Batch::new());
         let lease = self.lease.take();
         if batch.is_empty() && lease.is_none() && self.dropped.is_empty() {
             return;
         }
         let unused = lease.as_ref().map_or(0, Lease::left);
-        let batch = mem::replace(batch, Batch::new());
         let table = &slip.core.table;
         self.blanks = table.enter(&batch.tasks, &slip.lessee, lease, &mut self.dropped);
         slip.give_back_permits(unused);
@@ -99,11 +99,15 @@ impl Tray {
         slip: &Slip<C>,
         has_permits: bool,
     ) -> Result<bool, Refused> {
-        self.send(slip);
-        let most = if has_permits {
-            1
-        } else {
-            slip.take_most(BATCH)
+        // The lease before is used up, so there is nothing to give back; what was accepted waits for
+        // the end of the poll, unless it fills a message.
+        let waiting = self.batch_of::<C>().map_or(0, |batch| batch.len());
+        if waiting >= BATCH {
+            self.send(slip);
+        }
+        let most = match has_permits {
+            true => 1,
+            false => slip.take_most(BATCH - waiting % BATCH),
         };
         if most == 0 {
             return Ok(false);
@@ -111,7 +115,11 @@ impl Tray {
         match slip.core.table.lease(most, mem::take(&mut self.blanks)) {
             Ok(lease) => {
                 self.lease = Some(lease);
-                self.batch = Box::new(slip.hop.batch(most));
+                if let Some(batch) = self.batch_of::<C>()
+                    && batch.is_empty()
+                {
+                    *batch = slip.hop.batch(most);
+                }
                 Ok(true)
             }
             Err(refused) => {
@@ -119,6 +127,11 @@ impl Tray {
                 Err(refused)
             }
         }
+    }
+
+    #[inline]
+    fn batch_of<C: Send + 'static>(&mut self) -> Option<&mut Batch<C>> {
+        self.batch.downcast_mut::<Batch<C>>()
     }
 }
 
@@ -144,7 +157,6 @@ pub(super) fn admit<C: Send + 'static>(
             Ok(false) => return None,
             Err(refused) => return Some(Err(refused)),
         }
-        let batch = tray.batch.downcast_mut::<Batch<C>>()?;
         tray.reading.refresh(&slip.core.clock);
         let admission = terms.admission(tray.reading.now, tray.reading.count);
         let (task, ticket) = tray.lease.as_mut()?.admit(&admission)?;
@@ -152,9 +164,8 @@ pub(super) fn admit<C: Send + 'static>(
         let lessee = &slip.lessee;
         lessee.store(lessee.load(Ordering::Relaxed) + 1, Ordering::Release);
         log::debug!("task {} accepted", task.id());
-        if let Some(context) = context.take() {
-            batch.push(task, context);
-        }
+        let (batch, context) = (tray.batch_of()?, context.take()?);
+        batch.push(task, context);
         Some(Ok(ticket))
     })
     .ok()

@@ -4,7 +4,9 @@ use std::{fmt, sync::Arc};
 
 use serde::{Deserialize, Serialize};
 
-/// A task's number within its pipeline: 1, 2, 3, … in the order of acceptance.
+/// A task's number within its pipeline: unique, and in the order of acceptance for the tasks of one
+/// producer. With a single one, 1, 2, 3 and so on; several producers get their numbers in blocks, so
+/// that theirs interleave, with gaps.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct TaskId(pub u64);

@@ -15,6 +15,7 @@ mod model;
 mod deadlines;
 mod ends;
 mod starts;
+mod submitting;
 // How what they did is taken back.
 mod cancels;
 mod retries;
