@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use batrun::{End, Rollback, StopCause, prelude::*};
 use futures::StreamExt;
-use tokio::time::Instant;
+use tokio::{sync::oneshot, time::Instant};
 
 use crate::kit::{Do, Journal, acting, ms, noted, since, sleep, still, told};
 
@@ -123,6 +123,40 @@ fn g01_counts_add_up_at_every_instant() {
         let counts = handle.shutdown(Shutdown::Abort).await.unwrap().counts;
         assert_eq!((counts.accepted, counts.in_flight()), (200, 0));
         assert!(counts.failed > 0 && counts.timed_out > 0 && counts.cancelled > 0);
+    });
+}
+
+/// What a producer submits goes into the table many at a time, later than its `submit` returned.
+#[test]
+fn g01_what_a_producer_has_just_submitted_is_counted() {
+    still(async {
+        let (give, given) = oneshot::channel::<PipelineHandle<Do, Do>>();
+        let (tell, told) = oneshot::channel();
+        let handle = Pipeline::new("leases")
+            .producer(move |tasks: Intake<Do>| async move {
+                let handle = given.await?;
+                let mut seen = Vec::new();
+                for _ in 0..600 {
+                    tasks.submit(Do::Pass).await?;
+                    let snapshot = handle.snapshot();
+                    let ended = snapshot.counts.done;
+                    assert_eq!(snapshot.counts.accepted, ended + snapshot.in_flight);
+                    seen.push(snapshot.counts.accepted);
+                }
+                tell.send(seen).ok();
+                Ok(())
+            })
+            .stage(acting("s").capacity(1000))
+            .current_arbiter()
+            .start()
+            .await
+            .unwrap();
+        give.send(handle.clone()).ok();
+        let seen: Vec<u64> = told.await.unwrap();
+        assert!(seen.into_iter().eq(1..=600));
+        let report = handle.shutdown(Shutdown::Drain(ms(100))).await.unwrap();
+        assert_eq!(report.counts.done, 600);
+        assert!(report.producer_errors.is_empty(), "{report}");
     });
 }
 
