@@ -19,6 +19,9 @@ mod handle;
 #[cfg(feature = "testing")]
 mod inject;
 mod intake;
+#[cfg(feature = "internals")]
+#[doc(hidden)]
+pub mod internals;
 mod ledger;
 mod message;
 mod outcomes;

@@ -1,4 +1,5 @@
-//! What the parts of a pipeline cost, each by itself: `cargo bench --bench parts [FILTER]`.
+//! What the parts of a pipeline cost, each by itself: `cargo bench -p batrun --bench parts [FILTER]`.
+//! With `--features internals` it measures the parts of the engine, too: `inner.rs`.
 //!
 //! Everything runs on one thread. These are timings: compare runs of one quiet machine, and use
 //! `benches/guard` to see a change on a busy one.
@@ -6,6 +7,8 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod hop;
+#[cfg(feature = "internals")]
+mod inner;
 mod report;
 mod submit;
 mod undo;

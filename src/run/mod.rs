@@ -34,4 +34,8 @@ mod worker;
 pub(crate) use ending::{Ending, Finish};
 pub(crate) use grounds::{Grounds, PrivateSystem};
 pub(crate) use pool::{Plan, Pool};
+#[cfg(feature = "internals")]
+pub(crate) use queue::{Decided, Queue};
 pub(crate) use reporter::{Reporter, StagePolicy};
+#[cfg(feature = "internals")]
+pub(crate) use rollback::{Next, Rollback};

@@ -9,7 +9,7 @@ use crate::{
     task::{StageIx, State, TaskRef, fence},
 };
 
-pub(super) struct Queue<I> {
+pub(crate) struct Queue<I> {
     stage: StageIx,
     /// As they came, so that nothing is moved on the way of nearly every batch.
     pieces: VecDeque<Piece<I>>,
@@ -72,7 +72,7 @@ const SHORT: usize = 1024;
 
 /// Tasks whose end was decided, taken out: their pool lets go of them.
 #[derive(Default)]
-pub(super) struct Decided {
+pub(crate) struct Decided {
     pub(super) tasks: Vec<TaskRef>,
     /// How many of them filled a place of the queue.
     pub(super) room: usize,
@@ -88,7 +88,7 @@ impl Decided {
 }
 
 impl<I> Queue<I> {
-    pub(super) fn new(stage: StageIx) -> Self {
+    pub(crate) fn new(stage: StageIx) -> Self {
         Queue {
             stage,
             pieces: VecDeque::new(),
@@ -108,7 +108,7 @@ impl<I> Queue<I> {
 
     /// Takes in what comes from elsewhere. What was decided on the way is handed out: whoever did
     /// that may not know that it came here.
-    pub(super) fn push(&mut self, batch: Batch<I>, decided: &mut Decided) {
+    pub(crate) fn push(&mut self, batch: Batch<I>, decided: &mut Decided) {
         let batch = open(batch, decided);
         if !batch.is_empty() {
             self.len += batch.len();
@@ -125,7 +125,7 @@ impl<I> Queue<I> {
         }
     }
 
-    pub(super) fn take(&mut self, most: usize) -> Batch<I> {
+    pub(crate) fn take(&mut self, most: usize) -> Batch<I> {
         let Some(mut piece) = self.pieces.pop_front() else {
             return Batch::new();
         };

@@ -10,7 +10,7 @@ use crate::{
 };
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Rollback {
+pub(crate) struct Rollback {
     /// Undos whose first round is still to come.
     todo: VecDeque<usize>,
     /// Undos that could not be cancelled in the first round.
@@ -41,14 +41,14 @@ struct Try {
 
 /// What a failed cancel means.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Policy {
+pub(crate) struct Policy {
     pub(super) retries: u32,
     pub(super) retryable: bool,
     pub(super) on_stuck: OnStuck,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Next {
+pub(crate) enum Next {
     /// Cancel this undo now.
     Cancel(usize),
     /// Cancel it again, after the delay before this retry, from 1.
@@ -70,7 +70,7 @@ impl Rollback {
 
     /// Takes back everything. An undo that a clean-up gave up on gets the second round only; where
     /// its stage says halt, nothing is tried at all.
-    pub(super) fn last(
+    pub(crate) fn last(
         undos: &[Undo],
         order: Order,
         on_stuck: impl Fn(StageIx) -> OnStuck,
@@ -113,7 +113,7 @@ impl Rollback {
     }
 
     /// Begins, or goes on after the current undo is settled.
-    pub(super) fn next(&mut self) -> Next {
+    pub(crate) fn next(&mut self) -> Next {
         self.current = None;
         let over = self.halted || self.kind == Kind::CleanUp && !self.failed.is_empty();
         if !over && let Some(undo) = self.todo.pop_front() {
@@ -132,7 +132,7 @@ impl Rollback {
     }
 
     /// The current cancel returned.
-    pub(super) fn settle(&mut self, failed: Option<Policy>) -> Next {
+    pub(crate) fn settle(&mut self, failed: Option<Policy>) -> Next {
         let Some(Try { undo, n }) = self.current else {
             return self.next();
         };
