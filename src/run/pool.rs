@@ -274,8 +274,8 @@ impl<S: Stage> Pool<S> {
     /// Whether somebody else is to have what waits, although there are workers on this thread.
     fn is_for_others(&self) -> bool {
         // Where the next stage is full, more workers only wait for it too.
-        !self.staff.is_busy_here() && !(self.is_quick() && self.staff.is_blocked_here())
-            || self.is_worth_waking()
+        let held = self.is_quick() && self.staff.is_blocked_here();
+        !(self.staff.is_busy_here() || held) || self.is_worth_waking()
     }
 
     /// Whether calls are so quick that each of them must not cost a fence.
