@@ -164,7 +164,7 @@ fn run_point(point: &[String]) -> anyhow::Result<bool> {
     Ok(true)
 }
 
-/// `false`: it was stopped, or something wasn't exact.
+/// `false`: it was stopped, or something failed or wasn't exact.
 fn compare(args: &Args) -> anyhow::Result<bool> {
     // Before the run, not after it.
     let json = match &args.json {
@@ -188,7 +188,7 @@ fn compare(args: &Args) -> anyhow::Result<bool> {
     ensure!(children > 0, "none of these systems has this workload");
     let mut parent = Parent::new(children * args.rounds as usize)?;
     let mut rows: Vec<Row> = Vec::new();
-    let mut stopped = false;
+    let (mut stopped, mut failed) = (false, false);
     for workload in workloads {
         let systems = peers::SYSTEMS
             .into_iter()
@@ -199,6 +199,8 @@ fn compare(args: &Args) -> anyhow::Result<bool> {
                 stopped |= !run_once(&mut parent, args, workload, round, samples)?;
             }
         }
+        // A system that ended no round has no row.
+        failed |= samples.iter().any(|samples| !samples.errors.is_empty());
         let these = table::rows(workload, &samples);
         parent
             .bar
@@ -216,7 +218,7 @@ fn compare(args: &Args) -> anyhow::Result<bool> {
         println!("stopped: these are the rounds that had ended");
     }
     let exact = rows.iter().all(|row| row.exact);
-    Ok(exact && !stopped)
+    Ok(exact && !failed && !stopped)
 }
 
 /// `false`: it was stopped.
