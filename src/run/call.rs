@@ -44,6 +44,19 @@ pub(super) enum Verdict<O> {
     Suspended,
 }
 
+impl<O> Verdict<O> {
+    /// What it is once the call's future has panicked when it was dropped.
+    fn unless_dropped_by(self, failure: Failure) -> Self {
+        match self {
+            Verdict::Returned(result) => {
+                guard::drop_quietly(result);
+                Verdict::Panicked(failure)
+            }
+            other => other,
+        }
+    }
+}
+
 /// How a call's first poll went.
 enum First<O> {
     /// It was ready, and its result is on its way.
@@ -109,7 +122,12 @@ pub(super) async fn run_batch<S: Stage>(
                 let Some(call) = future.as_mut().as_pin_mut() else {
                     return First::Pending;
                 };
-                match call.poll(&mut Context::from_waker(&waker)) {
+                let polled = call.poll(&mut Context::from_waker(&waker));
+                if polled.is_ready() {
+                    // Before anything follows from it: its drop is the user's, and may panic.
+                    future.set(None);
+                }
+                match polled {
                     Poll::Ready(Ok(output)) if plain && hand.reserve(&seat.hop) => {
                         hand.reading.refresh(clock);
                         hand.tally(seat, call_began);
@@ -118,6 +136,8 @@ pub(super) async fn run_batch<S: Stage>(
                             First::PassedOn
                         } else {
                             guard::drop_quietly(output);
+                            // Which may have taken its time.
+                            hand.reading.refresh(clock);
                             First::Stopped
                         }
                     }
@@ -142,12 +162,10 @@ pub(super) async fn run_batch<S: Stage>(
                 }
                 Err(failure) => Verdict::Panicked(failure),
             };
-            let dropped = match &verdict {
-                // Completed: what is left of it has no drop of the user's.
-                Verdict::Returned(_) => true,
-                _ => guard::run(|| future.set(None)).is_ok(),
-            };
-            Some((verdict, dropped))
+            Some(match guard::run(|| future.set(None)) {
+                Ok(()) => (verdict, true),
+                Err(failure) => (verdict.unless_dropped_by(failure), false),
+            })
         };
         if let Some((verdict, dropped)) = slow {
             hand.reading.refresh(clock);
@@ -164,6 +182,8 @@ pub(super) async fn run_batch<S: Stage>(
                 Some(false) => break false,
                 None => break true,
             }
+            // What was dropped meanwhile may have taken its time.
+            hand.reading.refresh(clock);
         } else if passed {
             hand.pass_task(task);
         }

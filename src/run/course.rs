@@ -1,7 +1,7 @@
 //! The reporter's part in a rollback or a clean-up: it sends one cancel after the other, each once
 //! the one before was answered, and what happens is recorded first.
 
-use std::sync::Arc;
+use std::{mem, sync::Arc};
 
 use actix::{AsyncContext, Context};
 use tokio::task::AbortHandle;
@@ -313,11 +313,14 @@ impl Reporter {
         let failure = result.err();
         let mut life = task.life();
         let (id, stage) = (task.id(), life.undos[undo].stage);
-        life.undos[undo].status = match &failure {
+        let status = match &failure {
             None => UndoStatus::Cancelled,
             Some(failure) => UndoStatus::Failed(failure.clone()),
         };
+        let before = mem::replace(&mut life.undos[undo].status, status);
         drop(life);
+        // The error of the try before, perhaps: the user's.
+        guard::drop_quietly(before);
         let policy = self.policy(stage);
         let failed = failure.as_ref().map(|failure| Policy {
             retries: policy.cancel_retry.retries(),
@@ -351,10 +354,11 @@ impl Reporter {
             return false;
         }
         let mut life = course.task.life();
-        if let Some(undo) = retrying.and_then(|undo| life.undos.get_mut(undo)) {
-            undo.status = UndoStatus::Registered;
-        }
+        let before = retrying
+            .and_then(|undo| life.undos.get_mut(undo))
+            .map(|undo| mem::replace(&mut undo.status, UndoStatus::Registered));
         drop(life);
+        guard::drop_quietly(before);
         if let Some(course) = self.courses.remove(&slot) {
             self.stopped(course.task.clone(), ctx);
             // Its pool still holds the input for the attempt that won't come.
@@ -443,7 +447,8 @@ impl Reporter {
         }
         let went = Went::Stuck(stuck(&self.core, task, &left, running));
         log::warn!("task {id} is given up: {went}");
-        if let Some(stage) = running {
+        // Its holder may just be going on to another stage.
+        while let State::Stopping(stage) = task.state() {
             task.let_go(stage);
         }
         // In place of the course it may have been on.

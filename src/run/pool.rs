@@ -470,8 +470,13 @@ impl<S: Stage> Handler<FromWorker<S::Input>> for Pool<S> {
                 due,
                 cleaning,
             } => {
-                self.queue.rest(task, input, due);
+                self.queue.rest(task.clone(), input, due);
                 if !cleaning {
+                    // It may have been stopped on the way, by someone who looked for it at the worker.
+                    fence();
+                    if task.is_decided() {
+                        return self.wake(ctx);
+                    }
                     self.wake_at(due, ctx);
                 }
             }

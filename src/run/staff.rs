@@ -30,6 +30,8 @@ pub(super) struct Member<S: Stage> {
     /// Runs cancels only, while every other one is busy.
     spare: bool,
     thread: Option<Arbiter>,
+    /// Asked to leave while it was busy and not careful: it still has what it had in its hands.
+    leaves_hastily: bool,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -100,7 +102,11 @@ impl<S: Stage> Staff<S> {
             self.busy_here = self.busy_here + usize::from(busy(state)) - usize::from(busy(before));
             self.blocked_here =
                 self.blocked_here + usize::from(blocked(state)) - usize::from(blocked(before));
-            self.hasty = self.hasty + usize::from(hasty(state)) - usize::from(hasty(before));
+            if hasty(before) && state == MemberState::Leaving {
+                member.leaves_hastily = true;
+            } else {
+                self.hasty = self.hasty + usize::from(hasty(state)) - usize::from(hasty(before));
+            }
             if state == MemberState::Idle && before != MemberState::Idle {
                 if member.local {
                     self.idle_here.push(worker);
@@ -201,6 +207,8 @@ impl<S: Stage> Staff<S> {
         for worker in 0..self.members.len() as u32 {
             self.dismiss(worker, how());
         }
+        self.idle_here.clear();
+        self.idle_elsewhere.clear();
     }
 
     fn dismiss(&mut self, worker: u32, how: ToWorker<S::Input>) {
@@ -214,7 +222,10 @@ impl<S: Stage> Staff<S> {
     pub(super) fn strike_off(&mut self, worker: u32) -> Option<Arbiter> {
         // So that it counts no more.
         self.set(worker, MemberState::Leaving);
-        self.members.get_mut(worker as usize)?.take()?.thread
+        let member = self.members.get_mut(worker as usize)?.take()?;
+        self.hasty -= usize::from(member.leaves_hastily);
+        self.elsewhere -= usize::from(!member.local);
+        member.thread
     }
 
     /// Leaves them: a thread whose call still runs ends once that has returned.
@@ -260,6 +271,17 @@ impl<S: Stage> Staff<S> {
         }
     }
 
+    /// Leaves only those who are idle in the lists, which grow no longer than the staff so.
+    fn purge_idle(&mut self) {
+        let members = &self.members;
+        let idle = |worker: &u32| {
+            let member = members.get(*worker as usize).and_then(Option::as_ref);
+            member.is_some_and(|member| member.state == MemberState::Idle)
+        };
+        self.idle_here.retain(idle);
+        self.idle_elsewhere.retain(idle);
+    }
+
     fn count(&self) -> usize {
         let stays = |member: &&Member<S>| !member.spare && member.state != MemberState::Leaving;
         self.members.iter().flatten().filter(stays).count()
@@ -276,7 +298,10 @@ impl<S: Stage> Pool<S> {
         for _ in count..self.wanted {
             self.hire(ctx, false);
         }
-        self.staff.reduce(count.saturating_sub(self.wanted));
+        if count > self.wanted {
+            self.staff.reduce(count - self.wanted);
+            self.staff.purge_idle();
+        }
     }
 
     pub(super) fn hire(&mut self, ctx: &mut Context<Self>, spare: bool) {
@@ -322,6 +347,7 @@ impl<S: Stage> Pool<S> {
             local,
             spare,
             thread,
+            leaves_hastily: false,
         };
         self.staff.add(vacant, member);
     }

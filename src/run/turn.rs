@@ -183,6 +183,8 @@ pub(super) async fn wait_for_room<S: Stage>(
         return Room::Reserved;
     };
     let mut acquire = pin!(room.acquire());
+    // A stop may have been decided just now, its announcement still under way.
+    fence();
     let mut stopping = is_stopping(task);
     poll_fn(|cx| {
         if desk.is_suspended() {

@@ -55,7 +55,8 @@ impl Standing {
     #[inline]
     pub(crate) fn begin(&self) {
         self.place.store(QUEUED, Ordering::Relaxed);
-        self.fate.store(OPEN, Ordering::Relaxed);
+        // Whoever sees it open sees whose it is.
+        self.fate.store(OPEN, Ordering::Release);
     }
 
     #[inline]

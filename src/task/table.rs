@@ -2,7 +2,7 @@
 //! counts, under one lock, so that every snapshot is one consistent cut.
 
 use std::sync::{
-    Arc, Mutex, Weak,
+    Arc, Mutex, MutexGuard, Weak,
     atomic::{AtomicU64, Ordering, fence},
 };
 
@@ -118,6 +118,9 @@ struct Inner {
     counts: Counts,
     /// Tasks accepted through a lease that are not among `counts` yet, a number for each intake.
     leased: Vec<Arc<AtomicU64>>,
+    /// Holds that were let go of. The last one of a record drops what is in there of the user's, so
+    /// they are dropped once the lock is open.
+    scrap: Vec<TaskRef>,
     stuck: Vec<Stuck>,
 }
 
@@ -140,6 +143,7 @@ impl Table {
                 armed: NEVER,
                 counts: Counts::default(),
                 leased: Vec::new(),
+                scrap: Vec::new(),
                 stuck: Vec::new(),
             }),
         }
@@ -150,8 +154,8 @@ impl Table {
     pub(crate) fn admit(&self, with: &Admission) -> Result<(TaskRef, TaskRef), Refused> {
         let mut inner = guard::lock(&self.inner);
         let Blank { task, ticket } = inner.blank(&self.core);
-        if task.is_touched() {
-            drop(inner);
+        if task.is_touched() || !inner.scrap.is_empty() {
+            discard(inner);
             // Drops what it still holds of the user's: under no lock.
             task.clear();
             inner = guard::lock(&self.inner);
@@ -192,6 +196,7 @@ impl Table {
         blanks.extend((0..most).map(|_| inner.blank(&self.core)));
         let next = inner.last_id + 1;
         inner.last_id += most as u64;
+        discard(inner);
         Ok(Lease {
             blanks,
             next,
@@ -218,6 +223,7 @@ impl Table {
         lessee.store(0, Ordering::Relaxed);
         let Some(mut lease) = lease else {
             inner.keep(dropped);
+            discard(locked);
             return Vec::new();
         };
         for Blank { task, ticket } in lease.blanks.drain(..) {
@@ -229,6 +235,7 @@ impl Table {
             inner.last_id = lease.next - 1;
         }
         inner.keep(dropped);
+        discard(locked);
         lease.blanks
     }
 
@@ -238,6 +245,7 @@ impl Table {
         let mut inner = guard::lock(&self.inner);
         let live = inner.release(task);
         inner.counts.accepted -= u64::from(live);
+        discard(inner);
         live
     }
 
@@ -291,7 +299,7 @@ impl Table {
             }
         }
         let in_flight = inner.counts().in_flight();
-        drop(inner);
+        discard(inner);
         self.places.add_permits(usize::from(live));
         in_flight
     }
@@ -305,7 +313,7 @@ impl Table {
         }
         inner.counts.done += places as u64;
         let in_flight = inner.counts().in_flight();
-        drop(inner);
+        discard(inner);
         self.places.add_permits(places);
         in_flight
     }
@@ -339,8 +347,11 @@ impl Table {
         // One that was accepted through a lease may not have been entered yet.
         let found = entered
             .map(|slot| &inner.records[slot])
-            .or_else(|| inner.records.iter().find(|task| task.id() == id));
-        found.filter(|task| id.0 != 0 && task.is_live()).cloned()
+            .or_else(|| inner.leased_task(id));
+        // A lease may just be giving the record to another task: its number is looked at last.
+        found
+            .filter(|task| id.0 != 0 && task.is_live() && task.id() == id)
+            .cloned()
     }
 
     /// Every task in flight, in the order of their ids.
@@ -378,6 +389,7 @@ impl Table {
         for task in &live {
             inner.counts.suspended += u64::from(inner.release(task.clone()));
         }
+        discard(inner);
         live
     }
 }
@@ -392,6 +404,15 @@ impl Inner {
             accepted: self.counts.accepted + leased.sum::<u64>(),
             ..self.counts
         }
+    }
+
+    /// A task that was accepted through a lease and is not entered yet.
+    fn leased_task(&self, id: TaskId) -> Option<&TaskRef> {
+        let any = self
+            .leased
+            .iter()
+            .any(|count| count.load(Ordering::Acquire) > 0);
+        self.records.iter().find(|task| any && task.id() == id)
     }
 
     /// A record for a task to come, that nobody else looks at.
@@ -409,7 +430,9 @@ impl Inner {
             }
             // A ticket still looks at the task that had it.
             let new = Arc::new(Task::new(task.slot, core.clone()));
-            self.records[task.slot as usize] = new.clone();
+            let old = std::mem::replace(&mut self.records[task.slot as usize], new.clone());
+            self.scrap.extend([old, task]);
+            self.scrap.extend(ticket);
             return Blank {
                 task: new.clone(),
                 ticket: new,
@@ -431,6 +454,7 @@ impl Inner {
         if !Arc::ptr_eq(&self.records[slot as usize], &task)
             || std::mem::take(&mut self.ids[slot as usize]) == 0
         {
+            self.scrap.push(task);
             return false;
         }
         self.wheel.remove(slot);
@@ -449,8 +473,23 @@ impl Inner {
                 .is_some_and(|task| Arc::ptr_eq(task, &ticket));
             if own && self.tickets[slot].is_none() {
                 self.tickets[slot] = Some(ticket);
+            } else {
+                self.scrap.push(ticket);
             }
         }
+    }
+}
+
+/// Opens the lock, then drops the holds that were let go of under it.
+#[inline]
+fn discard(mut inner: MutexGuard<'_, Inner>) {
+    if inner.scrap.is_empty() {
+        return;
+    }
+    let scrap = std::mem::take(&mut inner.scrap);
+    drop(inner);
+    for hold in scrap {
+        guard::drop_quietly(hold);
     }
 }
 

@@ -29,6 +29,7 @@ mod edges;
 mod hangs;
 mod nothing_left;
 mod panics;
+mod races;
 mod shutdowns;
 // What users test theirs with.
 mod testing;

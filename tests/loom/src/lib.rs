@@ -61,6 +61,36 @@ fn g05_a_decided_end_is_noticed_exactly_once() {
     });
 }
 
+/// As above, where an attempt fails and its pool, told by the worker, lets it rest.
+#[test]
+fn g05_a_stop_between_two_attempts_is_noticed_exactly_once() {
+    loom::model(|| {
+        let task = Arc::new(Standing::new());
+        task.begin();
+        let let_go = Arc::new(AtomicU32::new(0));
+        let holder = {
+            let (task, let_go) = (task.clone(), let_go.clone());
+            thread::spawn(move || {
+                let worker =
+                    task.apply(Event::Start(0)).is_ok() && task.apply(Event::Retry(0)).is_ok();
+                // Where the pool is told, unless the worker has noticed.
+                fence();
+                if (!worker || task.is_decided()) && task.apply(Event::Stopped(0)).is_ok() {
+                    let_go.fetch_add(1, Ordering::SeqCst);
+                }
+            })
+        };
+        let told = task.stop();
+        holder.join().unwrap();
+        // The pool looks at what rests when it is told that something queued was stopped; a worker
+        // that is told to halt has nothing left to look at.
+        if told == Some(State::Queued(0)) && task.apply(Event::Stopped(0)).is_ok() {
+            let_go.fetch_add(1, Ordering::SeqCst);
+        }
+        assert_eq!(let_go.load(Ordering::SeqCst), 1, "told {told:?}");
+    });
+}
+
 /// A pool lets go of a task that a worker has in its hands, and the worker starts it or not:
 /// never both.
 #[test]
