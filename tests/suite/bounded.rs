@@ -97,6 +97,31 @@ fn g07_each_queue_holds_no_more_than_its_capacity() {
     });
 }
 
+/// A producer takes room for many tasks at a time, but no more than there is.
+#[test]
+fn g07_a_producer_fills_the_first_queue_and_no_more() {
+    still(async {
+        let handle = Pipeline::new("eager")
+            .max_in_flight(1000)
+            .producer(from_iter(vec![Do::Hang; 600]))
+            .stage(acting("s").workers(2).capacity(4))
+            .current_arbiter()
+            .start()
+            .await
+            .unwrap();
+        for _ in 0..20 {
+            sleep(1).await;
+            let snapshot = handle.snapshot();
+            assert!(snapshot.in_flight <= 6, "{snapshot:?}");
+            assert!(snapshot.stages[0].queued <= 4, "{snapshot:?}");
+        }
+        // Two at work, four in the queue.
+        assert_eq!(handle.snapshot().in_flight, 6);
+        let report = handle.shutdown(Shutdown::Abort).await.unwrap();
+        assert_eq!(report.counts.cancelled, 6);
+    });
+}
+
 #[test]
 fn g07_a_slow_last_stage_slows_the_producers_down() {
     still(async {
