@@ -160,12 +160,12 @@ pub(super) fn admit<C: Send + 'static>(
         tray.reading.refresh(&slip.core.clock);
         let admission = terms.admission(tray.reading.now, tray.reading.count);
         let (task, ticket) = tray.lease.as_mut()?.admit(&admission)?;
+        let (batch, context) = (tray.batch_of()?, context.take()?);
+        batch.push(task, context);
         // Only this thread writes it, and a snapshot must not miss a task whose `submit` returned.
         let lessee = &slip.lessee;
         lessee.store(lessee.load(Ordering::Relaxed) + 1, Ordering::Release);
-        log::debug!("task {} accepted", task.id());
-        let (batch, context) = (tray.batch_of()?, context.take()?);
-        batch.push(task, context);
+        log::debug!("task {} accepted", ticket.id());
         Some(Ok(ticket))
     })
     .ok()

@@ -3,7 +3,7 @@
 //! 1. An [`Intake`](crate::Intake) takes a place and room, gives the task its record in the
 //!    table of tasks in flight and puts it with those to be sent on; its producer actor sends them
 //!    to the first pool, many in one message.
-//! 2. The [`pool`] puts them into its [`queue`] and hands them to a worker, as many as are done in
+//! 2. The [`pool`] puts them into its [`queue`] and [dispatches](dispatch) them to a worker, as many as are done in
 //!    100 µs: local workers first, those of other threads when that is worth waking them.
 //! 3. The [`worker`] takes one after the other from its [`hand`] and calls the stage. What is ready
 //!    at once goes into the next message to the next pool; when a call has to wait, the worker
@@ -19,6 +19,7 @@ mod call;
 mod course;
 mod deadline;
 mod desk;
+mod dispatch;
 mod ending;
 mod grounds;
 mod hand;
