@@ -1,6 +1,7 @@
 //! What everyone in a pipeline shares: its clock, its ledger, its tasks and whom to tell.
 
 use std::{
+    future::Future,
     sync::{
         Arc, Mutex, OnceLock,
         atomic::{AtomicBool, Ordering},
@@ -11,11 +12,12 @@ use std::{
 use actix::Recipient;
 
 use crate::{
+    Error,
     clock::{Clock, NEVER},
     guard,
     ledger::{Change, Ledger, LedgerError, Recorded, Transition},
     message::{ToPool, ToProducer, ToReporter},
-    task::{Halted, StageName, Stop, StopCause, Table, TaskId, TaskRef},
+    task::{Halted, Outcome, StageName, Stop, StopCause, Table, TaskId, TaskRef},
 };
 
 pub(crate) struct Core {
@@ -107,6 +109,33 @@ impl Core {
         match &self.ledger {
             None => Recorded::now(),
             Some(ledger) => ledger.record(Transition { task, change }),
+        }
+    }
+
+    /// The outcome of the task with this key, once it has one.
+    pub(crate) fn outcome_of<O: 'static>(
+        &self,
+        key: &str,
+    ) -> impl Future<Output = Result<Option<Outcome<O>>, Error>> + Send + use<O> {
+        let kept = self.ledger.as_ref().map(|ledger| ledger.outcome_of(key));
+        async move {
+            let Some(kept) = kept else { return Ok(None) };
+            let kept = kept.await.map_err(|error| Error::Suspended(error.text()))?;
+            Ok(kept.map(|kept| {
+                let Outcome {
+                    task,
+                    end,
+                    rollback,
+                    output,
+                } = kept;
+                let output = output.and_then(|any| any.downcast().ok());
+                Outcome {
+                    task,
+                    end,
+                    rollback,
+                    output: output.map(|output| *output),
+                }
+            }))
         }
     }
 

@@ -2,7 +2,7 @@
 
 use std::{error::Error as StdError, fmt, sync::Arc};
 
-use serde::{Serialize, Serializer};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::task::TaskId;
 
@@ -19,8 +19,10 @@ pub struct Failure {
     kind: FailureKind,
 }
 
+const PANICKED: &str = "panicked: ";
+
 /// What sort of failure it was.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum FailureKind {
@@ -34,6 +36,11 @@ pub enum FailureKind {
     AttemptTimeout,
     /// The stage has no worker, because its factory keeps failing.
     StageDown,
+    /// The process ended while the stage was at work, too often: it is not tried again.
+    Interrupted,
+    /// What was kept of the task can't be used by this pipeline: its stage is gone or another
+    /// version, or a value doesn't decode. It waits for a person.
+    Quarantined,
 }
 
 impl Failure {
@@ -91,7 +98,7 @@ impl<E: StdError + Send + Sync + 'static> From<E> for Failure {
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if self.kind == FailureKind::Panic {
-            f.write_str("panicked: ")?;
+            f.write_str(PANICKED)?;
         }
         self.error.fmt(f)?;
         let mut source = self.error.source();
@@ -119,6 +126,25 @@ impl Serialize for Failure {
     }
 }
 
+/// What is left of a failure is its kind and its text.
+impl<'de> Deserialize<'de> for Failure {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        #[derive(Deserialize)]
+        #[serde(rename = "Failure")]
+        struct Shown {
+            kind: FailureKind,
+            error: String,
+        }
+        let Shown { kind, error } = Shown::deserialize(from)?;
+        // It is added when the failure is shown.
+        let text = match kind {
+            FailureKind::Panic => error.strip_prefix(PANICKED).unwrap_or(&error).to_owned(),
+            _ => error,
+        };
+        Ok(Failure::of(kind, text))
+    }
+}
+
 /// What a running pipeline, or the attempt to start one, answers with.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -135,6 +161,10 @@ pub enum Error {
     /// What happened to a task could not be recorded, so the pipeline stopped where it was.
     #[error("the pipeline is suspended: {0}")]
     Suspended(Arc<str>),
+    /// The journal can't be used.
+    #[cfg(feature = "journal")]
+    #[error(transparent)]
+    Journal(#[from] crate::journal::JournalError),
     /// The pipeline has no such stage.
     #[error("the pipeline has no stage named {0:?}")]
     NoSuchStage(String),
@@ -197,6 +227,14 @@ pub enum BuildError {
     /// A pipeline needs room for one task at least.
     #[error("pipeline {0:?} has zero places for tasks in flight")]
     ZeroInFlight(String),
+    /// A pipeline records to one place.
+    #[cfg(feature = "journal")]
+    #[error("pipeline {0:?} has a ledger and a journal; it can have one of them")]
+    TwoLedgers(String),
+    /// What a journal keeps must be of a type that is known.
+    #[cfg(feature = "journal")]
+    #[error("pipeline {0:?} had stages before its journal; say .journal(..) first")]
+    JournalAfterStages(String),
 }
 
 /// How [`SubmitError::Closed`] reads.
@@ -215,6 +253,10 @@ pub enum SubmitError<C> {
     /// What happens to a task can't be recorded, so none is accepted.
     #[error("the pipeline is suspended: its ledger failed")]
     Suspended(C),
+    /// This task can't be recorded, others can: its context can't be encoded, or it has a key and
+    /// the pipeline no journal.
+    #[error("the task can't be recorded: {1}")]
+    Unrecorded(C, Arc<str>),
 }
 
 impl<C> SubmitError<C> {
@@ -222,7 +264,7 @@ impl<C> SubmitError<C> {
     pub fn into_context(self) -> C {
         match self {
             SubmitError::Closed(context) | SubmitError::Stuck(context) => context,
-            SubmitError::Suspended(context) => context,
+            SubmitError::Suspended(context) | SubmitError::Unrecorded(context, _) => context,
         }
     }
 }
@@ -241,6 +283,7 @@ impl<C> fmt::Debug for SubmitError<C> {
             SubmitError::Closed(_) => "Closed(..)",
             SubmitError::Stuck(_) => "Stuck(..)",
             SubmitError::Suspended(_) => "Suspended(..)",
+            SubmitError::Unrecorded(..) => "Unrecorded(..)",
         })
     }
 }
@@ -249,8 +292,9 @@ impl<C> fmt::Debug for SubmitError<C> {
 #[derive(thiserror::Error)]
 #[non_exhaustive]
 pub enum TrySubmitError<C> {
-    /// There is no room now. Also returned where the ledger doesn't record at once: the task was
-    /// recorded then and is cancelled, so with such a ledger use `submit`.
+    /// There is no room now. Also returned where the ledger doesn't record at once, as a journal
+    /// doesn't: the task was recorded then and is cancelled, so use
+    /// [`if_room`](crate::Submit::if_room) there.
     #[error("the pipeline is full")]
     Full(C),
     /// Refused for another reason than room. Only [`SubmitError::Stuck`] may pass.
@@ -294,7 +338,8 @@ pub enum UndoError {
         /// How many undos a task may register.
         limit: usize,
     },
-    /// The undo could not be recorded; the pipeline stops where it is.
+    /// The undo could not be recorded: it can't be encoded, or nothing can be recorded any more, and
+    /// the pipeline stops where it is.
     #[error("the undo could not be recorded: {0}")]
     Unrecorded(Arc<str>),
 }

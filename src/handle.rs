@@ -9,6 +9,7 @@ use crate::{
     core::Core,
     error::{MOST_WORKERS, TrySubmitError},
     intake::{Door, Intake, Slip, Submit, Terms},
+    ledger::Change,
     message::{ToPool, ToReporter},
     outcomes::{Lagged, Outcomes},
     policy::Shutdown,
@@ -191,9 +192,28 @@ impl<I: Send + 'static, O: Send + 'static> PipelineHandle<I, O> {
         self.inner.core.table.stuck()
     }
 
-    /// A person has dealt with a stuck task: it leaves the list. `false` if it wasn't there.
+    /// A person has dealt with a stuck task: it leaves the list. `false` if it wasn't there. A journal
+    /// has it in its next commit, which this doesn't wait for.
     pub fn resolve(&self, task: TaskId) -> bool {
-        self.inner.core.table.resolve(task)
+        let core = &self.inner.core;
+        let resolved = core.table.resolve(task);
+        if resolved && let Ok(Err(error)) = core.record(task, Change::Resolved).ready() {
+            core.unrecorded(&error);
+        }
+        resolved
+    }
+
+    /// The outcome of the task that was submitted with this [key](Submit::key), to this process or
+    /// one before: at once if it is kept, else once the task has it. `None` where no task in flight
+    /// has this key and no outcome with it is kept.
+    ///
+    /// # Errors
+    /// [`Error::Suspended`] when the journal has failed or is closed.
+    ///
+    /// # Cancel safety
+    /// Can be dropped and called again.
+    pub async fn outcome_of(&self, key: &str) -> Result<Option<Outcome<O>>, Error> {
+        self.inner.core.outcome_of(key).await
     }
 
     /// Ends the pipeline and returns its report. Called again, it may only hasten the end; every

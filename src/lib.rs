@@ -22,6 +22,9 @@ mod intake;
 #[cfg(feature = "internals")]
 #[doc(hidden)]
 pub mod internals;
+#[cfg(feature = "journal")]
+mod journal;
+mod keeping;
 mod ledger;
 mod message;
 mod outcomes;
@@ -42,11 +45,16 @@ pub use actor_stage::{ActorStage, Cancel, CancelReply, Reply};
 pub use error::{BuildError, Error, Failure, FailureKind, SubmitError, TrySubmitError, UndoError};
 pub use handle::PipelineHandle;
 pub use intake::{Intake, Submit};
-pub use ledger::{Change, Ledger, LedgerError, Recorded, Transition, Value};
+#[cfg(feature = "journal")]
+pub use journal::{Durability, Journal, JournalError};
+#[cfg(feature = "journal")]
+pub use keeping::Durable;
+pub use keeping::{Keeps, Volatile};
+pub use ledger::{Change, KeptOutcome, Ledger, LedgerError, Recorded, Transition, Value};
 pub use message::{Onward, TaskMsg};
 pub use outcomes::Lagged;
 pub use pipeline::Pipeline;
-pub use policy::{OnStuck, Order, RateLimit, Restart, Retry, Shutdown};
+pub use policy::{OnStuck, Order, RateLimit, Recovery, Restart, Retry, Shutdown};
 pub use producer::{FromStream, Producer, from_iter, from_stream};
 pub use report::{
     Health, ProducerError, Report, Snapshot, StageCounts, StageReport, StageSnapshot, Times,

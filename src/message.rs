@@ -205,6 +205,15 @@ pub(crate) enum ToReporter {
         stage: StageIx,
         failure: Failure,
     },
+    /// An attempt was interrupted by the end of the process: cancel what it registered first.
+    #[cfg(feature = "journal")]
+    Resumed { task: TaskRef, stage: StageIx },
+    /// A rollback was under way when the process ended: go on with it.
+    #[cfg(feature = "journal")]
+    RollBack(TaskRef),
+    /// Collect so much room, which restored tasks fill.
+    #[cfg(feature = "journal")]
+    Debts(Vec<(Arc<Semaphore>, u32)>),
     /// A task that is being cleaned up was ended.
     Interrupted(TaskRef),
     /// From a pool: a cancel returned.

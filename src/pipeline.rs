@@ -2,6 +2,7 @@
 
 use std::{
     io,
+    marker::PhantomData,
     sync::{Arc, Mutex, OnceLock, atomic::AtomicBool},
     time::Duration,
 };
@@ -11,13 +12,14 @@ use tokio::sync::{Semaphore, oneshot};
 
 use crate::{
     Error, Reply, TaskMsg,
-    actor_stage::Cancel,
+    actor_stage::{ActorStage, Cancel},
     clock::Clock,
     core::{Core, Lines},
     error::BuildError,
     guard,
     handle::PipelineHandle,
     intake::{Door, Intake, Slip},
+    keeping::{Keeps, Volatile},
     ledger::Ledger,
     message::{Hop, ToPool, ToProducer},
     outcomes::Outcomes,
@@ -29,10 +31,17 @@ use crate::{
     task::Table,
     work::{Factory, IntoWork, Settings, Work, parallelism},
 };
+#[cfg(feature = "journal")]
+use crate::{
+    journal::{Journal, Keeper, Recovered, Start},
+    keeping::Durable,
+    run::{Feed, PoolFeed, restore},
+};
 
 /// A pipeline in the making: its name, its producers and its stages, in order.
 ///
-/// `I` is what its first stage takes, `C` what the last one so far hands on.
+/// `I` is what its first stage takes, `C` what the last one so far hands on; `D` says whether it has
+/// a [journal](Self::journal), so that its stages must meet the bounds of one.
 ///
 /// ```
 /// use std::time::Duration;
@@ -56,12 +65,13 @@ use crate::{
 /// }
 /// ```
 #[must_use = "a pipeline does nothing until it is started or run"]
-pub struct Pipeline<I: Send + 'static, C: Send + 'static = I> {
+pub struct Pipeline<I: Send + 'static, C: Send + 'static = I, D = Volatile> {
     name: String,
     producers: Vec<StartProducer<I>>,
     stages: Vec<Settings>,
     chain: Chain<I, C>,
     options: Options,
+    durability: PhantomData<fn() -> D>,
 }
 
 /// Each stage starts the one before it from within its own start, so a stack limits them.
@@ -80,6 +90,10 @@ struct Options {
     max_undos: usize,
     abandon_after: Duration,
     ledger: Option<Arc<dyn Ledger>>,
+    #[cfg(feature = "journal")]
+    journal: Option<Journal>,
+    #[cfg(feature = "journal")]
+    recovery: crate::policy::Recovery,
     #[cfg(feature = "testing")]
     injection: crate::inject::Injection,
 }
@@ -107,6 +121,9 @@ struct Launch {
     settings: Vec<Settings>,
     boards: Vec<Arc<Board>>,
     pools: Vec<Recipient<ToPool>>,
+    /// How restored tasks get to the pools, from the last one to the first.
+    #[cfg(feature = "journal")]
+    feeds: Option<Vec<Box<dyn Feed + Send>>>,
 }
 
 impl Launch {
@@ -138,14 +155,51 @@ impl<I: Send + 'static> Pipeline<I, I> {
                 max_undos: 1_024,
                 abandon_after: Duration::from_secs(60),
                 ledger: None,
+                #[cfg(feature = "journal")]
+                journal: None,
+                #[cfg(feature = "journal")]
+                recovery: Default::default(),
                 #[cfg(feature = "testing")]
                 injection: Default::default(),
             },
+            durability: PhantomData,
+        }
+    }
+
+    /// Records everything in a [`Journal`], so that a crash loses nothing: say it before the stages,
+    /// whose inputs, outputs and undos must then be `Serialize + DeserializeOwned`.
+    #[cfg(feature = "journal")]
+    pub fn journal(self, journal: Journal) -> Pipeline<I, I, Durable> {
+        let Pipeline {
+            name,
+            producers,
+            stages,
+            chain,
+            mut options,
+            ..
+        } = self;
+        options.journal = Some(journal);
+        Pipeline {
+            name,
+            producers,
+            stages,
+            chain,
+            options,
+            durability: PhantomData,
         }
     }
 }
 
-impl<I: Send + 'static, C: Send + 'static> Pipeline<I, C> {
+#[cfg(feature = "journal")]
+impl<I: Send + 'static, C: Send + 'static> Pipeline<I, C, Durable> {
+    /// What to do with the tasks that the process before has left: they go on, unless told otherwise.
+    pub fn recovery(mut self, recovery: crate::policy::Recovery) -> Self {
+        self.options.recovery = recovery;
+        self
+    }
+}
+
+impl<I: Send + 'static, C: Send + 'static, D: 'static> Pipeline<I, C, D> {
     /// Adds a producer: a closure that gets an [`Intake`], or whatever else is a [`Producer`]. All
     /// of them run side by side.
     pub fn producer(mut self, producer: impl Producer<I>) -> Self {
@@ -161,13 +215,14 @@ impl<I: Send + 'static, C: Send + 'static> Pipeline<I, C> {
     }
 
     /// Adds a stage, which takes what the one before hands on.
-    pub fn stage<W>(self, work: W) -> Pipeline<I, <W::Stage as Stage>::Output>
+    pub fn stage<W>(self, work: W) -> Pipeline<I, <W::Stage as Stage>::Output, D>
     where
         W: IntoWork,
         W::Stage: Stage<Input = C>,
+        D: Keeps<W::Stage>,
     {
         let Work {
-            settings,
+            mut settings,
             factory,
             copy,
         } = work.into_work();
@@ -177,8 +232,10 @@ impl<I: Send + 'static, C: Send + 'static> Pipeline<I, C> {
             mut stages,
             chain: before,
             options,
+            ..
         } = self;
         let stage = stages.len() as u16;
+        settings.codec = D::codec();
         stages.push(settings);
         let chain: Chain<I, <W::Stage as Stage>::Output> = Box::new(move |launch, hop| {
             let Some(settings) = launch.settings.pop() else {
@@ -202,7 +259,12 @@ impl<I: Send + 'static, C: Send + 'static> Pipeline<I, C> {
             };
             let pool = launch.start(move || Pool::new(plan));
             launch.pools.push(pool.clone().recipient());
-            before(launch, Hop::new(pool.recipient(), Some(room)))
+            let hop = Hop::new(pool.clone().recipient(), Some(room));
+            #[cfg(feature = "journal")]
+            if let Some(feeds) = &mut launch.feeds {
+                feeds.push(Box::new(PoolFeed::new(hop.clone(), pool.recipient())));
+            }
+            before(launch, hop)
         });
         Pipeline {
             name,
@@ -210,13 +272,15 @@ impl<I: Send + 'static, C: Send + 'static> Pipeline<I, C> {
             stages,
             chain,
             options,
+            durability: PhantomData,
         }
     }
 
     /// Adds a stage that is an actor of yours: short for `.stage(Work::actor(name, addr))`, which
     /// also takes settings.
-    pub fn actor<A, O, U>(self, name: impl Into<String>, addr: Addr<A>) -> Pipeline<I, O>
+    pub fn actor<A, O, U>(self, name: impl Into<String>, addr: Addr<A>) -> Pipeline<I, O, D>
     where
+        D: Keeps<ActorStage<C, O, U>>,
         A: Actor + Handler<TaskMsg<C, Reply<O, U>>> + Handler<Cancel<U>>,
         A::Context: ToEnvelope<A, TaskMsg<C, Reply<O, U>>> + ToEnvelope<A, Cancel<U>>,
         O: Send + 'static,
@@ -312,6 +376,15 @@ impl<I: Send + 'static, C: Send + 'static> Pipeline<I, C> {
         if self.options.arbiters == Some(0) {
             return Err(BuildError::ZeroArbiters(self.name.clone()));
         }
+        #[cfg(feature = "journal")]
+        if self.options.journal.is_some() {
+            if self.options.ledger.is_some() {
+                return Err(BuildError::TwoLedgers(self.name.clone()));
+            }
+            if self.stages.iter().any(|stage| stage.codec.is_none()) {
+                return Err(BuildError::JournalAfterStages(self.name.clone()));
+            }
+        }
         if self.options.max_in_flight == Some(0) {
             return Err(BuildError::ZeroInFlight(self.name.clone()));
         }
@@ -328,8 +401,12 @@ impl<I: Send + 'static, C: Send + 'static> Pipeline<I, C> {
     /// system gives no thread. Nothing was started then.
     pub async fn start(self) -> Result<PipelineHandle<I, C>, Error> {
         self.check()?;
+        #[cfg(feature = "journal")]
+        let this = self.recover().await?;
+        #[cfg(not(feature = "journal"))]
+        let this = Launchable(self);
         if System::try_current().is_some() {
-            return self.launch();
+            return this.launch();
         }
         let (started, handle) = oneshot::channel();
         let (end, ended) = oneshot::channel();
@@ -337,7 +414,7 @@ impl<I: Send + 'static, C: Send + 'static> Pipeline<I, C> {
             .name("batrun-system".to_owned())
             .spawn(move || {
                 System::new().block_on(async move {
-                    if started.send(self.launch()).is_ok() {
+                    if started.send(this.launch()).is_ok() {
                         ended.await.ok();
                     }
                 });
@@ -361,6 +438,43 @@ impl<I: Send + 'static, C: Send + 'static> Pipeline<I, C> {
         handle.join().await
     }
 
+    /// Reads the journal, on a thread of its own: that may take a while.
+    #[cfg(feature = "journal")]
+    async fn recover(mut self) -> Result<Launchable<I, C, D>, Error> {
+        let Some(journal) = self.options.journal.take() else {
+            return Ok(Launchable(self, None));
+        };
+        let start = Start {
+            pipeline: self.name.clone(),
+            stages: self
+                .stages
+                .iter()
+                .map(|stage| (stage.name.as_str().into(), stage.version))
+                .collect(),
+            codecs: self.stages.iter().filter_map(|stage| stage.codec).collect(),
+            recovery: self.options.recovery,
+        };
+        let (read, reading) = oneshot::channel();
+        std::thread::Builder::new()
+            .name("batrun-recovery".to_owned())
+            .spawn(move || read.send(journal.start(start)).ok())
+            .map_err(Error::Spawn)?;
+        let (keeper, recovered) = reading.await.map_err(|_| Error::Gone)??;
+        Ok(Launchable(self, Some((keeper, recovered))))
+    }
+}
+
+/// A pipeline that has read its journal.
+#[cfg(feature = "journal")]
+struct Launchable<I: Send + 'static, C: Send + 'static, D>(
+    Pipeline<I, C, D>,
+    Option<(Keeper, Recovered)>,
+);
+
+#[cfg(not(feature = "journal"))]
+struct Launchable<I: Send + 'static, C: Send + 'static, D>(Pipeline<I, C, D>);
+
+impl<I: Send + 'static, C: Send + 'static, D: 'static> Launchable<I, C, D> {
     fn launch(self) -> Result<PipelineHandle<I, C>, Error> {
         let Pipeline {
             name,
@@ -368,7 +482,16 @@ impl<I: Send + 'static, C: Send + 'static> Pipeline<I, C> {
             stages,
             chain,
             options,
-        } = self;
+            ..
+        } = self.0;
+        #[cfg(feature = "journal")]
+        let (keeper, recovered) = self.1.unzip();
+        #[cfg(feature = "journal")]
+        let ledger = keeper
+            .map(|keeper| Arc::new(keeper) as Arc<dyn Ledger>)
+            .or(options.ledger);
+        #[cfg(not(feature = "journal"))]
+        let ledger = options.ledger;
         #[cfg(feature = "testing")]
         let stages = options.injection.prepared(stages);
         let grounds = Arc::new(match options.arbiters {
@@ -402,7 +525,7 @@ impl<I: Send + 'static, C: Send + 'static> Pipeline<I, C> {
         let core = Arc::new_cyclic(|core| Core {
             name: name.into(),
             clock: Clock::start(),
-            ledger: options.ledger,
+            ledger: ledger.clone(),
             table: Table::new(core.clone(), places, front, options.max_stuck),
             stages: stages
                 .iter()
@@ -424,6 +547,7 @@ impl<I: Send + 'static, C: Send + 'static> Pipeline<I, C> {
             options.abandon_after,
             grounds.clone(),
             outcomes.clone(),
+            ledger,
         );
         let mut launch = Launch {
             core: core.clone(),
@@ -431,6 +555,8 @@ impl<I: Send + 'static, C: Send + 'static> Pipeline<I, C> {
             settings: stages.clone(),
             boards: boards.clone(),
             pools: Vec::new(),
+            #[cfg(feature = "journal")]
+            feeds: recovered.is_some().then(Vec::new),
         };
         let policies = stages
             .iter()
@@ -457,6 +583,11 @@ impl<I: Send + 'static, C: Send + 'static> Pipeline<I, C> {
         };
         // Before any task can come in.
         core.lines.set(lines).ok();
+        #[cfg(feature = "journal")]
+        if let (Some(mut feeds), Some(recovered)) = (launch.feeds.take(), recovered) {
+            feeds.reverse();
+            restore(&core, &mut feeds, recovered);
+        }
         let door = Arc::new(Door(core.clone()));
         for (n, start) in producers.into_iter().enumerate() {
             let slip = Arc::new(Slip::new(core.clone(), hop.clone()));

@@ -498,7 +498,9 @@ pub(crate) fn withdraw(core: &Core, task: &TaskRef, stage: StageIx, number: usiz
 /// Waits until a change is recorded; a failure suspends the pipeline.
 pub(crate) async fn settle(core: &Core, recorded: Recorded) -> Result<(), UndoError> {
     recorded.await.map_err(|error| {
-        core.unrecorded(&error);
+        if !error.is_refused() {
+            core.unrecorded(&error);
+        }
         UndoError::Unrecorded(error.text())
     })
 }

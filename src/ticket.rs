@@ -3,11 +3,14 @@
 use std::{
     future::poll_fn,
     marker::PhantomData,
+    sync::{Arc, Weak},
     task::{Poll, Waker},
 };
 
 use crate::{
-    Error, guard, intake,
+    Error,
+    core::Core,
+    guard, intake,
     task::{Answer, Life, Outcome, StopCause, TaskId, TaskRef},
 };
 
@@ -18,8 +21,15 @@ use crate::{
 pub struct Ticket<O = ()> {
     /// Until it is dropped.
     task: Option<TaskRef>,
+    /// Of a task that had this key before.
+    key: Option<Box<Keyed>>,
     id: TaskId,
     output: PhantomData<fn() -> O>,
+}
+
+struct Keyed {
+    core: Weak<Core>,
+    key: Box<str>,
 }
 
 impl<O> Ticket<O> {
@@ -27,6 +37,20 @@ impl<O> Ticket<O> {
     pub(crate) fn new(task: TaskRef, id: TaskId) -> Self {
         Ticket {
             task: Some(task),
+            key: None,
+            id,
+            output: PhantomData,
+        }
+    }
+
+    /// The ticket of a task that was submitted before, perhaps to another process.
+    pub(crate) fn of_key(core: &Arc<Core>, id: TaskId, key: Box<str>) -> Self {
+        Ticket {
+            task: None,
+            key: Some(Box::new(Keyed {
+                core: Arc::downgrade(core),
+                key,
+            })),
             id,
             output: PhantomData,
         }
@@ -40,6 +64,12 @@ impl<O> Ticket<O> {
     /// Cancels the task: it stops, and what it did is taken back. Returns at once, `true` if this
     /// call is what ended it; `false` if it had ended, or was about to, for another reason.
     pub fn cancel(&self) -> bool {
+        if let Some(Keyed { core, .. }) = self.key.as_deref() {
+            return core.upgrade().is_some_and(|core| {
+                let task = core.table.find(self.id);
+                task.is_some_and(|task| core.cancel(&task, StopCause::User))
+            });
+        }
         let Some(task) = &self.task else { return false };
         task.core
             .upgrade()
@@ -71,6 +101,10 @@ impl<O: 'static> Ticket<O> {
     /// # Cancel safety
     /// Can be dropped and called again. The output is given to the first call that completes.
     pub async fn outcome(&self) -> Result<Outcome<O>, Error> {
+        if let Some(Keyed { core, key }) = self.key.as_deref() {
+            let kept = core.upgrade().ok_or(Error::Gone)?.outcome_of(key);
+            return kept.await?.ok_or(Error::Gone);
+        }
         let Some(task) = &self.task else {
             return Err(Error::Gone);
         };

@@ -10,6 +10,7 @@ use crate::{
     Failure,
     error::{BuildError, MOST_WORKERS},
     guard,
+    keeping::Codec,
     policy::{OnStuck, RateLimit, Restart, Retry},
     stage::Stage,
 };
@@ -43,6 +44,10 @@ pub(crate) struct Settings {
     pub(crate) actor: bool,
     /// Its input can be copied, as `retry` says.
     pub(crate) copies: bool,
+    /// Of its values, for a journal.
+    pub(crate) version: u32,
+    /// How its values are kept, where they are.
+    pub(crate) codec: Option<Codec>,
 }
 
 /// The room in a stage's queue unless told otherwise: enough for batches that make the cost of a
@@ -69,6 +74,8 @@ impl Settings {
             on_stuck: OnStuck::default(),
             actor: false,
             copies: false,
+            version: 1,
+            codec: None,
         }
     }
 
@@ -260,6 +267,16 @@ pub trait IntoWork: Sized {
     fn restart(self, restart: Restart) -> Work<Self::Stage> {
         let mut work = self.into_work();
         work.settings.restart = restart;
+        work
+    }
+
+    /// The version of what a journal keeps of this stage, its input and its undos: 1 unless told
+    /// otherwise. Say another one once they mean something else than before. A task that a journal
+    /// has in another version of its stage is set aside for a person. A field that is added with
+    /// `#[serde(default)]`, or left out, needs no new version.
+    fn version(self, version: u32) -> Work<Self::Stage> {
+        let mut work = self.into_work();
+        work.settings.version = version;
         work
     }
 

@@ -4,7 +4,7 @@ mod slip;
 mod tray;
 
 use std::{
-    future::Future,
+    future::{Future, poll_fn},
     marker::PhantomData,
     mem,
     pin::Pin,
@@ -115,14 +115,14 @@ fn try_submit<C: Send + 'static, O>(
             return Err(slip.refused(context, slip.core.table.refused()).into());
         }
     }
-    let (task, recorded) = match slip.admit(&context, terms) {
+    let (task, recorded) = match slip.admit(&context, terms, None) {
         Ok(admitted) => admitted,
         Err(why) => {
             slip.give_back_permits(1);
             return Err(slip.refused(context, Some(why)).into());
         }
     };
-    settle_now(slip, context, task, recorded)
+    settle_now(slip, context, task, recorded, None)
 }
 
 fn ticketed<O>(ticket: crate::task::TaskRef) -> Ticket<O> {
@@ -136,13 +136,11 @@ fn settle_now<C: Send + 'static, O>(
     context: C,
     task: Admitted,
     recorded: Recorded,
+    key: Option<Box<str>>,
 ) -> Result<Ticket<O>, TrySubmitError<C>> {
     match recorded.ready() {
         Ok(Ok(())) => Ok(slip.accept(task, context)),
-        Ok(Err(error)) => {
-            slip.unaccept(task.task, &error);
-            Err(SubmitError::Suspended(context).into())
-        }
+        Ok(Err(error)) => Ok(slip.unaccept(task.task, &error, key, context)?),
         // This call can't wait: take it back as a dropped `submit` does.
         Err(_later) => {
             slip.abandon(&task.task);
@@ -194,10 +192,23 @@ pub struct Submit<'a, C: Send + 'static, O = ()> {
 
 enum Step {
     New,
+    /// New, with a key.
+    Keyed(Box<str>),
     /// Waiting for a place and for room.
-    Full(Pin<Box<dyn Future<Output = Result<(), AcquireError>> + Send>>),
-    Recording(Box<(Admitted, Recorded)>),
+    Full(Box<Full>),
+    Recording(Box<Recording>),
     Over,
+}
+
+struct Full {
+    wait: Pin<Box<dyn Future<Output = Result<(), AcquireError>> + Send>>,
+    key: Option<Box<str>>,
+}
+
+struct Recording {
+    task: Admitted,
+    recorded: Recorded,
+    key: Option<Box<str>>,
 }
 
 // The context is never pinned.
@@ -236,6 +247,40 @@ impl<'a, C: Send + 'static, O> Submit<'a, C, O> {
         self
     }
 
+    /// A name that the task can be found by, after a restart too, and that no other task has: where
+    /// one that is in flight or whose outcome is kept has it, nothing is submitted, and the ticket is
+    /// that one's. For pipelines with a journal.
+    pub fn key(mut self, key: impl Into<String>) -> Self {
+        self.step = Step::Keyed(key.into().into());
+        self
+    }
+
+    /// Doesn't wait for room, but for the task to be recorded: what [`now`](Self::now) is where there
+    /// is no journal.
+    ///
+    /// # Errors
+    /// [`TrySubmitError`], with the context in it.
+    ///
+    /// # Cancel safety
+    /// As [`Intake::submit`].
+    pub async fn if_room(mut self) -> Result<Ticket<O>, TrySubmitError<C>> {
+        poll_fn(|cx| {
+            let polled = Pin::new(&mut self).poll(cx);
+            match (polled, &self.step) {
+                (Poll::Ready(result), _) => Poll::Ready(result.map_err(Into::into)),
+                (Poll::Pending, Step::Full(_)) => {
+                    self.step = Step::Over;
+                    match self.context.take() {
+                        Some(context) => Poll::Ready(Err(TrySubmitError::Full(context))),
+                        None => Poll::Pending,
+                    }
+                }
+                (Poll::Pending, _) => Poll::Pending,
+            }
+        })
+        .await
+    }
+
     /// Doesn't wait: the task is accepted if there is room now.
     ///
     /// ```no_run
@@ -263,9 +308,16 @@ impl<'a, C: Send + 'static, O> Submit<'a, C, O> {
         // what waits for a record is accepted with that one or not at all.
         match mem::replace(&mut self.step, Step::Over) {
             Step::Recording(recording) => {
-                let (task, recorded) = *recording;
-                settle_now(self.slip, context, task, recorded)
+                let Recording {
+                    task,
+                    recorded,
+                    key,
+                } = *recording;
+                settle_now(self.slip, context, task, recorded, key)
             }
+            // A key is looked up in the journal, for which this call can't wait.
+            Step::Keyed(_) => Err(TrySubmitError::Full(context)),
+            Step::Full(full) if full.key.is_some() => Err(TrySubmitError::Full(context)),
             waiting => {
                 drop(waiting);
                 try_submit(self.slip, context, &self.terms)
@@ -273,16 +325,17 @@ impl<'a, C: Send + 'static, O> Submit<'a, C, O> {
         }
     }
 
-    fn wait(&self) -> Pin<Box<dyn Future<Output = Result<(), AcquireError>> + Send>> {
+    fn wait(&self, key: Option<Box<str>>) -> Step {
         let (core, room) = (self.slip.core.clone(), self.slip.hop.room.clone());
-        Box::pin(async move {
+        let wait = Box::pin(async move {
             let place = core.table.places.acquire().await?;
             if let Some(room) = &room {
                 room.acquire().await?.forget();
             }
             place.forget();
             Ok(())
-        })
+        });
+        Step::Full(Box::new(Full { wait, key }))
     }
 
     fn refuse(&mut self, why: Option<Refused>) -> Poll<Result<Ticket<O>, SubmitError<C>>> {
@@ -294,19 +347,32 @@ impl<'a, C: Send + 'static, O> Submit<'a, C, O> {
     }
 
     /// Goes on with a place and room in hand.
-    fn admit(&mut self) -> Option<Poll<Result<Ticket<O>, SubmitError<C>>>> {
-        match tray::admit(self.slip, &mut self.context, &self.terms, true) {
-            Some(Ok(ticket)) => {
+    fn admit(&mut self, key: Option<Box<str>>) -> Option<Poll<Result<Ticket<O>, SubmitError<C>>>> {
+        if self.slip.core.ledger.is_none() {
+            if key.is_some() {
+                self.slip.give_back_permits(1);
                 self.step = Step::Over;
-                return Some(Poll::Ready(Ok(ticketed(ticket))));
+                let context = self.context.take()?;
+                let why = "only a pipeline with a journal keeps keys".into();
+                return Some(Poll::Ready(Err(SubmitError::Unrecorded(context, why))));
             }
-            Some(Err(why)) => return Some(self.refuse(Some(why))),
-            None => {}
+            match tray::admit(self.slip, &mut self.context, &self.terms, true) {
+                Some(Ok(ticket)) => {
+                    self.step = Step::Over;
+                    return Some(Poll::Ready(Ok(ticketed(ticket))));
+                }
+                Some(Err(why)) => return Some(self.refuse(Some(why))),
+                None => {}
+            }
         }
         let context = self.context.as_ref()?;
-        match self.slip.admit(context, &self.terms) {
-            Ok(recording) => {
-                self.step = Step::Recording(Box::new(recording));
+        match self.slip.admit(context, &self.terms, key.as_deref()) {
+            Ok((task, recorded)) => {
+                self.step = Step::Recording(Box::new(Recording {
+                    task,
+                    recorded,
+                    key,
+                }));
                 None
             }
             Err(why) => {
@@ -319,28 +385,35 @@ impl<'a, C: Send + 'static, O> Submit<'a, C, O> {
     fn go_on(&mut self, cx: &mut Context<'_>) -> Poll<Result<Ticket<O>, SubmitError<C>>> {
         loop {
             match &mut self.step {
-                Step::New => match self.slip.take_permits() {
-                    Ok(()) => {
-                        if let Some(refused) = self.admit() {
-                            return refused;
+                Step::New | Step::Keyed(_) => {
+                    let key = match mem::replace(&mut self.step, Step::New) {
+                        Step::Keyed(key) => Some(key),
+                        _ => None,
+                    };
+                    match self.slip.take_permits() {
+                        Ok(()) => {
+                            if let Some(over) = self.admit(key) {
+                                return over;
+                            }
+                        }
+                        Err(TryAcquireError::NoPermits) => self.step = self.wait(key),
+                        Err(TryAcquireError::Closed) => {
+                            return self.refuse(self.slip.core.table.refused());
                         }
                     }
-                    Err(TryAcquireError::NoPermits) => self.step = Step::Full(self.wait()),
-                    Err(TryAcquireError::Closed) => {
-                        return self.refuse(self.slip.core.table.refused());
-                    }
-                },
-                Step::Full(wait) => match wait.as_mut().poll(cx) {
+                }
+                Step::Full(full) => match full.wait.as_mut().poll(cx) {
                     Poll::Pending => return Poll::Pending,
                     Poll::Ready(Ok(())) => {
-                        if let Some(refused) = self.admit() {
-                            return refused;
+                        let key = full.key.take();
+                        if let Some(over) = self.admit(key) {
+                            return over;
                         }
                     }
                     Poll::Ready(Err(_)) => return self.refuse(self.slip.core.table.refused()),
                 },
                 Step::Recording(recording) => {
-                    let result = match Pin::new(&mut recording.1).poll(cx) {
+                    let result = match Pin::new(&mut recording.recorded).poll(cx) {
                         Poll::Pending => return Poll::Pending,
                         Poll::Ready(result) => result,
                     };
@@ -351,13 +424,10 @@ impl<'a, C: Send + 'static, O> Submit<'a, C, O> {
                     let Some(context) = self.context.take() else {
                         return Poll::Pending;
                     };
-                    let task = recording.0;
+                    let Recording { task, key, .. } = *recording;
                     return Poll::Ready(match result {
                         Ok(()) => Ok(self.slip.accept(task, context)),
-                        Err(error) => {
-                            self.slip.unaccept(task.task, &error);
-                            Err(SubmitError::Suspended(context))
-                        }
+                        Err(error) => self.slip.unaccept(task.task, &error, key, context),
                     });
                 }
                 // Polled after it was ready, which a future need not answer.
@@ -391,7 +461,7 @@ impl<C: Send + 'static, O> Drop for Submit<'_, C, O> {
     #[inline]
     fn drop(&mut self) {
         if let Step::Recording(recording) = &self.step {
-            self.slip.abandon(&recording.0.task);
+            self.slip.abandon(&recording.task.task);
         }
     }
 }

@@ -3,6 +3,7 @@
 use std::{
     mem,
     sync::{Arc, Mutex, OnceLock, atomic::AtomicU64},
+    time::Duration,
 };
 
 use actix::Recipient;
@@ -10,10 +11,11 @@ use tokio::sync::{Semaphore, TryAcquireError};
 
 use super::{Terms, tray::Tray};
 use crate::{
+    clock::NEVER,
     core::Core,
     error::SubmitError,
     guard,
-    ledger::{Change, LedgerError, Recorded, Value},
+    ledger::{Change, LedgerError, Recorded, Value, Why},
     message::{Batch, Hop, ToProducer},
     task::{Refused, StopCause, TaskRef},
     ticket::Ticket,
@@ -133,6 +135,7 @@ impl<C: Send + 'static> Slip<C> {
         &self,
         context: &C,
         terms: &Terms,
+        key: Option<&str>,
     ) -> Result<(Admitted, Recorded), Refused> {
         let core = &self.core;
         let admission = terms.admission(core.clock.now(), core.clock.count());
@@ -144,7 +147,10 @@ impl<C: Send + 'static> Slip<C> {
         }
         let change = Change::Accepted {
             context: Value::of(context),
+            key,
             deadline: core.left(admission.deadline),
+            work_timeout: (admission.work_timeout != NEVER)
+                .then(|| Duration::from_nanos(admission.work_timeout)),
         };
         let recorded = core.record(id, change);
         Ok((admitted, recorded))
@@ -206,15 +212,34 @@ impl<C: Send + 'static> Slip<C> {
         }
     }
 
-    /// The task was refused by the ledger: it never was one.
-    pub(super) fn unaccept(&self, task: TaskRef, error: &LedgerError) {
+    /// The task was refused by the ledger: it never was one. The ticket of the one that it is
+    /// instead, or the error.
+    pub(super) fn unaccept<O>(
+        &self,
+        task: TaskRef,
+        error: &LedgerError,
+        key: Option<Box<str>>,
+        context: C,
+    ) -> Result<Ticket<O>, SubmitError<C>> {
         if self.core.table.revoke(task) {
             self.core.table.places.add_permits(1);
         }
         if let Some(room) = self.room() {
             room.add_permits(1);
         }
-        self.core.unrecorded(error);
+        match (error.why(), key) {
+            (Why::Known(id), Some(key)) => {
+                guard::drop_quietly(context);
+                Ok(Ticket::of_key(&self.core, id, key))
+            }
+            (Why::Broken, _) => {
+                self.core.unrecorded(error);
+                Err(SubmitError::Suspended(context))
+            }
+            (Why::Refused | Why::Known(_), _) => {
+                Err(SubmitError::Unrecorded(context, error.text()))
+            }
+        }
     }
 
     /// A task that was recorded, or may have been, and that nobody waits for any more.

@@ -3,6 +3,7 @@
 mod on_stuck;
 mod order;
 mod rate;
+mod recovery;
 mod restart;
 mod retry;
 mod shutdown;
@@ -11,6 +12,7 @@ pub use on_stuck::OnStuck;
 pub use order::Order;
 pub use rate::RateLimit;
 pub(crate) use rate::Throttle;
+pub use recovery::Recovery;
 pub use restart::Restart;
 pub use retry::Retry;
 pub use shutdown::Shutdown;

@@ -10,4 +10,8 @@ pub enum Shutdown {
     Drain(Duration),
     /// Cancel every task and roll it back at once.
     Abort,
+    /// Stop where everything is: futures are dropped, no cancel starts, and tickets answer
+    /// [`Error::Suspended`](crate::Error::Suspended). For pipelines with a journal, where the next
+    /// start goes on; without one, tasks are left half done.
+    Suspend,
 }

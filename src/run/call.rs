@@ -232,9 +232,12 @@ async fn prepare<S: Stage>(
     // What is left in the hand may be handed back while this waits.
     let input = hand.next_value();
     if seat.core.ledger.is_some() {
+        let first = seat.stage == 0 && attempt == 1;
         let change = Change::Started {
             stage: seat.stage,
             attempt,
+            // It may have got one only now.
+            deadline: first.then(|| seat.core.left(task.deadline())).flatten(),
         };
         let record = seat.core.record(id, change);
         if !recorded(seat, desk, hand, record).await {
@@ -243,7 +246,7 @@ async fn prepare<S: Stage>(
         }
     }
     let copied = match seat.copy {
-        Some(copy) if attempt <= seat.settings.retry.retries() => {
+        Some(copy) if tries(seat, task, attempt) <= seat.settings.retry.retries() => {
             guard::run(|| copy(&input)).map(Some)
         }
         _ => Ok(None),
@@ -262,6 +265,15 @@ async fn prepare<S: Stage>(
             guard::drop_quietly(input);
             Prepared::Panicked(failure)
         }
+    }
+}
+
+/// Which try this attempt is: those that ended with the process don't count.
+fn tries<S: Stage>(seat: &Seat<S>, task: &TaskRef, attempt: u32) -> u32 {
+    if seat.core.ledger.is_some() {
+        task.tries(seat.stage)
+    } else {
+        attempt
     }
 }
 

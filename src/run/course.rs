@@ -177,12 +177,9 @@ impl Reporter {
 
     /// Nothing works on this task any more: begins its rollback.
     pub(super) fn stopped(&mut self, task: TaskRef, ctx: &mut Context<Self>) {
-        let order = self.order;
-        let slot = task.slot;
         let id = task.id();
         let life = task.life();
         let Some(end) = life.end.clone() else { return };
-        let rollback = Rollback::last(&life.undos, order, |stage| self.policy(stage).on_stuck);
         drop(life);
         let change = match &*end {
             Ended::Failed(stage, failure) => Change::Failed {
@@ -196,9 +193,32 @@ impl Reporter {
             },
         };
         let recorded = self.core.record(id, change);
+        self.begin(task, recorded, ctx);
+    }
+
+    /// A rollback was under way when the process before ended, and is recorded as such.
+    #[cfg(feature = "journal")]
+    pub(super) fn roll_back(&mut self, task: TaskRef, ctx: &mut Context<Self>) {
+        self.begin(task, Recorded::now(), ctx);
+    }
+
+    fn begin(&mut self, task: TaskRef, recorded: Recorded, ctx: &mut Context<Self>) {
+        let slot = task.slot;
+        let life = task.life();
+        let on_stuck = |stage| self.policy(stage).on_stuck;
+        let rollback = Rollback::last(&life.undos, self.order, on_stuck);
+        drop(life);
         let course = Course::new(task, self.next_course(), rollback);
         self.courses.insert(slot, course);
         self.after(slot, recorded, Then::Begin, ctx);
+    }
+
+    /// An attempt was interrupted by the end of the process before, and is recorded as such.
+    #[cfg(feature = "journal")]
+    pub(super) fn resumed(&mut self, task: TaskRef, stage: StageIx, ctx: &mut Context<Self>) {
+        let why = "its process ended, and what it had done then could not be taken back";
+        let failure = Failure::of(crate::FailureKind::Interrupted, why);
+        self.clean(task, stage, failure, Recorded::now(), ctx);
     }
 
     /// An attempt failed and will be repeated: cancels what it registered first.
@@ -209,17 +229,27 @@ impl Reporter {
         failure: Failure,
         ctx: &mut Context<Self>,
     ) {
-        let slot = task.slot;
-        let (id, attempt) = (task.id(), task.attempt());
-        let life = task.life();
-        let rollback = Rollback::clean_up(&life.undos, stage, attempt, self.order);
-        drop(life);
         let change = Change::AttemptFailed {
             stage,
-            attempt,
+            attempt: task.attempt(),
             failure: &failure,
         };
-        let recorded = self.core.record(id, change);
+        let recorded = self.core.record(task.id(), change);
+        self.clean(task, stage, failure, recorded, ctx);
+    }
+
+    fn clean(
+        &mut self,
+        task: TaskRef,
+        stage: StageIx,
+        failure: Failure,
+        recorded: Recorded,
+        ctx: &mut Context<Self>,
+    ) {
+        let slot = task.slot;
+        let life = task.life();
+        let rollback = Rollback::clean_up(&life.undos, stage, task.attempt(), self.order);
+        drop(life);
         let mut course = Course::new(task, self.next_course(), rollback);
         course.cleaning = Some((stage, failure));
         self.courses.insert(slot, course);

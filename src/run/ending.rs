@@ -16,6 +16,7 @@ use tokio::sync::watch;
 use super::{grounds::Grounds, reporter::Reporter};
 use crate::{
     guard,
+    ledger::Ledger,
     message::ToPool,
     outcomes::Outcomes,
     policy::Shutdown,
@@ -45,6 +46,7 @@ pub(crate) struct Ending {
     pools_left: usize,
     suspended: Option<Arc<str>>,
     outcomes: Arc<Outcomes>,
+    ledger: Option<Arc<dyn Ledger>>,
 }
 
 /// Where the report will be, and what is still ending when it is there.
@@ -62,6 +64,7 @@ impl Ending {
         abandon_after: Duration,
         grounds: Arc<Grounds>,
         outcomes: Arc<Outcomes>,
+        ledger: Option<Arc<dyn Ledger>>,
     ) -> (Self, Arc<Finish>) {
         let (sender, report) = watch::channel(None);
         let finish = Arc::new(Finish {
@@ -78,6 +81,7 @@ impl Ending {
             pools_left: pools,
             suspended: None,
             outcomes,
+            ledger,
         };
         (ending, finish)
     }
@@ -93,7 +97,12 @@ impl Ending {
         };
         self.outcomes.close();
         let mut janitor = guard::lock(&self.finish.janitor);
+        let ledger = self.ledger.take();
         *janitor = self.grounds.leave(move || {
+            // Whoever has the report may open the same journal again.
+            if let Some(ledger) = ledger {
+                ledger.close();
+            }
             sender.send(Some(report)).ok();
         });
     }
@@ -134,8 +143,16 @@ impl Reporter {
             // It has less time than that already.
             (Shutdown::Drain(_), Phase::Aborting) => {}
             (Shutdown::Abort, _) => self.abort(ctx),
+            (Shutdown::Suspend, _) => return self.suspend_all(ctx),
         }
         self.look_for_end(self.core.table.counts().in_flight(), ctx);
+    }
+
+    /// Stops everything where it is, on purpose.
+    fn suspend_all(&mut self, ctx: &mut Context<Self>) {
+        self.core.suspended.store(true, Ordering::SeqCst);
+        self.core.table.refuse(Refused::Suspended);
+        self.unrecorded("it was told to".into(), ctx);
     }
 
     fn abort(&mut self, ctx: &mut Context<Self>) {

@@ -8,6 +8,7 @@ use tokio::sync::Semaphore;
 use super::{desk::How, pool::FromWorker, worker::Seat};
 use crate::{
     clock::{Clock, Nanos, Reading},
+    ledger::{AllRecorded, Recorded},
     message::{Batch, Hop},
     report::StageCounts,
     stage::Stage,
@@ -39,11 +40,13 @@ pub(super) struct Hand<S: Stage> {
     pub(super) how: How,
     /// It had to wait for something.
     waited: bool,
+    /// What has to be recorded before `out` is sent on.
+    held: AllRecorded,
 }
 
 /// What a worker waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Wait {
+pub(crate) enum Wait {
     /// A call, as others of this stage may.
     Call,
     /// Room at the next stage.
@@ -69,6 +72,7 @@ impl<S: Stage> Hand<S> {
             reading: Reading::take(clock),
             how,
             waited: false,
+            held: AllRecorded::default(),
         }
     }
 
@@ -140,6 +144,11 @@ impl<S: Stage> Hand<S> {
         self.out.tasks.push(task);
     }
 
+    /// What is finished is to wait for this record.
+    pub(super) fn hold(&mut self, recorded: Recorded) {
+        self.held.add(recorded);
+    }
+
     /// Writes down what a call took.
     #[inline(always)]
     pub(super) fn tally(&mut self, seat: &Seat<S>, began: u64) {
@@ -185,7 +194,12 @@ impl<S: Stage> Hand<S> {
             room.add_permits(mem::take(&mut self.reserved));
         }
         if !self.out.is_empty() {
-            seat.hop.send(mem::replace(&mut self.out, Batch::new()));
+            let out = mem::replace(&mut self.out, Batch::new());
+            if self.held.is_empty() {
+                seat.hop.send(out);
+            } else {
+                send_once_recorded(seat, out, mem::take(&mut self.held));
+            }
         }
         if self.left_queue > 0 {
             seat.room.add_permits(mem::take(&mut self.left_queue));
@@ -211,4 +225,16 @@ impl<S: Stage> Hand<S> {
     pub(super) fn pace(&self, took: Nanos) -> Option<Nanos> {
         took.checked_div(self.calls).filter(|_| !self.waited)
     }
+}
+
+/// Sends a batch on once all of it is recorded; the worker goes on meanwhile.
+fn send_once_recorded<S: Stage>(seat: &Seat<S>, out: Batch<S::Output>, held: AllRecorded) {
+    let (core, hop) = (seat.core.clone(), seat.hop.clone());
+    actix_rt::spawn(async move {
+        match held.wait().await {
+            Ok(()) if core.is_suspended() => {}
+            Ok(()) => hop.send(out),
+            Err(error) => core.unrecorded(&error),
+        }
+    });
 }

@@ -26,6 +26,8 @@ mod hand;
 mod pool;
 mod queue;
 mod reporter;
+#[cfg(feature = "journal")]
+mod restore;
 mod rollback;
 mod staff;
 mod turn;
@@ -38,5 +40,7 @@ pub(crate) use pool::{Plan, Pool};
 #[cfg(feature = "internals")]
 pub(crate) use queue::{Decided, Queue};
 pub(crate) use reporter::{Reporter, StagePolicy};
+#[cfg(feature = "journal")]
+pub(crate) use restore::{Feed, PoolFeed, restore};
 #[cfg(feature = "internals")]
 pub(crate) use rollback::{Next, Rollback};

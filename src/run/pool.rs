@@ -34,7 +34,7 @@ const SWEEP_NS: Nanos = 2_000_000;
 /// From a worker to its pool.
 #[derive(Message)]
 #[rtype(result = "()")]
-pub(super) enum FromWorker<I> {
+pub(crate) enum FromWorker<I> {
     /// It has a stage value.
     Ready { worker: u32 },
     /// It could not build one.

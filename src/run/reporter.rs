@@ -8,6 +8,8 @@ use std::{
 
 use actix::{Actor, AsyncContext, Context, Handler, Message};
 use tokio::task::JoinHandle;
+#[cfg(feature = "journal")]
+use tokio::{sync::Semaphore, task::AbortHandle};
 
 use super::{
     course::{Course, Then, Waiting},
@@ -18,7 +20,7 @@ use crate::{
     Failure,
     core::Core,
     guard,
-    ledger::{Change, LedgerError},
+    ledger::{AllRecorded, Change, LedgerError},
     message::{Batch, TaskMsg, ToReporter},
     outcomes::Outcomes,
     policy::{OnStuck, Order, Retry},
@@ -46,6 +48,9 @@ pub(crate) struct Reporter {
     pub(super) producers_left: usize,
     pub(super) ending: Ending,
     driver: Option<JoinHandle<()>>,
+    /// See `collect`.
+    #[cfg(feature = "journal")]
+    collectors: Vec<AbortHandle>,
     /// Undos of ended tasks, on their way out.
     scrap: Vec<Undo>,
 }
@@ -61,7 +66,7 @@ pub(super) enum Step {
         then: Then,
     },
     DoneRecorded {
-        task: TaskRef,
+        tasks: Vec<TaskRef>,
         result: Result<(), LedgerError>,
     },
     Delayed {
@@ -91,6 +96,8 @@ impl Reporter {
             producers_left: producers,
             ending,
             driver: None,
+            #[cfg(feature = "journal")]
+            collectors: Vec::new(),
             scrap: Vec::new(),
         }
     }
@@ -168,9 +175,12 @@ impl Reporter {
     /// As `done`, each end recorded first.
     fn done_on_record<O: Send + 'static>(&mut self, mut batch: Batch<O>, ctx: &mut Context<Self>) {
         batch.reverse();
+        let mut tasks = Vec::with_capacity(batch.len());
+        let mut held = AllRecorded::default();
+        let mut result = Ok(());
         while let Some((task, output)) = batch.pop() {
             let id = task.id();
-            if task.wants_output() {
+            if task.has_ticket() && task.wants_output() {
                 task.life().output = Some(Box::new(output));
             } else {
                 guard::drop_quietly(output);
@@ -179,23 +189,26 @@ impl Reporter {
                 end: &End::Done,
                 rollback: &Went::None,
             };
-            let recorded = self.core.record(id, change);
-            let to_self = ctx.address();
-            match recorded.ready() {
-                Ok(result) => self.done_recorded(&task, result, ctx),
-                Err(later) => {
-                    actix_rt::spawn(async move {
-                        let result = later.await;
-                        to_self.do_send(Step::DoneRecorded { task, result });
-                    });
-                }
+            match self.core.record(id, change).ready() {
+                Ok(Ok(())) => {}
+                Ok(Err(error)) => result = Err(error),
+                Err(later) => held.add(later),
             }
+            tasks.push(task);
         }
+        if held.is_empty() || result.is_err() {
+            return self.done_recorded(tasks, result, ctx);
+        }
+        let to_self = ctx.address();
+        actix_rt::spawn(async move {
+            let result = held.wait().await;
+            to_self.do_send(Step::DoneRecorded { tasks, result });
+        });
     }
 
     pub(super) fn done_recorded(
         &mut self,
-        task: &TaskRef,
+        tasks: Vec<TaskRef>,
         result: Result<(), LedgerError>,
         ctx: &mut Context<Self>,
     ) {
@@ -205,18 +218,40 @@ impl Reporter {
         if self.core.is_suspended() {
             return;
         }
-        self.clear_undos(task);
-        let outcome = Outcome {
-            task: task.id(),
-            end: End::Done,
-            rollback: Went::None,
-            output: None,
-        };
-        log::debug!("{outcome}");
-        let in_flight = self.core.table.file_done(std::iter::once(task.clone()));
-        self.outcomes.send(&outcome);
-        task.answer(Answer::Outcome(Box::new(outcome)));
+        let mut answers = Vec::with_capacity(tasks.len());
+        for task in &tasks {
+            self.clear_undos(task);
+            let outcome = Outcome {
+                task: task.id(),
+                end: End::Done,
+                rollback: Went::None,
+                output: None,
+            };
+            log::debug!("{outcome}");
+            self.outcomes.send(&outcome);
+            if task.has_ticket() {
+                answers.push((task.clone(), outcome));
+            }
+        }
+        let in_flight = self.core.table.file_done(tasks.into_iter());
+        for (task, outcome) in answers {
+            task.answer(Answer::Outcome(Box::new(outcome)));
+        }
         self.look_for_end(in_flight, ctx);
+    }
+
+    /// Room that restored tasks fill without having asked for it is given back to nobody until it
+    /// has all come back.
+    #[cfg(feature = "journal")]
+    fn collect(&mut self, debts: Vec<(Arc<Semaphore>, u32)>) {
+        for (room, permits) in debts {
+            let collected = actix_rt::spawn(async move {
+                if let Ok(permits) = room.acquire_many(permits).await {
+                    permits.forget();
+                }
+            });
+            self.collectors.push(collected.abort_handle());
+        }
     }
 
     pub(super) fn report(&mut self, suspended: Option<Arc<str>>) -> Report {
@@ -272,6 +307,8 @@ impl Drop for Reporter {
         if let Some(driver) = self.driver.take() {
             driver.abort();
         }
+        #[cfg(feature = "journal")]
+        self.collectors.drain(..).for_each(|task| task.abort());
         if self.ending.phase() != Phase::Over {
             // The runtime went first.
             self.outcomes.close();
@@ -302,7 +339,7 @@ impl Handler<Step> for Reporter {
             } => {
                 self.recorded_later(slot, course, result, then, ctx);
             }
-            Step::DoneRecorded { task, result } => self.done_recorded(&task, result, ctx),
+            Step::DoneRecorded { tasks, result } => self.done_recorded(tasks, result, ctx),
             Step::Delayed { task, undo } => {
                 let slot = task.slot;
                 let due = self.courses.get(&slot).is_some_and(|course| {
@@ -353,6 +390,12 @@ impl Handler<ToReporter> for Reporter {
                 }
                 self.look_for_end(self.core.table.counts().in_flight(), ctx);
             }
+            #[cfg(feature = "journal")]
+            ToReporter::Resumed { task, stage } => self.resumed(task, stage, ctx),
+            #[cfg(feature = "journal")]
+            ToReporter::RollBack(task) => self.roll_back(task, ctx),
+            #[cfg(feature = "journal")]
+            ToReporter::Debts(debts) => self.collect(debts),
             ToReporter::Deserted => self.deserted(ctx),
             ToReporter::ShutDown(how) => self.shut_down(how, ctx),
             ToReporter::Unrecorded(why) => self.unrecorded(why, ctx),

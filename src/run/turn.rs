@@ -7,7 +7,6 @@ use std::{
 };
 
 use super::{
-    call::recorded,
     desk::Desk,
     hand::{Hand, Wait},
     pool::FromWorker,
@@ -114,27 +113,73 @@ pub(super) async fn finish<S: Stage>(
             }
         }
     }
+    if seat.core.ledger.is_some() {
+        match record(seat, hand, &task, id, &output) {
+            Noted::Going => {}
+            Noted::Over => {
+                guard::drop_quietly(output);
+                return true;
+            }
+            Noted::Suspended => {
+                guard::drop_quietly(output);
+                return false;
+            }
+        }
+    }
     if !taken_in_time(seat, hand, &task, id) {
         guard::drop_quietly(output);
         return true;
     }
-    if seat.core.ledger.is_some() {
-        // Its own room is kept; what was reserved for the rest goes back where this has to wait.
-        let held = hand.reserved.min(1);
-        hand.reserved -= held;
-        let change = Change::Finished {
-            stage: seat.stage,
-            output: Value::of(&output),
-        };
-        let record = seat.core.record(id, change);
-        if !recorded(seat, desk, hand, record).await {
-            guard::drop_quietly(output);
-            return false;
-        }
-        hand.reserved += held;
-    }
     hand.pass_on(seat, task, output);
     true
+}
+
+enum Noted {
+    /// It is recorded, or will be before the batch is sent on.
+    Going,
+    /// The task goes no further.
+    Over,
+    Suspended,
+}
+
+/// Records a result while the task is still this worker's, so that nobody else records anything of
+/// it meanwhile. Should its end be decided just then, that is recorded later and holds.
+fn record<S: Stage>(
+    seat: &Seat<S>,
+    hand: &mut Hand<S>,
+    task: &TaskRef,
+    id: TaskId,
+    output: &S::Output,
+) -> Noted {
+    if task.deadline() <= hand.reading.now {
+        task.stop(Stop::Late);
+    }
+    if task.is_decided() {
+        hand.counts.stopped += 1;
+        stopped(seat, task);
+        return Noted::Over;
+    }
+    let change = Change::Finished {
+        stage: seat.stage,
+        output: Value::of(output),
+    };
+    match seat.core.record(id, change).ready() {
+        Ok(Ok(())) => Noted::Going,
+        Ok(Err(error)) if error.is_refused() => {
+            let failure = Failure::permanent(error);
+            failed(seat, hand, task, failure, None, task.attempt());
+            Noted::Over
+        }
+        Ok(Err(error)) => {
+            seat.core.unrecorded(&error);
+            Noted::Suspended
+        }
+        // The worker goes on, and its results once they are recorded.
+        Err(later) => {
+            hand.hold(later);
+            Noted::Going
+        }
+    }
 }
 
 /// Whether a result counts: whether it came before the deadline, and before any other end (G1).
@@ -241,7 +286,12 @@ pub(super) fn failed<S: Stage>(
         return stopped(seat, task);
     }
     let id = task.id();
-    let delay = nanos(seat.settings.retry.delay(attempt));
+    let tries = if seat.core.ledger.is_some() {
+        task.tries(seat.stage)
+    } else {
+        attempt
+    };
+    let delay = nanos(seat.settings.retry.delay(tries));
     let due = now.saturating_add(delay);
     // A wait that the deadline would cut short is none: the task fails now, with this error (G10).
     let again = failure.is_retryable() && due < task.deadline();

@@ -13,10 +13,12 @@ use std::sync::atomic;
 
 pub use id::{Key, TaskId};
 pub use outcome::{End, Outcome, Rollback, StageName, StopCause, Stuck, StuckUndo};
+#[cfg(feature = "journal")]
+pub(crate) use record::Restored;
 pub(crate) use record::{Answer, Ended, Halted, Life, Stop, Task, TaskRef};
 pub(crate) use standing::{Standing, fence};
 pub use state::{Event, Illegal, StageIx, State, next};
 pub use table::Counts;
 pub(crate) use table::{Admission, Blank, Lease, Refused, Table, end_of};
-pub(crate) use undo::{Undo, UndoStatus, Undos};
+pub(crate) use undo::{AnyUndo, Undo, UndoStatus, Undos};
 pub(crate) use wheel::Wheel;

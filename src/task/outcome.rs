@@ -2,7 +2,7 @@
 
 use std::{fmt, sync::Arc};
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::TaskId;
 use crate::Failure;
@@ -11,7 +11,8 @@ use crate::Failure;
 pub type StageName = Arc<str>;
 
 /// How a task ended, and how taking back what it did went.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(bound = "")]
 #[non_exhaustive]
 pub struct Outcome<O = ()> {
     /// The task.
@@ -26,7 +27,7 @@ pub struct Outcome<O = ()> {
 }
 
 /// How a task ended.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", tag = "kind")]
 #[non_exhaustive]
 pub enum End {
@@ -54,7 +55,7 @@ pub enum End {
 }
 
 /// Who cancelled a task.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum StopCause {
@@ -63,10 +64,12 @@ pub enum StopCause {
     User,
     /// The pipeline's shutdown.
     Shutdown,
+    /// A restart that was told to take back whatever it found.
+    Recovery,
 }
 
 /// How taking back what a task did went.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", tag = "kind")]
 #[non_exhaustive]
 pub enum Rollback {
@@ -82,21 +85,21 @@ pub enum Rollback {
 }
 
 /// A task whose rollback could not be completed.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct Stuck {
     /// The task.
     pub task: TaskId,
     /// The stage whose call had not returned when the shutdown gave up waiting for it; its thread
     /// may still be at work.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub still_running: Option<StageName>,
     /// Each undo that is left, in the order of the rollback.
     pub undos: Vec<StuckUndo>,
 }
 
 /// An undo that was not cancelled.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct StuckUndo {
     /// The stage that registered it.
@@ -105,6 +108,13 @@ pub struct StuckUndo {
     pub undo: String,
     /// Why its last cancel failed, or why none was tried.
     pub error: String,
+}
+
+impl Rollback {
+    /// Whether something is left that a person has to look at.
+    pub fn is_stuck(&self) -> bool {
+        matches!(self, Rollback::Stuck(_))
+    }
 }
 
 impl<O> Outcome<O> {
@@ -145,6 +155,12 @@ impl fmt::Display for End {
                 cause: StopCause::Shutdown,
             } => {
                 write!(f, "cancelled by the shutdown in {stage}")
+            }
+            End::Cancelled {
+                stage,
+                cause: StopCause::Recovery,
+            } => {
+                write!(f, "cancelled by the restart in {stage}")
             }
         }
     }

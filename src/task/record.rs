@@ -67,6 +67,19 @@ pub(crate) struct Life {
     /// Who waits for the answer, each with a number of its own.
     pub(crate) waiting: Vec<(u64, Waker)>,
     pub(crate) last_waiting: u64,
+    /// How many of its attempts of this stage ended with the process, and don't count as tries.
+    spared: (StageIx, u32),
+}
+
+/// A task that was somewhere before, as a journal has it.
+#[cfg(feature = "journal")]
+pub(crate) struct Restored {
+    pub(crate) state: State,
+    pub(crate) attempt: u32,
+    pub(crate) generation: u32,
+    pub(crate) spared: (StageIx, u32),
+    pub(crate) undos: Vec<Undo>,
+    pub(crate) end: Option<Ended>,
 }
 
 /// The end of a task that is not done.
@@ -141,6 +154,28 @@ impl Task {
         self.standing.begin();
     }
 
+    /// Makes a renewed record, which nobody else looks at, that of a task with a past. Nobody has a
+    /// ticket of it.
+    #[cfg(feature = "journal")]
+    pub(crate) fn restore(&self, past: Restored) {
+        self.attempt.store(past.attempt, Ordering::Relaxed);
+        self.generation.store(past.generation, Ordering::Relaxed);
+        self.leave_ticket();
+        let mut life = self.life();
+        life.undos.extend(past.undos);
+        life.end = past.end.map(Box::new);
+        life.spared = past.spared;
+        drop(life);
+        self.standing.restore(past.state);
+    }
+
+    /// How many attempts of this stage count as tries.
+    pub(crate) fn tries(&self, stage: StageIx) -> u32 {
+        let (at, spared) = self.life().spared;
+        let spared = if at == stage { spared } else { 0 };
+        self.attempt().saturating_sub(spared).max(1)
+    }
+
     /// Drops what is left in it of the task before.
     #[cold]
     pub(crate) fn clear(&self) {
@@ -150,6 +185,7 @@ impl Task {
         let before = (life.output.take(), life.end.take(), life.answer.take());
         life.waiting.clear();
         life.last_waiting = 0;
+        life.spared = (0, 0);
         drop(life);
         guard::drop_quietly(before);
     }

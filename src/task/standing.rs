@@ -59,6 +59,13 @@ impl Standing {
         self.fate.store(OPEN, Ordering::Release);
     }
 
+    /// For a record that nobody else looks at: a task that was somewhere before.
+    #[cfg(feature = "journal")]
+    pub(crate) fn restore(&self, state: State) {
+        self.place.store(place_of(state), Ordering::Relaxed);
+        self.fate.store(fate_of(state), Ordering::Release);
+    }
+
     #[inline]
     pub(crate) fn state(&self) -> State {
         compose(

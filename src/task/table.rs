@@ -9,6 +9,8 @@ use std::sync::{
 use serde::Serialize;
 use tokio::sync::{Notify, Semaphore};
 
+#[cfg(feature = "journal")]
+use super::Restored;
 use super::{End, Ended, Rollback, State, Stuck, Task, TaskId, TaskRef, Wheel};
 use crate::{
     clock::{NEVER, Nanos},
@@ -91,7 +93,7 @@ pub(crate) enum Refused {
 
 pub(crate) struct Table {
     /// A place for each task that may be in flight at once.
-    pub(crate) places: Semaphore,
+    pub(crate) places: Arc<Semaphore>,
     /// A deadline was set that is sooner than the one the driver sleeps for.
     pub(crate) sooner: Notify,
     /// Room in the first stage's queue.
@@ -127,7 +129,7 @@ struct Inner {
 impl Table {
     pub(crate) fn new(core: Weak<Core>, places: usize, front: usize, max_stuck: usize) -> Self {
         Table {
-            places: Semaphore::new(places),
+            places: Arc::new(Semaphore::new(places)),
             sooner: Notify::new(),
             front: Arc::new(Semaphore::new(front)),
             core,
@@ -171,6 +173,32 @@ impl Table {
         inner.counts.accepted += 1;
         self.watch(&mut inner, task.slot, with.deadline);
         Ok((task, ticket))
+    }
+
+    /// Gives a task of a process before its record again. Nobody holds one of the `places` for it.
+    #[cfg(feature = "journal")]
+    pub(crate) fn restore(&self, id: TaskId, with: &Admission, past: Restored) -> TaskRef {
+        let mut inner = guard::lock(&self.inner);
+        let Blank { task, ticket } = inner.blank(&self.core);
+        task.renew(id, with);
+        task.restore(past);
+        inner.tickets[task.slot as usize] = Some(ticket);
+        inner.last_id = inner.last_id.max(id.0);
+        inner.ids[task.slot as usize] = id.0;
+        inner.counts.accepted += 1;
+        self.watch(&mut inner, task.slot, with.deadline);
+        task
+    }
+
+    /// Takes over what a process before has left: its last task's number, and who is stuck. Some of
+    /// these have their outcome only now.
+    #[cfg(feature = "journal")]
+    pub(crate) fn take_over(&self, last: TaskId, stuck: Vec<Stuck>, failed: u64) {
+        let mut inner = guard::lock(&self.inner);
+        inner.last_id = inner.last_id.max(last.0);
+        inner.stuck = stuck;
+        inner.counts.accepted += failed;
+        inner.counts.failed += failed;
     }
 
     fn is_open(&self, inner: &Inner) -> Result<(), Refused> {

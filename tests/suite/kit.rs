@@ -33,6 +33,15 @@ impl Journal {
         self.0.lock().unwrap().clone()
     }
 
+    /// Whether this is among it.
+    pub fn has(&self, what: &str) -> bool {
+        self.0.lock().unwrap().iter().any(|line| line == what)
+    }
+
+    pub fn clear(&self) {
+        self.0.lock().unwrap().clear();
+    }
+
     /// Those that begin so, without that beginning.
     pub fn of(&self, beginning: &str) -> Vec<String> {
         self.all()
@@ -102,4 +111,15 @@ pub fn told<O>(outcome: &Outcome<O>) -> String {
 /// Milliseconds that have passed since then, on the clock that may stand still.
 pub fn since(then: Instant) -> u128 {
     then.elapsed().as_millis()
+}
+
+/// Waits, in real time, until something another thread does is seen.
+pub async fn until(mut is: impl FnMut() -> bool) {
+    for _ in 0..10_000 {
+        if is() {
+            return;
+        }
+        sleep(1).await;
+    }
+    panic!("it did not come about within ten seconds");
 }

@@ -38,11 +38,13 @@ impl Memory {
 
 fn named(change: &Change<'_>) -> String {
     match change {
-        Change::Accepted { context, deadline } => format!(
+        Change::Accepted {
+            context, deadline, ..
+        } => format!(
             "accepted {:?} {deadline:?}",
             context.downcast_ref::<u32>().unwrap()
         ),
-        Change::Started { stage, attempt } => format!("started {stage}.{attempt}"),
+        Change::Started { stage, attempt, .. } => format!("started {stage}.{attempt}"),
         Change::UndoRegistered { undo, value, .. } => {
             format!("undo {undo} {:?}", value.downcast_ref::<String>().unwrap())
         }

@@ -36,6 +36,8 @@ mod testing;
 // What its users turn and put in, and what they are told.
 mod actors;
 mod embedding;
+#[cfg(feature = "journal")]
+mod journals;
 mod ledgers;
 mod logging;
 mod misuse;

@@ -1,5 +1,11 @@
 //! The seam for remembering: whatever happens to a task is recorded before what follows from it.
 
+#[cfg(feature = "journal")]
+mod mark;
+
+#[cfg(feature = "journal")]
+pub(crate) use mark::{Mark, Progress};
+
 use std::{
     any::Any,
     fmt,
@@ -12,7 +18,7 @@ use std::{
 
 use crate::{
     Failure,
-    task::{End, Rollback, StageIx, StopCause, TaskId},
+    task::{End, Outcome, Rollback, StageIx, StopCause, TaskId},
 };
 
 /// Remembers what happens to tasks, so that another process could go on from there.
@@ -30,7 +36,22 @@ use crate::{
 pub trait Ledger: Send + Sync + 'static {
     /// Records one change.
     fn record(&self, transition: Transition<'_>) -> Recorded;
+
+    /// The outcome of the task that was accepted with this key, once it has one; `None` where no
+    /// such task is live or kept. A ledger that keeps no keys knows none.
+    fn outcome_of(&self, key: &str) -> KeptOutcome {
+        let _ = key;
+        Box::pin(async { Ok(None) })
+    }
+
+    /// The pipeline has ended: nothing more will be recorded. May block for as long as it takes to
+    /// write what is left.
+    fn close(&self) {}
 }
+
+/// An outcome that a ledger keeps, with the last stage's output if it was kept too.
+pub type KeptOutcome =
+    Pin<Box<dyn Future<Output = Result<Option<Outcome<Box<dyn Any + Send>>>, LedgerError>> + Send>>;
 
 /// A change in a task's life.
 #[derive(Debug)]
@@ -47,11 +68,17 @@ pub struct Transition<'a> {
 #[non_exhaustive]
 pub enum Change<'a> {
     /// It is accepted, with this context and at most this long to its deadline.
+    ///
+    /// Where its key is another task's, the answer is [`LedgerError::known`], and the task is none.
     Accepted {
         /// The first stage's input.
         context: Value<'a>,
+        /// What it can be found by.
+        key: Option<&'a str>,
         /// The time that is left.
         deadline: Option<Duration>,
+        /// The time it will have once the first stage takes it up.
+        work_timeout: Option<Duration>,
     },
     /// A stage is about to work on it.
     Started {
@@ -59,6 +86,8 @@ pub enum Change<'a> {
         stage: StageIx,
         /// From 1.
         attempt: u32,
+        /// The time that is left.
+        deadline: Option<Duration>,
     },
     /// A stage is about to have an effect, which this undo takes back.
     UndoRegistered {
@@ -132,6 +161,8 @@ pub enum Change<'a> {
         /// How its rollback went.
         rollback: &'a Rollback,
     },
+    /// It was stuck, and a person has dealt with it.
+    Resolved,
 }
 
 /// A context or an undo, whose type the ledger knows or finds out.
@@ -161,22 +192,62 @@ pub struct Recorded(State);
 
 enum State {
     Ready(Option<LedgerError>),
+    #[cfg(feature = "journal")]
+    Mark(Mark),
     Later(Pin<Box<dyn Future<Output = Result<(), LedgerError>> + Send>>),
 }
 
 /// Why a change could not be recorded.
 #[derive(Clone, Debug, thiserror::Error)]
-#[error("{0}")]
-pub struct LedgerError(Arc<str>);
+#[error("{text}")]
+pub struct LedgerError {
+    text: Arc<str>,
+    why: Why,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Why {
+    /// Nothing can be recorded any more.
+    Broken,
+    /// This change can't be recorded; others can.
+    Refused,
+    /// The key is this task's.
+    Known(TaskId),
+}
 
 impl LedgerError {
-    /// With a text for people.
+    /// Nothing can be recorded any more, with a text for people: the pipeline is suspended.
     pub fn new(text: impl fmt::Display) -> Self {
-        LedgerError(text.to_string().into())
+        Self::of(Why::Broken, text)
+    }
+
+    /// This change can't be recorded, a value that can't be encoded, say; others can. Fails what
+    /// the change is part of: the `submit`, the `on_cancel`, the task whose stage has returned it.
+    pub fn refused(text: impl fmt::Display) -> Self {
+        Self::of(Why::Refused, text)
+    }
+
+    /// A task can't be accepted because its key is that of another one.
+    pub fn known(task: TaskId) -> Self {
+        Self::of(Why::Known(task), format_args!("task {task} has this key"))
+    }
+
+    fn of(why: Why, text: impl fmt::Display) -> Self {
+        let text = text.to_string().into();
+        LedgerError { text, why }
     }
 
     pub(crate) fn text(&self) -> Arc<str> {
-        self.0.clone()
+        self.text.clone()
+    }
+
+    pub(crate) fn why(&self) -> Why {
+        self.why
+    }
+
+    /// Whether other changes can be recorded all the same.
+    pub(crate) fn is_refused(&self) -> bool {
+        self.why != Why::Broken
     }
 }
 
@@ -196,13 +267,53 @@ impl Recorded {
         Recorded(State::Later(Box::pin(recorded)))
     }
 
+    /// Recorded once a ledger that writes in order has come so far.
+    #[cfg(feature = "journal")]
+    pub(crate) fn at(mark: Mark) -> Self {
+        Recorded(State::Mark(mark))
+    }
+
     /// The result, if it is there already.
     pub(crate) fn ready(self) -> Result<Result<(), LedgerError>, Recorded> {
         match self.0 {
             State::Ready(None) => Ok(Ok(())),
             State::Ready(Some(error)) => Ok(Err(error)),
+            #[cfg(feature = "journal")]
+            State::Mark(mark) => match mark.result() {
+                Some(result) => Ok(result),
+                None => Err(Recorded(State::Mark(mark))),
+            },
             later => Err(Recorded(later)),
         }
+    }
+}
+
+/// What a batch waits for: all of these.
+#[derive(Default)]
+pub(crate) struct AllRecorded(Vec<Recorded>);
+
+impl AllRecorded {
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// One more that isn't ready.
+    pub(crate) fn add(&mut self, recorded: Recorded) {
+        #[cfg(feature = "journal")]
+        if let (Some(Recorded(State::Mark(last))), State::Mark(next)) =
+            (self.0.last_mut(), &recorded.0)
+            && last.join(next)
+        {
+            return;
+        }
+        self.0.push(recorded);
+    }
+
+    pub(crate) async fn wait(self) -> Result<(), LedgerError> {
+        for recorded in self.0 {
+            recorded.await?;
+        }
+        Ok(())
     }
 }
 
@@ -212,6 +323,8 @@ impl Future for Recorded {
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         match &mut self.0 {
             State::Ready(error) => Poll::Ready(error.take().map_or(Ok(()), Err)),
+            #[cfg(feature = "journal")]
+            State::Mark(mark) => Pin::new(mark).poll(cx),
             State::Later(recorded) => recorded.as_mut().poll(cx),
         }
     }
@@ -222,7 +335,7 @@ impl fmt::Debug for Recorded {
         f.write_str(match self.0 {
             State::Ready(None) => "Recorded(now)",
             State::Ready(Some(_)) => "Recorded(failed)",
-            State::Later(_) => "Recorded(later)",
+            _ => "Recorded(later)",
         })
     }
 }

@@ -1,0 +1,533 @@
+//! Rows in a file of SQLite's, in the format that any of its tools reads.
+
+use std::{
+    fs::{File, TryLockError},
+    io,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use rusqlite::{Connection, Error, OpenFlags, OptionalExtension, Row, config::DbConfig, params};
+
+use super::{
+    Durability, JournalError,
+    rows::{Blob, BlockRow, Corrupt, KeptRow, StageRow, TaskRow, UndoRow, word_sum},
+    store::{Contents, Op, Store, StoreError, TaskRead},
+};
+
+/// Says whose file it is: `Btrn`.
+const APPLICATION: i32 = 0x4274_726e;
+/// The version of the tables.
+const FORMAT: i32 = 1;
+
+/// Pages of the log before they are copied into the file: 32 MB, so that a page that changes often
+/// is copied seldom.
+const CHECKPOINT_PAGES: u32 = 8_192;
+
+const TABLES: &str = "
+CREATE TABLE word (
+    name TEXT PRIMARY KEY, value TEXT NOT NULL, sum INTEGER NOT NULL
+) WITHOUT ROWID;
+CREATE TABLE stage (
+    number INTEGER PRIMARY KEY, name TEXT NOT NULL, version INTEGER NOT NULL, sum INTEGER NOT NULL
+);
+CREATE TABLE task (
+    id INTEGER PRIMARY KEY, key TEXT, stage INTEGER, state TEXT NOT NULL, stuck INTEGER NOT NULL,
+    more BLOB NOT NULL, sum INTEGER NOT NULL, context BLOB NOT NULL, context_sum INTEGER NOT NULL
+);
+CREATE TABLE undo (
+    task INTEGER NOT NULL, undo INTEGER NOT NULL, more BLOB NOT NULL, sum INTEGER NOT NULL,
+    value BLOB NOT NULL, value_sum INTEGER NOT NULL, PRIMARY KEY (task, undo)
+) WITHOUT ROWID;
+CREATE TABLE outcomes (
+    number INTEGER PRIMARY KEY, at INTEGER NOT NULL, count INTEGER NOT NULL, body BLOB NOT NULL,
+    sum INTEGER NOT NULL
+);
+CREATE TABLE kept (
+    key TEXT PRIMARY KEY, task INTEGER NOT NULL, at INTEGER NOT NULL, outcome BLOB NOT NULL,
+    output BLOB, sum INTEGER NOT NULL
+) WITHOUT ROWID;
+";
+
+pub(super) struct Sqlite {
+    /// None once it is closed.
+    connection: Option<Connection>,
+    /// Whoever has it locked is the only one to write.
+    _lock: Option<File>,
+}
+
+impl From<Error> for StoreError {
+    fn from(error: Error) -> Self {
+        match error.sqlite_error_code() {
+            Some(rusqlite::ErrorCode::DatabaseCorrupt | rusqlite::ErrorCode::NotADatabase) => {
+                StoreError::Corrupt(Corrupt::new("the file", error))
+            }
+            _ => match error {
+                Error::FromSqlConversionFailure(..)
+                | Error::IntegralValueOutOfRange(..)
+                | Error::InvalidColumnType(..)
+                | Error::Utf8Error(..) => StoreError::Corrupt(Corrupt::new("a row", error)),
+                other => StoreError::Failed(other.to_string()),
+            },
+        }
+    }
+}
+
+/// The file beside it that says who has it.
+fn lock_path(path: &Path) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push("-lock");
+    name.into()
+}
+
+/// Takes the lock, which goes with this process.
+fn lock(path: &Path) -> Result<File, JournalError> {
+    let failed = |error: io::Error| JournalError::Io {
+        path: path.to_owned(),
+        error: error.into(),
+    };
+    let file = File::options()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .open(lock_path(path))
+        .map_err(failed)?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => Err(JournalError::Held {
+            path: path.to_owned(),
+        }),
+        Err(TryLockError::Error(error)) => Err(failed(error)),
+    }
+}
+
+impl Sqlite {
+    /// Opens a journal to write to it, and makes it if there is none.
+    pub(super) fn open(path: &Path, durability: Durability) -> Result<Self, JournalError> {
+        let lock = lock(path)?;
+        let made = !path.exists();
+        let failed = |error| unusable(path, error);
+        let flags = OpenFlags::SQLITE_OPEN_READ_WRITE
+            | OpenFlags::SQLITE_OPEN_CREATE
+            | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        let connection = Connection::open_with_flags(path, flags).map_err(failed)?;
+        prepare(&connection).map_err(failed)?;
+        let tables: i64 = connection
+            .query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))
+            .map_err(failed)?;
+        if tables == 0 {
+            make(&connection).map_err(failed)?;
+        } else {
+            check(path, &connection)?;
+        }
+        let synchronous = match durability {
+            // Each commit is synced to the disk.
+            Durability::Power => "FULL",
+            // Only what a checkpoint depends on is.
+            Durability::Process => "NORMAL",
+        };
+        let write = || {
+            connection.pragma_update(None, "journal_mode", "wal")?;
+            connection.pragma_update(None, "synchronous", synchronous)?;
+            connection.pragma_update(None, "wal_autocheckpoint", CHECKPOINT_PAGES)?;
+            // What a burst has made of it doesn't stay.
+            connection.pragma_update(None, "journal_size_limit", 64 << 20)
+        };
+        write().map_err(failed)?;
+        if made && let Some(folder) = path.parent() {
+            let folder = if folder.as_os_str().is_empty() {
+                Path::new(".")
+            } else {
+                folder
+            };
+            // Its name is in the folder, which is a file of its own.
+            File::open(folder)
+                .and_then(|folder| folder.sync_all())
+                .map_err(|error| JournalError::Io {
+                    path: folder.to_owned(),
+                    error: error.into(),
+                })?;
+        }
+        Ok(Sqlite {
+            connection: Some(connection),
+            _lock: Some(lock),
+        })
+    }
+
+    /// Opens a journal to look at it, also while a pipeline writes to it.
+    pub(super) fn look(path: &Path) -> Result<Self, JournalError> {
+        if !path.exists() {
+            return Err(JournalError::Io {
+                path: path.to_owned(),
+                error: io::Error::from(io::ErrorKind::NotFound).into(),
+            });
+        }
+        let failed = |error| unusable(path, error);
+        let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        let connection = Connection::open_with_flags(path, flags).map_err(failed)?;
+        prepare(&connection).map_err(failed)?;
+        check(path, &connection)?;
+        Ok(Sqlite {
+            connection: Some(connection),
+            _lock: None,
+        })
+    }
+
+    fn connection(&self) -> Result<&Connection, StoreError> {
+        self.connection
+            .as_ref()
+            .ok_or_else(|| StoreError::Failed("the journal is closed".to_owned()))
+    }
+}
+
+fn prepare(connection: &Connection) -> Result<(), Error> {
+    connection.busy_timeout(Duration::from_secs(10))?;
+    // A file from elsewhere can't run anything.
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_DEFENSIVE, true)?;
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_TRUSTED_SCHEMA, false)?;
+    // After a failed write nothing may be written any more, a last checkpoint neither: `close` allows
+    // it again.
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
+    connection.pragma_update(None, "cell_size_check", true)?;
+    connection.pragma_update(None, "cache_size", -65_536)?;
+    connection.set_prepared_statement_cache_capacity(32);
+    Ok(())
+}
+
+fn make(connection: &Connection) -> Result<(), Error> {
+    let tables = format!(
+        "BEGIN IMMEDIATE; PRAGMA application_id = {APPLICATION}; PRAGMA user_version = {FORMAT}; \
+         {TABLES} COMMIT;"
+    );
+    connection.execute_batch(&tables)
+}
+
+fn unusable(path: &Path, error: Error) -> JournalError {
+    let path = path.to_owned();
+    match StoreError::from(error) {
+        StoreError::Corrupt(corrupt) => JournalError::Corrupt {
+            path,
+            why: corrupt.to_string(),
+        },
+        StoreError::Failed(why) => JournalError::Io {
+            path,
+            error: why.into(),
+        },
+    }
+}
+
+/// Whether it is a journal, of this version, and whole as far as SQLite can tell.
+fn check(path: &Path, connection: &Connection) -> Result<(), JournalError> {
+    let failed = |error| unusable(path, error);
+    let pragma = |name| connection.pragma_query_value(None, name, |row| row.get::<_, i32>(0));
+    let application = pragma("application_id").map_err(failed)?;
+    if application != APPLICATION {
+        return Err(JournalError::NotAJournal {
+            path: path.to_owned(),
+        });
+    }
+    let found = pragma("user_version").map_err(failed)?;
+    if found != FORMAT {
+        return Err(JournalError::Format {
+            path: path.to_owned(),
+            found,
+            known: FORMAT,
+        });
+    }
+    let mut ill = connection
+        .prepare("PRAGMA integrity_check(1)")
+        .map_err(failed)?;
+    let ill: String = ill.query_row([], |row| row.get(0)).map_err(failed)?;
+    if ill != "ok" {
+        return Err(JournalError::Corrupt {
+            path: path.to_owned(),
+            why: ill,
+        });
+    }
+    Ok(())
+}
+
+fn text(row: &Row<'_>, at: usize) -> Result<String, Error> {
+    row.get(at)
+}
+
+fn task_row(row: &Row<'_>) -> Result<(TaskRow, Blob), Error> {
+    let task = TaskRow {
+        id: row.get::<_, i64>(0)? as u64,
+        key: row.get::<_, Option<String>>(1)?.map(Into::into),
+        stage: row.get(2)?,
+        state: text(row, 3)?.into(),
+        stuck: row.get(4)?,
+        more: row.get(5)?,
+        sum: row.get(6)?,
+    };
+    let context = Blob {
+        bytes: row.get(7)?,
+        sum: row.get(8)?,
+    };
+    Ok((task, context))
+}
+
+fn undo_row(row: &Row<'_>) -> Result<(UndoRow, Blob), Error> {
+    let undo = UndoRow {
+        task: row.get::<_, i64>(0)? as u64,
+        undo: row.get(1)?,
+        more: row.get(2)?,
+        sum: row.get(3)?,
+    };
+    let value = Blob {
+        bytes: row.get(4)?,
+        sum: row.get(5)?,
+    };
+    Ok((undo, value))
+}
+
+fn kept_row(row: &Row<'_>) -> Result<KeptRow, Error> {
+    Ok(KeptRow {
+        key: text(row, 0)?.into(),
+        task: row.get::<_, i64>(1)? as u64,
+        at: row.get::<_, i64>(2)? as u64,
+        outcome: row.get(3)?,
+        output: row.get(4)?,
+        sum: row.get(5)?,
+    })
+}
+
+fn block_row(row: &Row<'_>) -> Result<BlockRow, Error> {
+    Ok(BlockRow {
+        number: row.get::<_, i64>(0)? as u64,
+        at: row.get::<_, i64>(1)? as u64,
+        count: row.get::<_, i64>(2)? as u64,
+        body: row.get(3)?,
+        sum: row.get(4)?,
+    })
+}
+
+fn write(connection: &Connection, op: &Op) -> Result<(), Error> {
+    // Integers are signed there; the bits are the same.
+    let signed = |number: u64| number as i64;
+    match op {
+        Op::Task(row, context) => {
+            connection
+                .prepare_cached("REPLACE INTO task VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)")?
+                .execute(params![
+                    signed(row.id),
+                    row.key,
+                    row.stage,
+                    &*row.state,
+                    row.stuck,
+                    row.more,
+                    row.sum,
+                    context.bytes,
+                    context.sum,
+                ])?;
+        }
+        Op::State(row) => {
+            connection
+                .prepare_cached(
+                    "UPDATE task SET stage = ?2, state = ?3, stuck = ?4, more = ?5, sum = ?6 \
+                     WHERE id = ?1",
+                )?
+                .execute(params![
+                    signed(row.id),
+                    row.stage,
+                    &*row.state,
+                    row.stuck,
+                    row.more,
+                    row.sum,
+                ])?;
+        }
+        Op::Gone { task, undos } => {
+            connection
+                .prepare_cached("DELETE FROM task WHERE id = ?1")?
+                .execute([signed(*task)])?;
+            if *undos {
+                connection
+                    .prepare_cached("DELETE FROM undo WHERE task = ?1")?
+                    .execute([signed(*task)])?;
+            }
+        }
+        Op::Undo(row, value) => {
+            connection
+                .prepare_cached("REPLACE INTO undo VALUES (?1, ?2, ?3, ?4, ?5, ?6)")?
+                .execute(params![
+                    signed(row.task),
+                    row.undo,
+                    row.more,
+                    row.sum,
+                    value.bytes,
+                    value.sum,
+                ])?;
+        }
+        Op::UndoState(row) => {
+            connection
+                .prepare_cached(
+                    "UPDATE undo SET more = ?3, sum = ?4 WHERE task = ?1 AND undo = ?2",
+                )?
+                .execute(params![signed(row.task), row.undo, row.more, row.sum])?;
+        }
+        Op::Block(row) => {
+            connection
+                .prepare_cached("REPLACE INTO outcomes VALUES (?1, ?2, ?3, ?4, ?5)")?
+                .execute(params![
+                    signed(row.number),
+                    signed(row.at),
+                    signed(row.count),
+                    row.body,
+                    row.sum,
+                ])?;
+        }
+        Op::Kept(row) => {
+            connection
+                .prepare_cached("REPLACE INTO kept VALUES (?1, ?2, ?3, ?4, ?5, ?6)")?
+                .execute(params![
+                    row.key,
+                    signed(row.task),
+                    signed(row.at),
+                    row.outcome,
+                    row.output,
+                    row.sum,
+                ])?;
+        }
+        Op::Forget { block, keys } => {
+            connection
+                .prepare_cached("DELETE FROM outcomes WHERE number = ?1")?
+                .execute([signed(*block)])?;
+            let mut forget =
+                connection.prepare_cached("DELETE FROM kept WHERE key = ?1 AND task = ?2")?;
+            for (key, task) in keys {
+                forget.execute(params![key, signed(*task)])?;
+            }
+        }
+        Op::Stages(stages) => {
+            connection.execute("DELETE FROM stage", [])?;
+            for stage in stages {
+                connection
+                    .prepare_cached("INSERT INTO stage VALUES (?1, ?2, ?3, ?4)")?
+                    .execute(params![stage.number, stage.name, stage.version, stage.sum])?;
+            }
+        }
+        Op::Word(name, value) => {
+            connection
+                .prepare_cached("REPLACE INTO word VALUES (?1, ?2, ?3)")?
+                .execute(params![name, value, word_sum(name, value)])?;
+        }
+    }
+    Ok(())
+}
+
+impl Store for Sqlite {
+    fn contents(&mut self) -> Result<Contents, StoreError> {
+        let connection = self.connection()?;
+        let mut contents = Contents::default();
+        let mut words = connection.prepare("SELECT name, value, sum FROM word")?;
+        let mut words = words.query([])?;
+        while let Some(row) = words.next()? {
+            let (name, value) = (text(row, 0)?, text(row, 1)?);
+            if word_sum(&name, &value) != row.get::<_, u32>(2)? {
+                let what = format!("the word {name:?}");
+                return Err(Corrupt::new(what, "its checksum differs").into());
+            }
+            contents.words.push((name, value));
+        }
+        let mut stages =
+            connection.prepare("SELECT number, name, version, sum FROM stage ORDER BY number")?;
+        let mut stages = stages.query([])?;
+        while let Some(row) = stages.next()? {
+            let stage = StageRow {
+                number: row.get(0)?,
+                name: text(row, 1)?,
+                version: row.get(2)?,
+                sum: row.get(3)?,
+            };
+            stage.check()?;
+            contents.stages.push(stage);
+        }
+        let (outcomes, last): (i64, i64) = connection.query_row(
+            "SELECT coalesce(sum(count), 0), coalesce(max(number), 0) FROM outcomes",
+            [],
+            |row| Ok((row.get(0)?, row.get(1)?)),
+        )?;
+        contents.outcomes = outcomes.max(0) as u64;
+        contents.last_block = last.max(0) as u64;
+        Ok(contents)
+    }
+
+    fn tasks(&mut self, each: &mut dyn FnMut(TaskRead)) -> Result<(), StoreError> {
+        let connection = self.connection()?;
+        let mut tasks = connection.prepare(
+            "SELECT id, key, stage, state, stuck, more, sum, context, context_sum FROM task \
+             ORDER BY id",
+        )?;
+        let mut undos = connection.prepare(
+            "SELECT task, undo, more, sum, value, value_sum FROM undo ORDER BY task, undo",
+        )?;
+        let mut tasks = tasks.query([])?;
+        let mut undos = undos.query([])?;
+        let mut next = undos.next()?.map(undo_row).transpose()?;
+        while let Some(row) = tasks.next()? {
+            let (task, context) = task_row(row)?;
+            let mut own = Vec::new();
+            while let Some(undo) = next.take_if(|(undo, _)| undo.task <= task.id) {
+                if undo.0.task < task.id {
+                    let what = format!("undo {} of task {}", undo.0.undo, undo.0.task);
+                    return Err(Corrupt::new(what, "it has no task").into());
+                }
+                own.push(undo);
+                next = undos.next()?.map(undo_row).transpose()?;
+            }
+            each((task, context, own));
+        }
+        match next {
+            None => Ok(()),
+            Some((undo, _)) => {
+                let what = format!("undo {} of task {}", undo.undo, undo.task);
+                Err(Corrupt::new(what, "it has no task").into())
+            }
+        }
+    }
+
+    fn commit(&mut self, ops: &[Op]) -> Result<(), StoreError> {
+        let connection = self.connection()?;
+        connection.prepare_cached("BEGIN IMMEDIATE")?.execute([])?;
+        for op in ops {
+            write(connection, op)?;
+        }
+        connection.prepare_cached("COMMIT")?.execute([])?;
+        Ok(())
+    }
+
+    fn kept(&mut self, key: &str) -> Result<Option<KeptRow>, StoreError> {
+        let connection = self.connection()?;
+        let mut kept = connection.prepare_cached(
+            "SELECT key, task, at, outcome, output, sum FROM kept WHERE key = ?1",
+        )?;
+        Ok(kept.query_row([key], kept_row).optional()?)
+    }
+
+    fn blocks(&mut self, after: u64, most: usize) -> Result<Vec<BlockRow>, StoreError> {
+        let connection = self.connection()?;
+        let mut blocks = connection.prepare_cached(
+            "SELECT number, at, count, body, sum FROM outcomes WHERE number > ?1 \
+             ORDER BY number LIMIT ?2",
+        )?;
+        let blocks = blocks.query_map(params![after as i64, most as i64], block_row)?;
+        Ok(blocks.collect::<Result<_, _>>()?)
+    }
+
+    fn close(&mut self, clean: bool) {
+        let Some(connection) = self.connection.take() else {
+            return;
+        };
+        if clean {
+            let name = DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE;
+            if let Err(error) = connection.set_db_config(name, false) {
+                log::warn!("the journal's log stays beside it: {error}");
+            }
+        }
+        if let Err((_, error)) = connection.close() {
+            log::warn!("the journal could not be closed: {error}");
+        }
+        self._lock = None;
+    }
+}

@@ -1,0 +1,164 @@
+//! A pipeline with a journal: what a restart finds, and what it makes of it.
+
+use std::{sync::Arc, time::Duration};
+
+use batrun::{Durability, End, Journal, Recovery, Rollback, TaskId, prelude::*, testing::Disk};
+use serde::{Deserialize, Serialize};
+
+use crate::kit::{Journal as Notes, until};
+
+#[derive(Clone, Debug, Serialize, Deserialize, PartialEq)]
+struct Order {
+    number: u32,
+    item: String,
+}
+
+fn order(number: u32) -> Order {
+    Order {
+        number,
+        item: format!("item {number}"),
+    }
+}
+
+/// Registers an undo, notes what it does, and hangs at the orders that it is told to hang at.
+#[derive(Clone)]
+struct Step {
+    name: &'static str,
+    notes: Notes,
+    hangs_at: Option<u32>,
+}
+
+impl Step {
+    fn new(name: &'static str, notes: &Notes) -> Self {
+        Step {
+            name,
+            notes: notes.clone(),
+            hangs_at: None,
+        }
+    }
+
+    fn hanging_at(self, number: u32) -> Self {
+        Step {
+            hangs_at: Some(number),
+            ..self
+        }
+    }
+}
+
+impl Stage for Step {
+    type Input = Order;
+    type Output = Order;
+    type Undo = String;
+
+    fn name(&self) -> String {
+        self.name.to_owned()
+    }
+
+    async fn run(
+        &mut self,
+        order: Order,
+        task: &TaskContext<'_, String>,
+    ) -> Result<Order, Failure> {
+        let name = self.name;
+        task.on_cancel(format!("{name} {}", order.number)).await?;
+        self.notes.note(format!("{name} {}", order.number));
+        if self.hangs_at == Some(order.number) {
+            std::future::pending::<()>().await;
+        }
+        Ok(order)
+    }
+
+    async fn cancel(&mut self, undo: String, _: &CancelContext<'_>) -> Result<(), Failure> {
+        self.notes.note(format!("undo {undo}"));
+        Ok(())
+    }
+}
+
+#[actix::test]
+async fn j1_tasks_go_on_where_they_were() {
+    let disk = Disk::new();
+    let notes = Notes::default();
+    let start = |disk: &Disk, hangs: bool| {
+        let second = Step::new("second", &notes);
+        Pipeline::new("orders")
+            .journal(disk.journal(Durability::Power).unwrap())
+            .stage(Step::new("first", &notes))
+            .stage(if hangs { second.hanging_at(1) } else { second })
+            .start()
+    };
+    let handle = start(&disk, true).await.unwrap();
+    let ticket = handle.submit(order(1)).key("one").await.unwrap();
+    until(|| notes.has("second 1")).await;
+    disk.kill();
+    drop(ticket);
+    handle.shutdown(Shutdown::Suspend).await.unwrap();
+
+    notes.clear();
+    let handle = start(&disk, false).await.unwrap();
+    let outcome = handle.outcome_of("one").await.unwrap().unwrap();
+    assert!(outcome.is_done(), "{outcome}");
+    assert_eq!(outcome.output, Some(order(1)));
+    assert_eq!(outcome.task, TaskId(1));
+    // The interrupted attempt is taken back, and the first stage doesn't run again.
+    assert_eq!(notes.all(), ["undo second 1", "second 1"]);
+    let report = handle.shutdown(Shutdown::Abort).await.unwrap();
+    assert_eq!(report.counts.accepted, 1);
+    assert_eq!(report.counts.done, 1);
+}
+
+#[actix::test]
+async fn j1_a_file_is_a_journal_too() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("orders.journal");
+    let notes = Notes::default();
+    for run in 0..3 {
+        let handle = Pipeline::new("orders")
+            .journal(Journal::open(&path).unwrap())
+            .stage(Step::new("first", &notes))
+            .start()
+            .await
+            .unwrap();
+        for number in 0..10 {
+            let key = format!("{run} {number}");
+            let ticket = handle.submit(order(number)).key(key).await.unwrap();
+            assert!(ticket.outcome().await.unwrap().is_done());
+        }
+        if run > 0 {
+            let kept = handle.outcome_of("0 7").await.unwrap().unwrap();
+            assert_eq!(kept.output, Some(order(7)));
+            assert_eq!(kept.task, TaskId(8));
+        }
+        handle.shutdown(Shutdown::Abort).await.unwrap();
+    }
+}
+
+#[actix::test]
+async fn j1_roll_back_takes_back_what_it_finds() {
+    let disk = Disk::new();
+    let notes = Notes::default();
+    let start = |recovery| {
+        Pipeline::new("orders")
+            .journal(disk.journal(Durability::Power).unwrap())
+            .recovery(recovery)
+            .stage(Step::new("first", &notes))
+            .stage(Step::new("second", &notes).hanging_at(1))
+            .start()
+    };
+    let handle = start(Recovery::Resume).await.unwrap();
+    handle.submit(order(1)).key("one").await.unwrap();
+    until(|| notes.has("second 1")).await;
+    disk.kill();
+    handle.shutdown(Shutdown::Suspend).await.unwrap();
+
+    notes.clear();
+    let handle = start(Recovery::RollBack).await.unwrap();
+    let outcome = handle.outcome_of("one").await.unwrap().unwrap();
+    assert!(matches!(outcome.end, End::Cancelled { .. }), "{outcome}");
+    assert_eq!(outcome.rollback, Rollback::Complete { undos: 2 });
+    assert_eq!(notes.all(), ["undo first 1", "undo second 1"]);
+    handle
+        .shutdown(Shutdown::Drain(Duration::from_secs(5)))
+        .await
+        .unwrap();
+    let _ = Arc::new(());
+}
