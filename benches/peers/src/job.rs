@@ -14,7 +14,7 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
-use crate::work::{Item, Log, Measure, Params, Workload, fails, hangs, hash};
+use crate::work::{Item, Log, Measure, Params, Workload, fails, hangs, hash, timeout};
 
 /// What a hanging stage waits for.
 pub const HANG: Duration = Duration::from_secs(10);
@@ -77,7 +77,7 @@ impl Job {
     pub fn envelope_at(&self, now: Instant, id: u64) -> Envelope {
         Envelope {
             item: Item::new(id),
-            deadline: now + self.timeout,
+            deadline: now + timeout(self.workload, self.timeout, id),
             undos: Vec::new(),
         }
     }
@@ -133,7 +133,9 @@ impl Job {
                 task.item.age += 1;
                 Ok(())
             }
-            Workload::Late if stage == 1 && hangs(task.item.id) => {
+            Workload::Late | Workload::LateFull | Workload::LateMixed
+                if stage == 1 && hangs(self.workload, task.item.id) =>
+            {
                 Box::pin(tokio::time::sleep(HANG)).await;
                 task.item.age += 1;
                 Ok(())
@@ -209,7 +211,10 @@ impl Tally {
                     task.roll_back(&self.job.log);
                     end = End::TimedOut;
                 }
-                if self.job.workload == Workload::Late {
+                if matches!(
+                    self.job.workload,
+                    Workload::Late | Workload::LateFull | Workload::LateMixed
+                ) {
                     let late = now - task.deadline;
                     self.measure.latencies_ns.push(late.as_nanos() as u64);
                 }

@@ -83,9 +83,13 @@ enum Which {
     Fail,
     /// 3 stages of 256 workers, the second hangs on 10 % of 100,000 tasks; 50 ms each
     Late,
+    /// late, where the second stage hangs on every task: its workers are all busy, the queues full
+    LateFull,
+    /// late-full, where the timeouts go from 25 to 75 ms: the deadlines don't come all at once
+    LateMixed,
     /// one task at a time through three idle stages, 20,000 times
     Alone,
-    /// all of these, one after the other
+    /// all of these but `late-full` and `late-mixed`, one after the other
     All,
 }
 
@@ -97,8 +101,13 @@ impl Which {
             Which::Cpu => vec![Workload::Cpu],
             Which::Fail => vec![Workload::Fail],
             Which::Late => vec![Workload::Late],
+            Which::LateFull => vec![Workload::LateFull],
+            Which::LateMixed => vec![Workload::LateMixed],
             Which::Alone => vec![Workload::Alone],
-            Which::All => Workload::value_variants().to_vec(),
+            Which::All => {
+                let all = Workload::value_variants().iter().copied();
+                all.filter(|workload| !workload.only_by_name()).collect()
+            }
         }
     }
 }
@@ -234,7 +243,7 @@ fn run_once(
         parent.bar.inc(1);
         return Ok(true);
     }
-    let name = format!("{workload:?}").to_lowercase();
+    let name = table::name(workload);
     let child = [
         "--scale".to_owned(),
         args.scale.to_string(),

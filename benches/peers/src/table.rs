@@ -2,6 +2,7 @@
 
 use std::fmt::Write;
 
+use clap::ValueEnum;
 use serde::Serialize;
 
 use crate::{child::Line, work::Workload};
@@ -63,7 +64,7 @@ fn row(workload: Workload, samples: &Samples, batrun: Option<&Samples>) -> Row {
     };
     let figures = all(&|line| figure(workload, line));
     let latencies = match workload {
-        Workload::Late => Some(("ms", 1e6)),
+        Workload::Late | Workload::LateFull | Workload::LateMixed => Some(("ms", 1e6)),
         Workload::Alone => Some(("us", 1e3)),
         _ => None,
     };
@@ -105,7 +106,7 @@ fn unit(workload: Workload) -> &'static str {
     match workload {
         Workload::Hop | Workload::Fail => "ns/task/stage",
         Workload::Io => "tasks/s",
-        Workload::Cpu | Workload::Late => "s",
+        Workload::Cpu | Workload::Late | Workload::LateFull | Workload::LateMixed => "s",
         Workload::Alone => "us",
     }
 }
@@ -114,7 +115,7 @@ fn figure(workload: Workload, line: &Line) -> f64 {
     match workload {
         Workload::Hop | Workload::Fail => line.seconds * 1e9 / line.tasks as f64 / 3.0,
         Workload::Io => line.tasks as f64 / line.seconds,
-        Workload::Cpu | Workload::Late => line.seconds,
+        Workload::Cpu | Workload::Late | Workload::LateFull | Workload::LateMixed => line.seconds,
         Workload::Alone => line.p50_ns as f64 / 1e3,
     }
 }
@@ -126,6 +127,7 @@ fn exact(workload: Workload, line: &Line) -> bool {
     let (failed, late, latencies) = match workload {
         Workload::Fail => (line.tasks / 100, 0, 0),
         Workload::Late => (0, line.timed_out.max(line.tasks / 10), line.timed_out),
+        Workload::LateFull | Workload::LateMixed => (0, line.tasks, line.tasks),
         Workload::Alone => (0, 0, line.tasks),
         _ => (0, 0, 0),
     };
@@ -257,8 +259,10 @@ fn columns(text: &mut String, lines: &[Vec<String>]) {
     }
 }
 
-fn name(workload: Workload) -> String {
-    format!("{workload:?}").to_lowercase()
+/// As it is told on the command line.
+pub fn name(workload: Workload) -> String {
+    let value = workload.to_possible_value();
+    value.map_or(String::new(), |value| value.get_name().to_owned())
 }
 
 /// Three figures, and all of those before the point.

@@ -15,7 +15,7 @@ pub use crate::job::{End, Envelope, Job, Tally};
 const HASH_ROUNDS: u64 = 6_600;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
+#[serde(rename_all = "kebab-case")]
 pub enum Workload {
     /// 3 stages of 4 workers that add one, 1,000,000 tasks
     Hop,
@@ -27,8 +27,19 @@ pub enum Workload {
     Fail,
     /// 3 stages of 256 workers, the second of which hangs on 10 % of 100,000 tasks; 50 ms each
     Late,
+    /// late, where the second stage hangs on every task: its workers are all busy, the queues full
+    LateFull,
+    /// late-full, where the timeouts go from 25 to 75 ms: the deadlines don't come all at once
+    LateMixed,
     /// one task at a time through three idle stages, 20,000 times
     Alone,
+}
+
+impl Workload {
+    /// Not among `all`.
+    pub fn only_by_name(self) -> bool {
+        matches!(self, Workload::LateFull | Workload::LateMixed)
+    }
 }
 
 pub struct Params {
@@ -46,12 +57,14 @@ impl Params {
     pub fn new(workload: Workload, scale: f64) -> Self {
         let (tasks, workers) = match workload {
             Workload::Hop | Workload::Fail => (1_000_000, 4),
-            Workload::Io | Workload::Late => (100_000, 256),
+            Workload::Io | Workload::Late | Workload::LateFull | Workload::LateMixed => {
+                (100_000, 256)
+            }
             Workload::Cpu => (200_000, 4),
             Workload::Alone => (20_000, 4),
         };
         let timeout = match workload {
-            Workload::Late => Duration::from_millis(50),
+            Workload::Late | Workload::LateFull | Workload::LateMixed => Duration::from_millis(50),
             _ => Duration::from_secs(4),
         };
         Params {
@@ -103,9 +116,18 @@ pub fn fails(id: u64) -> bool {
     id % 100 == 99
 }
 
-/// On which tasks the second stage of [`Workload::Late`] hangs.
-pub fn hangs(id: u64) -> bool {
-    id % 10 == 9
+/// How long a task has, where the workload's tasks have `timeout`.
+pub fn timeout(workload: Workload, timeout: Duration, id: u64) -> Duration {
+    match workload {
+        // From half of it to one and a half, in no order.
+        Workload::LateMixed => timeout / 2 + timeout * (id as u32 * 37 % 64) / 64,
+        _ => timeout,
+    }
+}
+
+/// On which tasks the second stage of [`Workload::Late`] and its kin hangs.
+pub fn hangs(workload: Workload, id: u64) -> bool {
+    workload != Workload::Late || id % 10 == 9
 }
 
 /// About 10 µs of work that can't be optimised away.

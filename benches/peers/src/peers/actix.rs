@@ -98,7 +98,10 @@ fn stages(
     arbiters: usize,
 ) -> Vec<Recipient<Step>> {
     let workers = params.workers / arbiters;
-    let waits = matches!(params.workload, Workload::Io | Workload::Late);
+    let waits = matches!(
+        params.workload,
+        Workload::Io | Workload::Late | Workload::LateFull | Workload::LateMixed
+    );
     let mut next = Vec::new();
     for stage in (0..params.stages).rev() {
         let next_hop = || Next {

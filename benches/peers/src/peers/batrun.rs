@@ -15,7 +15,7 @@ use batrun::prelude::*;
 
 use crate::{
     job::HANG,
-    work::{Item, Log, Measure, Params, Workload, fails, hangs, hash},
+    work::{self, Item, Log, Measure, Params, Workload, fails, hangs, hash},
 };
 
 pub fn run(params: &Params) -> Option<anyhow::Result<Measure>> {
@@ -44,14 +44,21 @@ fn drive(params: &Params, arbiters: Option<usize>) -> anyhow::Result<Measure> {
         Workload::Io => stages(pipeline, params, |at| Waits(run.step(at))),
         Workload::Cpu => stages(pipeline, params, |at| Hashes(run.step(at))),
         Workload::Fail => stages(pipeline, params, |at| Undoes(run.step(at))),
-        Workload::Late => pipeline
+        Workload::Late | Workload::LateFull | Workload::LateMixed => pipeline
             .stage(Older(run.step(0)).named("1").workers(params.workers))
-            .stage(Hangs(run.step(1)).named("2").workers(params.workers))
+            .stage(
+                Hangs(run.step(1), params.workload)
+                    .named("2")
+                    .workers(params.workers),
+            )
             .stage(Older(run.step(2)).named("3").workers(params.workers)),
     };
-    let (tasks, timeout, shared) = (params.tasks, params.timeout, run.clone());
+    let (workload, tasks, timeout) = (params.workload, params.tasks, params.timeout);
+    let shared = run.clone();
     let pipeline = match params.workload {
-        Workload::Late => pipeline.producer(move |intake| late(intake, tasks, timeout, shared)),
+        Workload::Late | Workload::LateFull | Workload::LateMixed => {
+            pipeline.producer(move |intake| late(intake, workload, tasks, timeout, shared))
+        }
         Workload::Alone => pipeline.producer(move |intake| alone(intake, tasks, timeout, shared)),
         _ => pipeline.producer(move |intake| submit(intake, tasks, timeout, shared)),
     };
@@ -167,6 +174,7 @@ async fn alone(
 /// `outcomes()` might that lags behind.
 async fn late(
     intake: Intake<Item>,
+    workload: Workload,
     tasks: u64,
     timeout: Duration,
     run: Arc<Run>,
@@ -177,7 +185,7 @@ async fn late(
     let all = Rc::new(tokio::sync::Notify::new());
     for id in 0..tasks {
         // As for the others, from before the wait for room.
-        let deadline = Instant::now() + timeout;
+        let deadline = Instant::now() + work::timeout(workload, timeout, id);
         let ticket = intake.submit(Item::new(id)).deadline(deadline).await?;
         let (latencies, open, all) = (latencies.clone(), open.clone(), all.clone());
         actix_rt::spawn(async move {
@@ -245,7 +253,7 @@ impl Stage for Hashes {
 }
 
 #[derive(Clone)]
-struct Hangs(Step);
+struct Hangs(Step, Workload);
 
 impl Stage for Hangs {
     type Input = Item;
@@ -253,7 +261,7 @@ impl Stage for Hangs {
     type Undo = ();
 
     async fn run(&mut self, mut item: Item, _: &TaskContext<'_, ()>) -> Result<Item, Failure> {
-        if hangs(item.id) {
+        if hangs(self.1, item.id) {
             tokio::time::sleep(HANG).await;
         }
         item.age += 1;

@@ -16,7 +16,7 @@ const QUEUE: usize = 1024;
 pub fn run(params: &Params) -> Option<anyhow::Result<Measure>> {
     match params.workload {
         // A thread that hangs can't be stopped.
-        Workload::Late => None,
+        Workload::Late | Workload::LateFull | Workload::LateMixed => None,
         _ => Some(drive(params)),
     }
 }

@@ -22,7 +22,7 @@ pub fn run(params: &Params) -> Option<anyhow::Result<Measure>> {
 async fn drive(params: &Params) -> anyhow::Result<Measure> {
     let job = Job::new(params);
     let queue = match params.workload {
-        Workload::Late => LATE_QUEUE,
+        Workload::Late | Workload::LateFull | Workload::LateMixed => LATE_QUEUE,
         _ => QUEUE,
     };
     let (entry, mut from) = bounded(queue);

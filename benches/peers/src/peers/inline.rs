@@ -11,7 +11,7 @@ use crate::work::{End, Job, Measure, Params, Tally, Workload};
 pub fn run(params: &Params) -> Option<anyhow::Result<Measure>> {
     match params.workload {
         // One loop can wait for one thing only.
-        Workload::Io | Workload::Late => None,
+        Workload::Io | Workload::Late | Workload::LateFull | Workload::LateMixed => None,
         Workload::Cpu => Some(on_all_cores(params)),
         Workload::Hop | Workload::Fail => {
             let job = Job::new(params);

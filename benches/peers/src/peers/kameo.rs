@@ -60,7 +60,7 @@ async fn measure(params: Params) -> anyhow::Result<Measure> {
             collector: collector.clone(),
         };
         next = match params.workload {
-            Workload::Io | Workload::Late => {
+            Workload::Io | Workload::Late | Workload::LateFull | Workload::LateMixed => {
                 let workers = Arc::new(Semaphore::new(params.workers));
                 let pool = Pool { here, workers };
                 Next::Pool(Pool::spawn_with_mailbox(pool, mailbox::bounded(MAILBOX)))

@@ -62,7 +62,11 @@ pub fn run(system: &str, params: &Params) -> Option<anyhow::Result<Measure>> {
 fn runtime(params: &Params) -> anyhow::Result<Runtime> {
     let mut builder = match params.workload {
         Workload::Hop | Workload::Fail | Workload::Alone => Builder::new_current_thread(),
-        Workload::Io | Workload::Cpu | Workload::Late => Builder::new_multi_thread(),
+        Workload::Io
+        | Workload::Cpu
+        | Workload::Late
+        | Workload::LateFull
+        | Workload::LateMixed => Builder::new_multi_thread(),
     };
     builder.enable_time().build().context("starting tokio")
 }

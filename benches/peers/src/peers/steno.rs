@@ -55,7 +55,9 @@ async fn measure(params: &Params) -> anyhow::Result<Measure> {
     } else {
         let in_flight = match params.workload {
             // With three times as many, late tasks ran out of time in the coordinator's queues.
-            Workload::Io | Workload::Late => params.workers,
+            Workload::Io | Workload::Late | Workload::LateFull | Workload::LateMixed => {
+                params.workers
+            }
             _ => params.workers * params.stages,
         };
         let mut ended = stream::iter(0..params.tasks)

@@ -29,7 +29,10 @@ pub fn run(params: &Params) -> Option<anyhow::Result<Measure>> {
 async fn drive(params: &Params) -> anyhow::Result<Measure> {
     let job = Job::new(params);
     let (done, results) = channel(QUEUE);
-    let shared = matches!(params.workload, Workload::Io | Workload::Late);
+    let shared = matches!(
+        params.workload,
+        Workload::Io | Workload::Late | Workload::LateFull | Workload::LateMixed
+    );
     let mut onward = Onward::Done(done.clone());
     for stage in (0..params.stages).rev() {
         let next = if shared {
