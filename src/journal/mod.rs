@@ -15,6 +15,8 @@ mod recovery;
 mod rows;
 mod sqlite;
 mod store;
+#[cfg(test)]
+mod tests;
 mod writer;
 
 use std::{

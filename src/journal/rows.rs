@@ -348,12 +348,23 @@ impl BlockRow {
             .end()
     }
 
-    pub(super) fn block(&self) -> Result<Block, Corrupt> {
-        let what = || format!("block {} of outcomes", self.number);
-        if self.sum != self.checksum() {
-            return Err(Corrupt::sum(what()));
+    pub(super) fn check(&self) -> Result<(), Corrupt> {
+        if self.sum == self.checksum() {
+            Ok(())
+        } else {
+            Err(Corrupt::sum(self))
         }
-        decode(&self.body).map_err(|why| Corrupt::new(what(), why))
+    }
+
+    pub(super) fn block(&self) -> Result<Block, Corrupt> {
+        self.check()?;
+        decode(&self.body).map_err(|why| Corrupt::new(self, why))
+    }
+}
+
+impl fmt::Display for BlockRow {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "block {} of outcomes", self.number)
     }
 }
 
@@ -387,12 +398,23 @@ impl KeptRow {
             .end()
     }
 
-    pub(super) fn outcome(&self) -> Result<Outcome, Corrupt> {
-        let what = || format!("the outcome kept for {:?}", self.key);
-        if self.sum != self.checksum() {
-            return Err(Corrupt::sum(what()));
+    pub(super) fn check(&self) -> Result<(), Corrupt> {
+        if self.sum == self.checksum() {
+            Ok(())
+        } else {
+            Err(Corrupt::sum(self))
         }
-        decode(&self.outcome).map_err(|why| Corrupt::new(what(), why))
+    }
+
+    pub(super) fn outcome(&self) -> Result<Outcome, Corrupt> {
+        self.check()?;
+        decode(&self.outcome).map_err(|why| Corrupt::new(self, why))
+    }
+}
+
+impl fmt::Display for KeptRow {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "the outcome kept for {:?}", self.key)
     }
 }
 

@@ -24,30 +24,31 @@ const FORMAT: i32 = 1;
 /// is copied seldom.
 const CHECKPOINT_PAGES: u32 = 8_192;
 
-const TABLES: &str = "
-CREATE TABLE word (
+/// As SQLite has them in its schema, to the letter.
+const TABLES: [&str; 6] = [
+    "CREATE TABLE word (
     name TEXT PRIMARY KEY, value TEXT NOT NULL, sum INTEGER NOT NULL
-) WITHOUT ROWID;
-CREATE TABLE stage (
+) WITHOUT ROWID",
+    "CREATE TABLE stage (
     number INTEGER PRIMARY KEY, name TEXT NOT NULL, version INTEGER NOT NULL, sum INTEGER NOT NULL
-);
-CREATE TABLE task (
+)",
+    "CREATE TABLE task (
     id INTEGER PRIMARY KEY, key TEXT, stage INTEGER, state TEXT NOT NULL, stuck INTEGER NOT NULL,
     more BLOB NOT NULL, sum INTEGER NOT NULL, context BLOB NOT NULL, context_sum INTEGER NOT NULL
-);
-CREATE TABLE undo (
+)",
+    "CREATE TABLE undo (
     task INTEGER NOT NULL, undo INTEGER NOT NULL, more BLOB NOT NULL, sum INTEGER NOT NULL,
     value BLOB NOT NULL, value_sum INTEGER NOT NULL, PRIMARY KEY (task, undo)
-) WITHOUT ROWID;
-CREATE TABLE outcomes (
+) WITHOUT ROWID",
+    "CREATE TABLE outcomes (
     number INTEGER PRIMARY KEY, at INTEGER NOT NULL, count INTEGER NOT NULL, body BLOB NOT NULL,
     sum INTEGER NOT NULL
-);
-CREATE TABLE kept (
+)",
+    "CREATE TABLE kept (
     key TEXT PRIMARY KEY, task INTEGER NOT NULL, at INTEGER NOT NULL, outcome BLOB NOT NULL,
     output BLOB, sum INTEGER NOT NULL
-) WITHOUT ROWID;
-";
+) WITHOUT ROWID",
+];
 
 pub(super) struct Sqlite {
     /// None once it is closed.
@@ -75,8 +76,17 @@ impl From<Error> for StoreError {
 
 /// The file beside it that says who has it.
 fn lock_path(path: &Path) -> PathBuf {
+    beside(path, "-lock")
+}
+
+/// SQLite's log.
+fn log_path(path: &Path) -> PathBuf {
+    beside(path, "-wal")
+}
+
+fn beside(path: &Path, suffix: &str) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
-    name.push("-lock");
+    name.push(suffix);
     name.into()
 }
 
@@ -106,6 +116,14 @@ impl Sqlite {
     pub(super) fn open(path: &Path, durability: Durability) -> Result<Self, JournalError> {
         let lock = lock(path)?;
         let made = !path.exists();
+        let empty = path.metadata().map_or(true, |file| file.len() == 0);
+        // SQLite would throw the log away.
+        if empty && log_path(path).metadata().is_ok_and(|log| log.len() > 0) {
+            return Err(JournalError::Corrupt {
+                path: path.to_owned(),
+                why: "the file is gone or empty, and its log is not".to_owned(),
+            });
+        }
         let failed = |error| unusable(path, error);
         let flags = OpenFlags::SQLITE_OPEN_READ_WRITE
             | OpenFlags::SQLITE_OPEN_CREATE
@@ -173,6 +191,17 @@ impl Sqlite {
         })
     }
 
+    /// Copies the log into the file.
+    #[cfg(test)]
+    pub(super) fn checkpoint(&mut self) {
+        if let Some(connection) = &self.connection {
+            let moved = connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| {
+                row.get::<_, i64>(0)
+            });
+            assert_eq!(moved, Ok(0));
+        }
+    }
+
     fn connection(&self) -> Result<&Connection, StoreError> {
         self.connection
             .as_ref()
@@ -195,11 +224,11 @@ fn prepare(connection: &Connection) -> Result<(), Error> {
 }
 
 fn make(connection: &Connection) -> Result<(), Error> {
-    let tables = format!(
+    let tables = TABLES.join(";");
+    connection.execute_batch(&format!(
         "BEGIN IMMEDIATE; PRAGMA application_id = {APPLICATION}; PRAGMA user_version = {FORMAT}; \
-         {TABLES} COMMIT;"
-    );
-    connection.execute_batch(&tables)
+         {tables}; COMMIT;"
+    ))
 }
 
 fn unusable(path: &Path, error: Error) -> JournalError {
@@ -234,15 +263,30 @@ fn check(path: &Path, connection: &Connection) -> Result<(), JournalError> {
             known: FORMAT,
         });
     }
+    let corrupt = |why: String| JournalError::Corrupt {
+        path: path.to_owned(),
+        why,
+    };
+    // A column of which a letter was flipped may read as nothing.
+    let mut tables = connection
+        .prepare("SELECT sql FROM sqlite_schema WHERE sql IS NOT NULL")
+        .map_err(failed)?;
+    let mut tables = tables
+        .query_map([], |row| row.get::<_, String>(0))
+        .and_then(Iterator::collect::<Result<Vec<_>, _>>)
+        .map_err(failed)?;
+    let mut known = TABLES;
+    known.sort_unstable();
+    tables.sort_unstable();
+    if tables != known {
+        return Err(corrupt("its tables are not those of a journal".to_owned()));
+    }
     let mut ill = connection
         .prepare("PRAGMA integrity_check(1)")
         .map_err(failed)?;
     let ill: String = ill.query_row([], |row| row.get(0)).map_err(failed)?;
     if ill != "ok" {
-        return Err(JournalError::Corrupt {
-            path: path.to_owned(),
-            why: ill,
-        });
+        return Err(corrupt(ill));
     }
     Ok(())
 }
@@ -443,13 +487,20 @@ impl Store for Sqlite {
             stage.check()?;
             contents.stages.push(stage);
         }
-        let (outcomes, last): (i64, i64) = connection.query_row(
-            "SELECT coalesce(sum(count), 0), coalesce(max(number), 0) FROM outcomes",
-            [],
-            |row| Ok((row.get(0)?, row.get(1)?)),
-        )?;
-        contents.outcomes = outcomes.max(0) as u64;
-        contents.last_block = last.max(0) as u64;
+        let mut blocks = connection.prepare("SELECT number, at, count, body, sum FROM outcomes")?;
+        for row in blocks.query_map([], block_row)? {
+            let row = row?;
+            row.check()?;
+            contents.outcomes += row.count;
+            contents.last_block = contents.last_block.max(row.number);
+        }
+        // They are looked up one by one, and one whose key was damaged would not be found: a second
+        // task would be accepted with it.
+        let mut kept =
+            connection.prepare("SELECT key, task, at, outcome, output, sum FROM kept")?;
+        for row in kept.query_map([], kept_row)? {
+            row?.check()?;
+        }
         Ok(contents)
     }
 

@@ -54,7 +54,8 @@ pub(super) enum StoreError {
 pub(super) type TaskRead = (TaskRow, Blob, Vec<(UndoRow, Blob)>);
 
 pub(super) trait Store: Send {
-    /// Reads what there is besides tasks and outcomes.
+    /// Reads what there is besides tasks and outcomes, and looks whether those are as they were
+    /// written.
     fn contents(&mut self) -> Result<Contents, StoreError>;
 
     /// Reads every task, in the order of their ids.

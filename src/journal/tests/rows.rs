@@ -1,0 +1,97 @@
+//! Rows are read as they were written, or not at all.
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::journal::rows::{decode, encode};
+
+#[test]
+fn a_value_is_all_of_its_bytes() {
+    let mut bytes = encode(&("seven", 7, Some(1.5))).unwrap();
+    let value: (String, i32, Option<f64>) = decode(&bytes).unwrap();
+    assert_eq!(value, ("seven".to_owned(), 7, Some(1.5)));
+    bytes.push(0);
+    let error = decode::<(String, i32, Option<f64>)>(&bytes).unwrap_err();
+    assert_eq!(error, "1 bytes follow it");
+}
+
+#[test]
+fn nesting_takes_no_stack() {
+    #[derive(Debug, serde::Deserialize)]
+    #[allow(dead_code)]
+    struct Nest(Vec<Nest>);
+    // An array of one, of one, of one ..
+    let bytes = vec![0x91; 1_000_000];
+    decode::<Nest>(&bytes).unwrap_err();
+}
+
+#[test]
+fn a_length_that_is_a_lie_takes_no_memory() {
+    // 4 GB of text, then nothing.
+    decode::<String>(&[0xdb, 0xff, 0xff, 0xff, 0xff]).unwrap_err();
+    decode::<Vec<u8>>(&[0xdd, 0xff, 0xff, 0xff, 0xff]).unwrap_err();
+    decode::<Vec<u64>>(&[0xdd, 0xff, 0xff, 0xff, 0xff, 1]).unwrap_err();
+}
+
+#[test]
+fn an_outcome_is_read_as_it_was() {
+    let stuck = Outcome {
+        end: End::Cancelled {
+            stage: "b".into(),
+            cause: crate::StopCause::Recovery,
+        },
+        rollback: Rollback::Stuck(crate::Stuck {
+            task: TaskId(3),
+            still_running: None,
+            undos: vec![crate::StuckUndo {
+                stage: "a".into(),
+                undo: "x".to_owned(),
+                error: "y".to_owned(),
+            }],
+        }),
+        ..outcome(3)
+    };
+    let panic = Outcome {
+        end: End::Failed {
+            stage: "a".into(),
+            failure: Failure::panic(Box::new("boom")),
+        },
+        ..outcome(4)
+    };
+    for outcome in [outcome(2), stuck, panic] {
+        let again: Outcome = decode(&encode(&outcome).unwrap()).unwrap();
+        assert_eq!(format!("{again:?}"), format!("{outcome:?}"));
+        assert_eq!(again.to_string(), outcome.to_string());
+    }
+}
+
+proptest! {
+    /// Bytes from anywhere are an error or a value, and no panic (D2).
+    #[test]
+    fn d2_bytes_from_anywhere_do_not_panic(bytes: Vec<u8>) {
+        let _ = decode::<crate::journal::live::More>(&bytes);
+        let _ = decode::<crate::journal::live::Mark>(&bytes);
+        let _ = decode::<Outcome>(&bytes);
+        let _ = decode::<Block>(&bytes);
+    }
+
+    /// A row of which a bit was flipped is not read.
+    #[test]
+    fn j4_a_flipped_bit_is_noticed(id: u64, at: prop::sample::Index, bit in 0..8u8) {
+        let row = TaskRow::of(id, &live(Some("key"), State::Running(2))).unwrap();
+        prop_assert!(row.clone().live().is_ok());
+        let mut flipped = row.clone();
+        let at = at.index(flipped.more.len());
+        flipped.more[at] ^= 1 << bit;
+        prop_assert!(flipped.live().is_err());
+        let mut other = row.clone();
+        other.id = id.wrapping_add(1);
+        prop_assert!(other.live().is_err());
+        let mut other = row.clone();
+        other.stage = Some(3);
+        prop_assert!(other.live().is_err());
+        let mut other = row;
+        other.key = None;
+        prop_assert!(other.live().is_err());
+    }
+}

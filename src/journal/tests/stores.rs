@@ -1,0 +1,210 @@
+//! What every store does, whatever it is made of.
+
+use super::*;
+use crate::journal::{Durability, sqlite::Sqlite};
+
+/// A place where a store can be opened again and again.
+trait Place {
+    fn open(&self) -> Box<dyn Store>;
+}
+
+struct InFile(tempfile::TempDir);
+
+impl Place for InFile {
+    fn open(&self) -> Box<dyn Store> {
+        let path = self.0.path().join("x.journal");
+        Box::new(Sqlite::open(&path, Durability::Power).unwrap())
+    }
+}
+
+#[cfg(feature = "testing")]
+impl Place for crate::journal::Disk {
+    fn open(&self) -> Box<dyn Store> {
+        self.journal(Durability::Power).unwrap().store
+    }
+}
+
+/// Runs a test on each of them.
+fn on_each(test: impl Fn(&dyn Place)) {
+    test(&InFile(tempfile::tempdir().unwrap()));
+    #[cfg(feature = "testing")]
+    test(&crate::journal::Disk::new());
+}
+
+#[test]
+fn a_new_one_is_empty() {
+    on_each(|place| {
+        let mut store = place.open();
+        let contents = store.contents().unwrap();
+        assert!(contents.words.is_empty() && contents.stages.is_empty());
+        assert_eq!((contents.outcomes, contents.last_block), (0, 0));
+        store.tasks(&mut |_| panic!("a task")).unwrap();
+        assert!(store.kept("x").unwrap().is_none());
+        assert!(store.blocks(0, 10).unwrap().is_empty());
+    });
+}
+
+#[test]
+fn what_was_committed_is_there_also_after_it_was_opened_again() {
+    on_each(|place| {
+        let mut store = place.open();
+        let large = vec![7; 1 << 20];
+        let ops = [
+            Op::Word("pipeline", "orders \"of\" ü \0 today".to_owned()),
+            Op::Word("last task", "3".to_owned()),
+            Op::Stages(vec![
+                StageRow::new(0, "first", 1),
+                StageRow::new(1, "second", 7),
+            ]),
+            // Not in the order in which they are read.
+            task_op(i64::MAX as u64, Some(""), State::Queued(0), b""),
+            task_op(1, Some("schlüssel \0 1"), State::Running(1), &large),
+            task_op(2, None, State::Cleaning(0), b"two"),
+            undo_op(2, 1, b"b"),
+            undo_op(2, 0, b"a"),
+            undo_op(1, 0, &large),
+            block(1, 9, &[4, 5], &[("k", 4)]),
+            block(2, 10, &[], &[]),
+            kept("k", 4, Some(b"output")),
+        ];
+        store.commit(&ops).unwrap();
+        let all = all_of(&mut *store).unwrap();
+        assert_eq!(all.len(), 1 + 2 + 3 + 3 + 2 + 1);
+        let at = |what: &str| all.iter().position(|line| line.starts_with(what)).unwrap();
+        assert!(at("task 1 ") < at("undo 1 0") && at("undo 1 0") < at("task 2 "));
+        assert!(at("undo 2 0") < at("undo 2 1"));
+        assert!(at("undo 2 1") < at("task 9223372036854775807"));
+        let contents = store.contents().unwrap();
+        assert_eq!((contents.outcomes, contents.last_block), (2, 2));
+        store.close(true);
+        drop(store);
+        assert_eq!(all_of(&mut *place.open()).unwrap(), all);
+    });
+}
+
+#[test]
+fn a_state_leaves_the_context_and_a_task_replaces_it() {
+    on_each(|place| {
+        let mut store = place.open();
+        let ops = [
+            task_op(1, Some("k"), State::Queued(0), b"before"),
+            undo_op(1, 0, b"undo"),
+        ];
+        store.commit(&ops).unwrap();
+        let running = TaskRow::of(1, &live(Some("k"), State::Running(0))).unwrap();
+        let mut changed = mark();
+        changed.status = super::super::live::Status::Cancelled;
+        let ops = [
+            Op::State(running),
+            Op::UndoState(UndoRow::of(1, 0, &changed).unwrap()),
+        ];
+        store.commit(&ops).unwrap();
+        let all = all_of(&mut *store).unwrap().join("\n");
+        assert!(
+            all.contains("Running(0)") && all.contains("Cancelled"),
+            "{all}"
+        );
+        assert!(all.contains(&format!("{:?}", b"before")), "{all}");
+        assert!(all.contains(&format!("{:?}", b"undo")), "{all}");
+        store
+            .commit(&[task_op(1, Some("k"), State::Queued(1), b"after")])
+            .unwrap();
+        let all = all_of(&mut *store).unwrap().join("\n");
+        assert!(all.contains(&format!("{:?}", b"after")), "{all}");
+        assert!(all.contains("undo 1 0"), "{all}");
+    });
+}
+
+#[test]
+fn what_is_gone_is_gone_with_its_undos_and_nothing_else() {
+    on_each(|place| {
+        let mut store = place.open();
+        let ops = [
+            task_op(1, None, State::Queued(0), b"x"),
+            task_op(2, None, State::Queued(0), b"y"),
+            undo_op(1, 0, b"a"),
+            undo_op(1, 1, b"a"),
+            undo_op(2, 0, b"b"),
+        ];
+        store.commit(&ops).unwrap();
+        let gone = Op::Gone {
+            task: 1,
+            undos: true,
+        };
+        store.commit(&[gone]).unwrap();
+        let all = all_of(&mut *store).unwrap();
+        assert_eq!(all.len(), 3, "{all:?}");
+        assert!(all[1].starts_with("task 2") && all[2].starts_with("undo 2"));
+    });
+}
+
+#[test]
+fn an_undo_without_its_task_is_corrupt() {
+    on_each(|place| {
+        let mut store = place.open();
+        let before = task_op(1, None, State::Queued(0), b"x");
+        let after = task_op(3, None, State::Queued(0), b"x");
+        store.commit(&[before, undo_op(2, 0, b"a"), after]).unwrap();
+        let error = store.tasks(&mut |_| {}).unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "undo 0 of task 2 is corrupt: it has no task"
+        );
+    });
+}
+
+#[test]
+fn outcomes_are_forgotten_with_their_keys_unless_another_task_has_it_by_now() {
+    on_each(|place| {
+        let mut store = place.open();
+        let ops = [
+            block(1, 1, &[1, 2], &[("a", 1), ("b", 2)]),
+            kept("a", 1, None),
+            kept("b", 2, None),
+            block(2, 2, &[3], &[("b", 3)]),
+            kept("b", 3, Some(b"o")),
+        ];
+        store.commit(&ops).unwrap();
+        let oldest = store.blocks(0, 1).unwrap();
+        assert_eq!((oldest.len(), oldest[0].number), (1, 1));
+        assert_eq!(store.blocks(1, 9).unwrap()[0].number, 2);
+        let keys = oldest[0].block().unwrap().keys;
+        store.commit(&[Op::Forget { block: 1, keys }]).unwrap();
+        assert!(store.kept("a").unwrap().is_none());
+        assert_eq!(store.kept("b").unwrap().unwrap().task, 3);
+        assert_eq!(store.contents().unwrap().outcomes, 1);
+    });
+}
+
+#[test]
+fn stages_replace_those_before() {
+    on_each(|place| {
+        let mut store = place.open();
+        let stages = |names: &[&str]| {
+            let rows = names.iter().enumerate();
+            Op::Stages(
+                rows.map(|(n, name)| StageRow::new(n as u16, name, 1))
+                    .collect(),
+            )
+        };
+        store.commit(&[stages(&["a", "b", "c"])]).unwrap();
+        store.commit(&[stages(&["c", "a"])]).unwrap();
+        let names: Vec<_> = store.contents().unwrap().stages;
+        let names: Vec<_> = names.iter().map(|row| row.name.as_str()).collect();
+        assert_eq!(names, ["c", "a"]);
+    });
+}
+
+#[test]
+fn one_at_a_time() {
+    let place = InFile(tempfile::tempdir().unwrap());
+    let path = place.0.path().join("x.journal");
+    let store = place.open();
+    let refused = Sqlite::open(&path, Durability::Power).map(drop);
+    assert!(
+        matches!(refused, Err(crate::JournalError::Held { .. })),
+        "{refused:?}"
+    );
+    drop(store);
+    place.open();
+}
