@@ -465,6 +465,16 @@ pub(crate) fn register<U: Clone + Debug + Send + 'static>(
                 value,
             },
         );
+        let recorded = match recorded.ready() {
+            Ok(Err(error)) if error.is_refused() => {
+                // It is none, and the next one gets its number. Nobody else registers any meanwhile.
+                task.life().undos.pop();
+                return Err(UndoError::Unrecorded(error.text()));
+            }
+            Ok(Ok(())) => Recorded::now(),
+            Ok(Err(error)) => Recorded::failed(error),
+            Err(later) => later,
+        };
         task.life().undos[number].value = Some(Box::new(undo));
         Some(recorded)
     };

@@ -59,9 +59,12 @@ struct State {
     failed: bool,
     after_failure: u64,
     syncs: u64,
-    /// Writes wait here.
+    /// Writes wait here, but for so many.
     stopped: bool,
+    let_through: u64,
     waiting: usize,
+    /// After so many more syncs the power fails.
+    cut_after: Option<u64>,
 }
 
 /// What a [`Disk`] does instead of what it should.
@@ -195,7 +198,9 @@ impl Disk {
         state.held = false;
         state.holder += 1;
         state.fault = None;
+        state.cut_after = None;
         state.stopped = false;
+        state.let_through = 0;
         self.0.moved.notify_all();
     }
 
@@ -204,22 +209,26 @@ impl Disk {
         guard::lock(&self.0.state).stopped = true;
     }
 
+    /// Lets one write through.
+    pub fn step(&self) {
+        guard::lock(&self.0.state).let_through += 1;
+        self.0.moved.notify_all();
+    }
+
     /// Ends a [`stop`](Self::stop).
     pub fn go_on(&self) {
         guard::lock(&self.0.state).stopped = false;
         self.0.moved.notify_all();
     }
 
-    /// Waits until a write waits.
-    pub fn wait_for_write(&self) {
-        let mut state = guard::lock(&self.0.state);
-        while state.waiting == 0 {
-            state = self
-                .0
-                .moved
-                .wait(state)
-                .unwrap_or_else(std::sync::PoisonError::into_inner);
-        }
+    /// The power fails, as at [`cut`](Self::cut), once so many commits more are written.
+    pub fn cut_after(&self, commits: u64) {
+        guard::lock(&self.0.state).cut_after = Some(commits);
+    }
+
+    /// Whether a write waits.
+    pub fn is_waiting(&self) -> bool {
+        guard::lock(&self.0.state).waiting > 0
     }
 
     /// How often it was synced.
@@ -287,7 +296,7 @@ impl Store for Memory {
         state.after_failure += u64::from(state.failed && state.holder == self.holder);
         state.waiting += 1;
         disk.0.moved.notify_all();
-        while state.stopped && state.holder == self.holder {
+        while state.stopped && state.let_through == 0 && state.holder == self.holder {
             state = disk
                 .0
                 .moved
@@ -295,12 +304,21 @@ impl Store for Memory {
                 .unwrap_or_else(std::sync::PoisonError::into_inner);
         }
         state.waiting -= 1;
+        state.let_through = state.let_through.saturating_sub(1);
         let failed = |why: &str| Err(StoreError::Failed(why.to_owned()));
         if state.holder != self.holder {
             return failed("the disk is gone");
         }
         if state.failed {
             return failed("the disk has failed");
+        }
+        if let Some(left) = state.cut_after {
+            if left == 0 {
+                state.written.clear();
+                disk.leave(&mut state);
+                return failed("the power has failed");
+            }
+            state.cut_after = Some(left - 1);
         }
         if let Some(fault) = &mut state.fault {
             if fault.after == 0 {

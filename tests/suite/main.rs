@@ -35,9 +35,13 @@ mod shutdowns;
 mod testing;
 // What its users turn and put in, and what they are told.
 mod actors;
+#[cfg(feature = "journal")]
+mod disks;
 mod embedding;
 #[cfg(feature = "journal")]
 mod journals;
+#[cfg(feature = "journal")]
+mod keys;
 mod ledgers;
 mod logging;
 mod misuse;

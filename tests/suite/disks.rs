@@ -1,0 +1,256 @@
+//! What a pipeline with a journal makes of a disk that fails, or of the power that does.
+
+use std::{
+    collections::BTreeSet,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use batrun::{
+    Durability, Error, PipelineHandle, SubmitError,
+    prelude::*,
+    testing::{Disk, DiskFault},
+};
+
+use crate::kit::{Journal as Notes, until};
+
+/// What there is besides the pipeline: what its stages did.
+#[derive(Clone, Default)]
+struct World(Arc<Mutex<BTreeSet<String>>>);
+
+/// Puts its name and the task's number there, in the order in which one has to.
+#[derive(Clone)]
+struct Put {
+    name: &'static str,
+    world: World,
+    notes: Notes,
+}
+
+impl Stage for Put {
+    type Input = u32;
+    type Output = u32;
+    type Undo = String;
+
+    fn name(&self) -> String {
+        self.name.to_owned()
+    }
+
+    async fn run(&mut self, n: u32, task: &TaskContext<'_, String>) -> Result<u32, Failure> {
+        let what = format!("{} {n}", self.name);
+        self.notes.note(format!("start {what}"));
+        task.on_cancel(what.clone()).await?;
+        self.notes.note(&what);
+        self.world.0.lock().unwrap().insert(what);
+        if self.name == "last" && n % 3 == 0 {
+            return Err(Failure::permanent("no"));
+        }
+        Ok(n)
+    }
+
+    async fn cancel(&mut self, what: String, _: &CancelContext<'_>) -> Result<(), Failure> {
+        self.world.0.lock().unwrap().remove(&what);
+        Ok(())
+    }
+}
+
+struct Scene {
+    disk: Disk,
+    world: World,
+    notes: Notes,
+}
+
+impl Scene {
+    fn new() -> Self {
+        Scene {
+            disk: Disk::new(),
+            world: World::default(),
+            notes: Notes::default(),
+        }
+    }
+
+    async fn start(&self, durability: Durability) -> Result<PipelineHandle<u32, u32>, Error> {
+        let put = |name| Put {
+            name,
+            world: self.world.clone(),
+            notes: self.notes.clone(),
+        };
+        Pipeline::new("p")
+            .journal(self.disk.journal(durability)?)
+            .stage(put("first"))
+            .stage(put("last"))
+            .start()
+            .await
+    }
+
+    /// Starts on the same disk again and lets everything end; then the world is whole.
+    async fn recover(&self, durability: Durability) {
+        let handle = self.start(durability).await.unwrap();
+        let report = handle.shutdown(Shutdown::Drain(Duration::from_secs(20)));
+        let report = report.await.unwrap();
+        assert_eq!(report.counts.in_flight(), 0);
+        let world = self.world.0.lock().unwrap().clone();
+        for n in 0..20 {
+            let there = |name: &str| world.contains(&format!("{name} {n}"));
+            assert_eq!(there("first"), there("last"), "task {n}: {world:?}");
+            assert!(n % 3 != 0 || !there("first"), "task {n}: {world:?}");
+        }
+    }
+}
+
+/// Submits until that doesn't work any more; the tickets of what was accepted.
+async fn submit_all(handle: &PipelineHandle<u32, u32>) -> Vec<Ticket<u32>> {
+    let mut tickets = Vec::new();
+    for n in 0..6 {
+        match handle.submit(n).key(n.to_string()).await {
+            Ok(ticket) => tickets.push(ticket),
+            Err(error) => {
+                let suspended = matches!(error, SubmitError::Suspended(_));
+                assert!(
+                    suspended || matches!(error, SubmitError::Closed(_)),
+                    "{error}"
+                );
+                break;
+            }
+        }
+    }
+    tickets
+}
+
+#[actix::test]
+async fn j4_a_disk_that_fails_stops_everything_and_loses_nothing() {
+    for fault in [DiskFault::Write, DiskFault::Full, DiskFault::Sync] {
+        for after in 0..20 {
+            let scene = Scene::new();
+            let handle = scene.start(Durability::Power).await.unwrap();
+            scene.disk.fail(fault, after);
+            let tickets = submit_all(&handle).await;
+            let mut suspended = 0;
+            for ticket in &tickets {
+                match ticket.outcome().await {
+                    Ok(_) => {}
+                    Err(Error::Suspended(why)) => {
+                        suspended += 1;
+                        assert!(!why.is_empty());
+                    }
+                    Err(other) => panic!("{other}"),
+                }
+            }
+            let report = handle.shutdown(Shutdown::Abort).await.unwrap();
+            if suspended > 0 {
+                assert!(report.suspended.is_some());
+                // One may have been about to be accepted.
+                let counted = report.counts.suspended;
+                assert!((suspended..=suspended + 1).contains(&counted), "{counted}");
+            }
+            assert_eq!(scene.disk.writes_after_failure(), 0, "{fault:?} {after}");
+            scene.disk.kill();
+            scene.recover(Durability::Power).await;
+            // What was accepted is known to have ended.
+            let handle = scene.start(Durability::Power).await.unwrap();
+            for n in 0..tickets.len() {
+                let kept = handle.outcome_of(&n.to_string()).await.unwrap();
+                assert!(kept.is_some(), "{fault:?} {after}: task {n}");
+            }
+            handle.shutdown(Shutdown::Abort).await.unwrap();
+        }
+    }
+}
+
+#[actix::test]
+async fn j1_the_power_may_fail_at_any_commit() {
+    for commits in 0..40 {
+        let scene = Scene::new();
+        let handle = scene.start(Durability::Power).await.unwrap();
+        scene.disk.cut_after(commits);
+        let accepted = submit_all(&handle).await.len();
+        if accepted == 6 {
+            // It may have been quicker than the power.
+            let all = async {
+                while handle.snapshot().in_flight > 0 && !is_cut(&handle) {
+                    tokio::task::yield_now().await
+                }
+            };
+            all.await;
+        }
+        handle.shutdown(Shutdown::Suspend).await.unwrap();
+        scene.disk.cut();
+        scene.recover(Durability::Power).await;
+        let handle = scene.start(Durability::Power).await.unwrap();
+        for n in 0..accepted {
+            let kept = handle.outcome_of(&n.to_string()).await.unwrap();
+            assert!(kept.is_some(), "cut after {commits}: task {n}");
+        }
+        handle.shutdown(Shutdown::Abort).await.unwrap();
+    }
+}
+
+fn is_cut(handle: &PipelineHandle<u32, u32>) -> bool {
+    handle.snapshot().counts.suspended > 0
+}
+
+#[actix::test]
+async fn j5_process_survives_a_kill() {
+    for millis in 0..10 {
+        let scene = Scene::new();
+        let handle = scene.start(Durability::Process).await.unwrap();
+        let tickets = submit_all(&handle).await;
+        tokio::time::sleep(Duration::from_micros(millis * 300)).await;
+        scene.disk.kill();
+        handle.shutdown(Shutdown::Suspend).await.unwrap();
+        assert_eq!(scene.disk.syncs(), 0);
+        scene.recover(Durability::Process).await;
+        drop(tickets);
+    }
+}
+
+#[actix::test]
+async fn j5_process_may_lose_the_last_commits_to_the_power() {
+    let scene = Scene::new();
+    let handle = scene.start(Durability::Process).await.unwrap();
+    let ticket = handle.submit(1).key("1").await.unwrap();
+    assert!(ticket.outcome().await.unwrap().is_done());
+    scene.disk.cut();
+    handle.shutdown(Shutdown::Suspend).await.unwrap();
+    let handle = scene.start(Durability::Process).await.unwrap();
+    assert!(handle.outcome_of("1").await.unwrap().is_none());
+    handle.shutdown(Shutdown::Abort).await.unwrap();
+}
+
+#[actix::test]
+async fn j2_nothing_follows_from_what_is_not_synced() {
+    let scene = Scene::new();
+    let handle = scene.start(Durability::Power).await.unwrap();
+    let disk = &scene.disk;
+    disk.stop();
+    let submitter = handle.clone();
+    let submitted = actix_rt::spawn(async move { submitter.submit(1).await.unwrap() });
+    let mut expected = Vec::new();
+    for next in ["start first 1", "first 1", "start last 1", "last 1"] {
+        // What is begun is written too, before or along with what is waited for.
+        let mut steps = 0;
+        while !scene.notes.has(next) {
+            until(|| disk.is_waiting() || scene.notes.has(next)).await;
+            // It gets the time to do what it must not do.
+            tokio::time::sleep(Duration::from_millis(10)).await;
+            if scene.notes.has(next) {
+                break;
+            }
+            assert_eq!(scene.notes.all(), expected);
+            assert_eq!(submitted.is_finished(), !expected.is_empty());
+            let before = disk.syncs();
+            disk.step();
+            steps += 1;
+            let written = before + 1;
+            until(|| disk.syncs() >= written || scene.notes.has(next)).await;
+        }
+        assert!((1..=2).contains(&steps), "{steps} syncs before {next}");
+        expected.push(next.to_owned());
+    }
+    let ticket = submitted.await.unwrap();
+    until(|| disk.is_waiting()).await;
+    tokio::time::sleep(Duration::from_millis(10)).await;
+    assert_eq!(handle.snapshot().counts.done, 0);
+    disk.go_on();
+    assert!(ticket.outcome().await.unwrap().is_done());
+    handle.shutdown(Shutdown::Abort).await.unwrap();
+}
