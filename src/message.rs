@@ -193,6 +193,10 @@ pub(crate) enum ToPool {
     Leave,
 }
 
+/// Waits for room that is filled already.
+#[cfg(feature = "journal")]
+pub(crate) type Debt = std::pin::Pin<Box<dyn Future<Output = ()> + Send>>;
+
 /// What the others say to the reporter.
 #[derive(Message)]
 #[rtype(result = "()")]
@@ -213,7 +217,7 @@ pub(crate) enum ToReporter {
     RollBack(TaskRef),
     /// Collect so much room, which restored tasks fill.
     #[cfg(feature = "journal")]
-    Debts(Vec<(Arc<Semaphore>, u32)>),
+    Debts(Vec<Debt>),
     /// A task that is being cleaned up was ended.
     Interrupted(TaskRef),
     /// From a pool: a cancel returned.

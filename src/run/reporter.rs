@@ -7,9 +7,12 @@ use std::{
 };
 
 use actix::{Actor, AsyncContext, Context, Handler, Message};
-use tokio::task::JoinHandle;
 #[cfg(feature = "journal")]
-use tokio::{sync::Semaphore, task::AbortHandle};
+use tokio::task::AbortHandle;
+use tokio::task::JoinHandle;
+
+#[cfg(feature = "journal")]
+use crate::message::Debt;
 
 use super::{
     course::{Course, Then, Waiting},
@@ -243,14 +246,9 @@ impl Reporter {
     /// Room that restored tasks fill without having asked for it is given back to nobody until it
     /// has all come back.
     #[cfg(feature = "journal")]
-    fn collect(&mut self, debts: Vec<(Arc<Semaphore>, u32)>) {
-        for (room, permits) in debts {
-            let collected = actix_rt::spawn(async move {
-                if let Ok(permits) = room.acquire_many(permits).await {
-                    permits.forget();
-                }
-            });
-            self.collectors.push(collected.abort_handle());
+    fn collect(&mut self, debts: Vec<Debt>) {
+        for debt in debts {
+            self.collectors.push(actix_rt::spawn(debt).abort_handle());
         }
     }
 

@@ -1,6 +1,10 @@
 //! Tasks that a process before has left, back to where they were.
 
-use std::{any::Any, sync::Arc};
+use std::{
+    any::Any,
+    sync::Arc,
+    task::{Context, Waker},
+};
 
 use actix::Recipient;
 use tokio::sync::Semaphore;
@@ -10,7 +14,7 @@ use crate::{
     clock::{NEVER, nanos},
     core::Core,
     journal::{Recovered, RecoveredTask, Todo},
-    message::{Batch, Hop, ToReporter},
+    message::{Batch, Debt, Hop, ToReporter},
     task::{Admission, Restored, State, TaskRef, Undo, UndoStatus},
 };
 
@@ -20,15 +24,16 @@ pub(crate) trait Feed {
     fn queue(&mut self, task: TaskRef, context: Box<dyn Any + Send>);
     /// To those that wait for their next attempt, until they are cleaned up.
     fn rest(&mut self, task: TaskRef, context: Box<dyn Any + Send>);
-    /// Sends what is left, and says how many fill the room of its queue.
-    fn end(&mut self) -> (Option<Arc<Semaphore>>, u32);
+    /// Sends what is left.
+    fn send(&mut self);
+    /// The room of its queue.
+    fn room(&self) -> Option<&Arc<Semaphore>>;
 }
 
 pub(crate) struct PoolFeed<I: Send + 'static> {
     hop: Hop<I>,
     pool: Recipient<FromWorker<I>>,
     batch: Batch<I>,
-    queued: u32,
 }
 
 /// How many tasks go to a pool in one message.
@@ -40,14 +45,6 @@ impl<I: Send + 'static> PoolFeed<I> {
             hop,
             pool,
             batch: Batch::new(),
-            queued: 0,
-        }
-    }
-
-    fn send(&mut self) {
-        if !self.batch.is_empty() {
-            self.hop
-                .send(std::mem::replace(&mut self.batch, Batch::new()));
         }
     }
 
@@ -62,8 +59,6 @@ impl<I: Send + 'static> PoolFeed<I> {
 
 impl<I: Send + 'static> Feed for PoolFeed<I> {
     fn queue(&mut self, task: TaskRef, context: Box<dyn Any + Send>) {
-        // Later attempts need no room.
-        self.queued += u32::from(task.attempt() == 1);
         self.batch.push(task, Self::typed(context));
         if self.batch.len() == BATCH {
             self.send();
@@ -79,9 +74,15 @@ impl<I: Send + 'static> Feed for PoolFeed<I> {
         });
     }
 
-    fn end(&mut self) -> (Option<Arc<Semaphore>>, u32) {
-        self.send();
-        (self.hop.room.clone(), self.queued)
+    fn send(&mut self) {
+        if !self.batch.is_empty() {
+            self.hop
+                .send(std::mem::replace(&mut self.batch, Batch::new()));
+        }
+    }
+
+    fn room(&self) -> Option<&Arc<Semaphore>> {
+        self.hop.room.as_ref()
     }
 }
 
@@ -100,15 +101,22 @@ pub(crate) fn restore(core: &Core, feeds: &mut [Box<dyn Feed + Send>], recovered
     }
     core.table
         .take_over(last_id, stuck, quarantined.len() as u64);
+    // Before any of them is on its way: what comes back belongs to nobody else from now on.
+    let mut debts = Vec::new();
+    debts.extend(owe(&core.table.places, live));
+    for (stage, feed) in feeds.iter().enumerate() {
+        // Later attempts need no room.
+        let fills = |task: &&RecoveredTask| {
+            task.attempt == 1 && matches!(task.todo, Todo::Queue(k, _) if k as usize == stage)
+        };
+        let filled = tasks.iter().filter(fills).count();
+        debts.extend(feed.room().and_then(|room| owe(room, filled)));
+    }
     for task in tasks {
         put_back(core, feeds, task);
     }
-    let mut debts = Vec::new();
-    owe(&mut debts, &core.table.places, live as u32);
     for feed in feeds {
-        if let (Some(room), filled) = feed.end() {
-            owe(&mut debts, &room, filled);
-        }
+        feed.send();
     }
     if !debts.is_empty() {
         core.tell_reporter(ToReporter::Debts(debts));
@@ -193,17 +201,17 @@ fn has_undos(undos: &[Undo], stage: u16, attempt: u32) -> bool {
     })
 }
 
-/// Takes what room there is for tasks that fill it already, and owes the rest.
-fn owe(debts: &mut Vec<(Arc<Semaphore>, u32)>, room: &Arc<Semaphore>, filled: u32) {
-    let there = filled.min(room.available_permits() as u32);
-    let taken = match room.try_acquire_many(there) {
-        Ok(permits) => {
+/// Takes the room that these tasks fill, or, where there is less, all that comes back until they
+/// have it: whoever asks later waits behind this.
+fn owe(room: &Arc<Semaphore>, filled: usize) -> Option<Debt> {
+    let room = room.clone();
+    let filled = u32::try_from(filled).unwrap_or(u32::MAX);
+    let mut debt: Debt = Box::pin(async move {
+        if let Ok(permits) = room.acquire_many_owned(filled).await {
             permits.forget();
-            there
         }
-        Err(_) => 0,
-    };
-    if filled > taken {
-        debts.push((room.clone(), filled - taken));
-    }
+    });
+    // This is what puts it into the semaphore's queue.
+    let mut nobody = Context::from_waker(Waker::noop());
+    debt.as_mut().poll(&mut nobody).is_pending().then_some(debt)
 }

@@ -45,6 +45,8 @@ mod keys;
 mod ledgers;
 mod logging;
 mod misuse;
+#[cfg(feature = "journal")]
+mod restarts;
 mod switches;
 // The tests themselves.
 mod guarantees;
