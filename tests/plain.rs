@@ -1,6 +1,6 @@
 //! What the wrapper of the feature `testing` would hide: run it without, `cargo test -p batrun --test plain`.
 
-#![allow(missing_docs, clippy::unwrap_used)]
+#![allow(missing_docs, clippy::unwrap_used, clippy::expect_used)]
 
 use std::{
     future::Future,
@@ -9,6 +9,7 @@ use std::{
     time::Duration,
 };
 
+use actix_rt::time::timeout;
 use batrun::prelude::*;
 
 /// A future written by hand: ready at once, or when it is polled again. Its drop panics for 1.
@@ -63,8 +64,9 @@ fn ends(waits: bool) -> Vec<bool> {
             .unwrap();
         let mut done = Vec::new();
         for value in 0..4 {
-            let outcome = handle.submit(value).await.unwrap().outcome().await.unwrap();
-            done.push(outcome.is_done());
+            let ticket = handle.submit(value).await.unwrap();
+            let outcome = timeout(Duration::from_secs(10), ticket.outcome()).await;
+            done.push(outcome.expect("no outcome").unwrap().is_done());
         }
         let report = handle
             .shutdown(Shutdown::Drain(Duration::from_secs(1)))
