@@ -2,6 +2,7 @@
 
 mod child;
 mod draw;
+mod durable;
 mod job;
 mod parent;
 mod peers;
@@ -89,7 +90,10 @@ enum Which {
     LateMixed,
     /// one task at a time through three idle stages, 20,000 times
     Alone,
-    /// all of these but `late-full` and `late-mixed`, one after the other
+    /// 3 stages that hand a task on, each step of it synced to the disk before the next: with 1
+    /// task in flight, then 64, then 4,096. In $TMPDIR, which must be on a disk
+    Durable,
+    /// all of these but `late-full`, `late-mixed` and `durable`, one after the other
     All,
 }
 
@@ -104,6 +108,11 @@ impl Which {
             Which::LateFull => vec![Workload::LateFull],
             Which::LateMixed => vec![Workload::LateMixed],
             Which::Alone => vec![Workload::Alone],
+            Which::Durable => vec![
+                Workload::Durable1,
+                Workload::Durable64,
+                Workload::Durable4096,
+            ],
             Which::All => {
                 let all = Workload::value_variants().iter().copied();
                 all.filter(|workload| !workload.only_by_name()).collect()
@@ -113,10 +122,13 @@ impl Which {
 }
 
 fn known_system(name: &str) -> Result<String, String> {
-    if peers::SYSTEMS.contains(&name) {
+    let all = || peers::SYSTEMS.iter().chain(&peers::DURABLE).copied();
+    if all().any(|system| system == name) {
         Ok(name.to_owned())
     } else {
-        Err(format!("the systems are {}", peers::SYSTEMS.join(", ")))
+        let mut names: Vec<&str> = all().collect();
+        names.dedup();
+        Err(format!("the systems are {}", names.join(", ")))
     }
 }
 
@@ -181,28 +193,25 @@ fn compare(args: &Args) -> anyhow::Result<bool> {
         None => None,
     };
     let workloads = args.workload.workloads();
-    let chosen = |workload, system: &&str| {
-        (args.systems.is_empty() || args.systems.iter().any(|chosen| chosen == system))
-            && (!system.contains('(') || workload == Workload::Alone)
+    let chosen = |workload| -> Vec<&'static str> {
+        let systems = peers::systems(workload).iter().copied();
+        systems
+            .filter(|system| {
+                (args.systems.is_empty() || args.systems.iter().any(|chosen| chosen == system))
+                    && (!system.contains('(') || workload == Workload::Alone)
+            })
+            .collect()
     };
     let children: usize = workloads
         .iter()
-        .map(|&workload| {
-            peers::SYSTEMS
-                .iter()
-                .filter(|system| chosen(workload, system))
-                .count()
-        })
+        .map(|&workload| chosen(workload).len())
         .sum();
     ensure!(children > 0, "none of these systems has this workload");
     let mut parent = Parent::new(children * args.rounds as usize)?;
     let mut rows: Vec<Row> = Vec::new();
     let (mut stopped, mut failed) = (false, false);
     for workload in workloads {
-        let systems = peers::SYSTEMS
-            .into_iter()
-            .filter(|system| chosen(workload, system));
-        let mut samples: Vec<Samples> = systems.map(Samples::new).collect();
+        let mut samples: Vec<Samples> = chosen(workload).into_iter().map(Samples::new).collect();
         for round in 0..args.rounds as usize {
             for samples in &mut samples {
                 stopped |= !run_once(&mut parent, args, workload, round, samples)?;

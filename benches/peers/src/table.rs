@@ -105,7 +105,9 @@ fn row(workload: Workload, samples: &Samples, batrun: Option<&Samples>) -> Row {
 fn unit(workload: Workload) -> &'static str {
     match workload {
         Workload::Hop | Workload::Fail => "ns/task/stage",
-        Workload::Io => "tasks/s",
+        Workload::Io | Workload::Durable1 | Workload::Durable64 | Workload::Durable4096 => {
+            "tasks/s"
+        }
         Workload::Cpu | Workload::Late | Workload::LateFull | Workload::LateMixed => "s",
         Workload::Alone => "us",
     }
@@ -114,7 +116,9 @@ fn unit(workload: Workload) -> &'static str {
 fn figure(workload: Workload, line: &Line) -> f64 {
     match workload {
         Workload::Hop | Workload::Fail => line.seconds * 1e9 / line.tasks as f64 / 3.0,
-        Workload::Io => line.tasks as f64 / line.seconds,
+        Workload::Io | Workload::Durable1 | Workload::Durable64 | Workload::Durable4096 => {
+            line.tasks as f64 / line.seconds
+        }
         Workload::Cpu | Workload::Late | Workload::LateFull | Workload::LateMixed => line.seconds,
         Workload::Alone => line.p50_ns as f64 / 1e3,
     }

@@ -33,12 +33,39 @@ pub enum Workload {
     LateMixed,
     /// one task at a time through three idle stages, 20,000 times
     Alone,
+    /// 3 stages that hand a task on, each step of it synced to the disk first; one task in flight
+    #[value(name = "durable-1")]
+    #[serde(rename = "durable-1")]
+    Durable1,
+    /// the same with 64 tasks in flight
+    #[value(name = "durable-64")]
+    #[serde(rename = "durable-64")]
+    Durable64,
+    /// the same with 4,096 tasks in flight
+    #[value(name = "durable-4096")]
+    #[serde(rename = "durable-4096")]
+    Durable4096,
 }
 
 impl Workload {
     /// Not among `all`.
     pub fn only_by_name(self) -> bool {
-        matches!(self, Workload::LateFull | Workload::LateMixed)
+        matches!(self, Workload::LateFull | Workload::LateMixed) || self.is_durable()
+    }
+
+    /// Its tasks are on disk before anything follows from them.
+    pub fn is_durable(self) -> bool {
+        self.in_flight().is_some()
+    }
+
+    /// How many tasks may be in flight, where that is what the workload is about.
+    pub fn in_flight(self) -> Option<usize> {
+        match self {
+            Workload::Durable1 => Some(1),
+            Workload::Durable64 => Some(64),
+            Workload::Durable4096 => Some(4_096),
+            _ => None,
+        }
     }
 }
 
@@ -62,9 +89,14 @@ impl Params {
             }
             Workload::Cpu => (200_000, 4),
             Workload::Alone => (20_000, 4),
+            Workload::Durable1 => (2_000, 4),
+            Workload::Durable64 => (40_000, 4),
+            Workload::Durable4096 => (100_000, 4),
         };
         let timeout = match workload {
             Workload::Late | Workload::LateFull | Workload::LateMixed => Duration::from_millis(50),
+            // A disk may be busy with something else.
+            workload if workload.is_durable() => Duration::from_secs(60),
             _ => Duration::from_secs(4),
         };
         Params {

@@ -10,7 +10,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::{Context, anyhow};
+use anyhow::{Context, anyhow, bail};
 use batrun::prelude::*;
 
 use crate::{
@@ -52,6 +52,10 @@ fn drive(params: &Params, arbiters: Option<usize>) -> anyhow::Result<Measure> {
                     .workers(params.workers),
             )
             .stage(Older(run.step(2)).named("3").workers(params.workers)),
+        // With a journal, which is another type: see `batrun_journal`.
+        Workload::Durable1 | Workload::Durable64 | Workload::Durable4096 => {
+            bail!("it has a file of its own")
+        }
     };
     let (workload, tasks, timeout) = (params.workload, params.tasks, params.timeout);
     let shared = run.clone();

@@ -4,12 +4,15 @@ mod actix;
 mod apalis;
 mod async_channel;
 mod batrun;
+mod batrun_journal;
 mod buffer_unordered;
 mod crossbeam;
 mod flume;
 mod inline;
 mod kameo;
 mod ractor;
+mod raw_file;
+mod rusqlite;
 mod steno;
 mod tokio_mpsc;
 
@@ -35,8 +38,27 @@ pub const SYSTEMS: [&str; 13] = [
     "steno",
 ];
 
+/// The systems that keep their tasks on disk.
+pub const DURABLE: [&str; 3] = ["batrun", "raw-file", "rusqlite"];
+
+/// Those that may have this workload.
+pub fn systems(workload: Workload) -> &'static [&'static str] {
+    match workload.is_durable() {
+        true => &DURABLE,
+        false => &SYSTEMS,
+    }
+}
+
 /// `None`: this system has no such workload.
 pub fn run(system: &str, params: &Params) -> Option<anyhow::Result<Measure>> {
+    if params.workload.is_durable() {
+        return match system {
+            "batrun" => batrun_journal::run(params),
+            "raw-file" => raw_file::run(params),
+            "rusqlite" => rusqlite::run(params),
+            _ => None,
+        };
+    }
     match system {
         "batrun" => batrun::run(params),
         "batrun (1 arbiter)" => batrun::run_on_one(params),
@@ -66,7 +88,10 @@ fn runtime(params: &Params) -> anyhow::Result<Runtime> {
         | Workload::Cpu
         | Workload::Late
         | Workload::LateFull
-        | Workload::LateMixed => Builder::new_multi_thread(),
+        | Workload::LateMixed
+        | Workload::Durable1
+        | Workload::Durable64
+        | Workload::Durable4096 => Builder::new_multi_thread(),
     };
     builder.enable_time().build().context("starting tokio")
 }

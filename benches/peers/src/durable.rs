@@ -1,0 +1,113 @@
+//! The workload `durable`: tasks that are on disk before anything follows from them.
+//!
+//! A stage hands its task on as it is. Whether each task was in each stage once, and in order, is
+//! counted in [`Passed`], by the stages of every system alike.
+
+use std::{
+    path::PathBuf,
+    sync::atomic::{AtomicU8, AtomicU64, Ordering::Relaxed},
+};
+
+use anyhow::{Context, ensure};
+use rustix::fs::statfs;
+use serde::{Deserialize, Serialize};
+use tempfile::TempDir;
+
+use crate::work::{Measure, Params};
+
+/// What a task is: about 100 bytes, however it is encoded.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Parcel {
+    pub id: u64,
+    pub age: u32,
+    pub name: String,
+}
+
+impl Parcel {
+    pub fn new(id: u64) -> Self {
+        Parcel {
+            id,
+            age: 0,
+            name: String::from(
+                "seventy-two bytes, so that with the other fields it comes to a hundred..",
+            ),
+        }
+    }
+
+    /// As whoever writes a queue by hand keeps it: as batrun's journal does.
+    ///
+    /// # Errors
+    /// None, with these fields.
+    pub fn bytes(&self) -> anyhow::Result<Vec<u8>> {
+        Ok(rmp_serde::to_vec_named(self)?)
+    }
+}
+
+/// Which stages each task was in.
+pub struct Passed {
+    /// For each task, how many.
+    stages: Vec<AtomicU8>,
+    /// Tasks that came to a stage a second time, or not from the one before it.
+    wrong: AtomicU64,
+    last: u8,
+}
+
+impl Passed {
+    pub fn new(params: &Params) -> Self {
+        Passed {
+            stages: (0..params.tasks).map(|_| AtomicU8::new(0)).collect(),
+            wrong: AtomicU64::new(0),
+            last: params.stages as u8,
+        }
+    }
+
+    /// All that a stage (0 is the first) does with a task.
+    pub fn stage(&self, stage: usize, task: &mut Parcel) {
+        let seen = self.stages.get(task.id as usize);
+        let before = seen.map(|seen| seen.fetch_add(1, Relaxed));
+        if before.map(usize::from) != Some(stage) || task.age as usize != stage {
+            self.wrong.fetch_add(1, Relaxed);
+        }
+        task.age += 1;
+    }
+
+    /// The run is over. `done` is how many are known to be.
+    pub fn finish(&self, done: u64, seconds: f64) -> Measure {
+        let all = |seen: &&AtomicU8| seen.load(Relaxed) == self.last;
+        let passed = self.stages.iter().filter(all).count() as u64;
+        Measure {
+            seconds,
+            done: done.min(passed),
+            wrong_order: self.wrong.load(Relaxed) + done.abs_diff(passed),
+            ..Measure::default()
+        }
+    }
+}
+
+/// How many tasks may be in flight.
+pub fn in_flight(params: &Params) -> usize {
+    params.workload.in_flight().unwrap_or(1)
+}
+
+/// A folder on a disk, that goes when it is dropped.
+pub struct Folder(TempDir);
+
+impl Folder {
+    /// # Errors
+    /// When it would be in memory, where a sync costs nothing.
+    pub fn new() -> anyhow::Result<Self> {
+        const TMPFS: i64 = 0x0102_1994;
+        let folder = TempDir::with_prefix("batrun-peers-").context("making a folder")?;
+        let kind = statfs(folder.path()).context("looking at the folder's disk")?;
+        ensure!(
+            kind.f_type as i64 != TMPFS,
+            "{} is in memory: set TMPDIR to a folder on a disk",
+            folder.path().display()
+        );
+        Ok(Folder(folder))
+    }
+
+    pub fn file(&self, name: &str) -> PathBuf {
+        self.0.path().join(name)
+    }
+}
