@@ -14,6 +14,7 @@ mod ractor;
 mod raw_file;
 mod rusqlite;
 mod steno;
+mod steno_sqlite;
 mod tokio_mpsc;
 
 use anyhow::Context;
@@ -39,7 +40,7 @@ pub const SYSTEMS: [&str; 13] = [
 ];
 
 /// The systems that keep their tasks on disk.
-pub const DURABLE: [&str; 3] = ["batrun", "raw-file", "rusqlite"];
+pub const DURABLE: [&str; 4] = ["batrun", "raw-file", "rusqlite", "steno-sqlite"];
 
 /// Those that may have this workload.
 pub fn systems(workload: Workload) -> &'static [&'static str] {
@@ -56,6 +57,7 @@ pub fn run(system: &str, params: &Params) -> Option<anyhow::Result<Measure>> {
             "batrun" => batrun_journal::run(params),
             "raw-file" => raw_file::run(params),
             "rusqlite" => rusqlite::run(params),
+            "steno-sqlite" => steno_sqlite::run(params),
             _ => None,
         };
     }
@@ -103,6 +105,8 @@ pub fn share(system: &str, workload: Workload) -> f64 {
         // It keeps every saga it ran in memory, 17 KB each.
         ("steno", Workload::Hop | Workload::Fail) => 0.02,
         ("steno", Workload::Io | Workload::Alone) => 0.1,
+        ("steno-sqlite", Workload::Durable1 | Workload::Durable64) => 0.1,
+        ("steno-sqlite", Workload::Durable4096) => 0.2,
         // cpu and late are in seconds for all the tasks, so nobody has fewer there.
         _ => 1.0,
     }
