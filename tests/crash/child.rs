@@ -1,0 +1,323 @@
+//! The process that is killed: a pipeline with a journal, and a producer.
+
+use std::{
+    env,
+    future::pending,
+    io::{self, Write},
+    path::PathBuf,
+    time::{Duration, Instant},
+};
+
+use batrun::{
+    CancelContext, Durability, Failure, IntoWork, Journal, Pipeline, PipelineHandle, Recovery,
+    Retry, Shutdown, Stage, TaskContext,
+};
+use futures::StreamExt;
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    log::{self, Line, Log, Start, Told, Undo},
+    plan::{Act, Back, Plan, STAGES},
+};
+
+/// Where a child is told what to do.
+pub(crate) const ORDERS: &str = "BATRUN_CRASH_CHILD";
+
+#[derive(Serialize, Deserialize)]
+pub(crate) struct Orders {
+    pub(crate) folder: PathBuf,
+    pub(crate) seed: u64,
+    /// Which process this is, from 1.
+    pub(crate) run: u32,
+    pub(crate) rolls_back: bool,
+    /// The journal and the log survive a loss of power.
+    pub(crate) power: bool,
+    /// It brings everything to its end, submits nothing new, and is not killed.
+    pub(crate) last: bool,
+    /// Tasks whose `submit` had not returned when the process before was killed.
+    pub(crate) again: Vec<u64>,
+}
+
+impl Orders {
+    pub(crate) fn log(&self) -> PathBuf {
+        self.folder.join("effects")
+    }
+}
+
+/// What it prints once the pipeline has started.
+pub(crate) const UP: &str = "up";
+
+/// How long the last one may take.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+type Handle = PipelineHandle<u64, u64>;
+
+/// Does what the environment says, if it says anything.
+pub(crate) fn run() {
+    let Ok(orders) = env::var(ORDERS) else { return };
+    let orders: Orders = serde_json::from_str(&orders).unwrap();
+    // What tasks do on purpose would hide what the pipeline doesn't.
+    let before = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        if !panic.payload().is::<OnPurpose>() {
+            before(panic);
+        }
+    }));
+    actix_rt::System::new().block_on(live(orders));
+}
+
+const ON_PURPOSE: &str = "on purpose";
+
+/// What is panicked with.
+struct OnPurpose;
+
+async fn live(orders: Orders) {
+    let log = Log::open(&orders.log(), orders.power).unwrap();
+    log.note(&Line::Boot {
+        run: orders.run,
+        rolls_back: orders.rolls_back,
+    });
+    let durability = match orders.power {
+        true => Durability::Power,
+        false => Durability::Process,
+    };
+    let recovery = match orders.rolls_back {
+        true => Recovery::RollBack,
+        false => Recovery::Resume,
+    };
+    let journal = Journal::open_with(orders.folder.join("journal"), durability).unwrap();
+    let step = |number| {
+        Step {
+            number,
+            seed: orders.seed,
+            run: orders.run,
+            log: log.clone(),
+        }
+        .workers(4)
+        .retry(Retry::constant(2, Duration::from_millis(1)))
+        .cancel_retry(Retry::constant(1, Duration::from_millis(2)))
+    };
+    let handle: Handle = Pipeline::new("crash")
+        .journal(journal)
+        .recovery(recovery)
+        .arbiters(2)
+        .max_in_flight(32)
+        .max_stuck(1_000_000)
+        .stage(step(0))
+        .stage(step(1))
+        .stage(step(2))
+        .start()
+        .await
+        .unwrap();
+    let outcomes = handle.outcomes();
+    actix_rt::spawn(listen(outcomes, log.clone()));
+    println!("{UP}");
+    io::stdout().flush().unwrap();
+    if orders.last {
+        return finish(orders, handle, log).await;
+    }
+    let first = u64::from(orders.run) * 100_000;
+    let new = (first..).step_by(2);
+    let again = orders.again.clone().into_iter();
+    futures::join!(
+        produce(&orders, &handle, &log, again.chain(new)),
+        produce(&orders, &handle, &log, (first + 1..).step_by(2)),
+    );
+}
+
+/// Submits one task after the other.
+async fn produce(orders: &Orders, handle: &Handle, log: &Log, tasks: impl Iterator<Item = u64>) {
+    for number in tasks {
+        let plan = Plan::of(orders.seed, number);
+        log.note(&Line::Ask { number });
+        let submit = handle
+            .submit(number)
+            .timeout(plan.timeout_ms.map(Duration::from_millis))
+            .key(number.to_string());
+        let ticket = submit.await.unwrap();
+        let task = ticket.id().0;
+        log.note(&Line::Submitted { number, task });
+        let (log, cancel_after) = (log.clone(), plan.cancel_after_ms);
+        actix_rt::spawn(async move {
+            if let Some(after) = cancel_after {
+                actix_rt::time::sleep(Duration::from_millis(after)).await;
+                let took = ticket.cancel();
+                log.note(&Line::Stop { number, took });
+            }
+            let outcome = ticket.outcome().await.unwrap();
+            let told = Told::of(&outcome);
+            log.note(&Line::Out { task, told });
+        });
+    }
+}
+
+async fn listen(
+    mut outcomes: impl futures::Stream<Item = Result<batrun::Outcome, batrun::Lagged>> + Unpin,
+    log: Log,
+) {
+    while let Some(outcome) = outcomes.next().await {
+        if let Ok(outcome) = outcome {
+            let (task, told) = (outcome.task.0, Told::of(&outcome));
+            log.note(&Line::Out { task, told });
+        }
+    }
+}
+
+/// Waits until everything is done, and writes down what became of it.
+async fn finish(orders: Orders, handle: Handle, log: Log) {
+    let until = Instant::now() + PATIENCE;
+    while handle.snapshot().in_flight > 0 {
+        assert!(Instant::now() < until, "{:?}", handle.snapshot());
+        actix_rt::time::sleep(Duration::from_millis(5)).await;
+    }
+    let text = std::fs::read_to_string(orders.log()).unwrap();
+    // Nobody looks at these lines before all are there.
+    let log = Log::open(&orders.log(), false).unwrap_or(log);
+    let mut asked = Vec::new();
+    for line in log::lines(&text) {
+        if let Line::Ask { number } = line {
+            asked.push(number);
+        }
+    }
+    asked.sort_unstable();
+    asked.dedup();
+    for number in asked {
+        let kept = handle.outcome_of(&number.to_string()).await.unwrap();
+        log.note(&match kept {
+            None => Line::Nothing { number },
+            Some(outcome) => Line::Kept {
+                number,
+                task: outcome.task.0,
+                told: Told::of(&outcome),
+            },
+        });
+    }
+    for stuck in handle.stuck() {
+        log.note(&Line::Stuck { task: stuck.task.0 });
+    }
+    let report = handle.shutdown(Shutdown::Abort).await.unwrap();
+    let counts = report.counts;
+    let ended = counts.done + counts.failed + counts.timed_out + counts.cancelled;
+    assert_eq!(counts.accepted, ended, "{report}");
+    log.note(&Line::End);
+}
+
+#[derive(Clone)]
+struct Step {
+    number: u16,
+    seed: u64,
+    run: u32,
+    log: Log,
+}
+
+/// The last part of a key.
+fn generation(key: impl ToString) -> u32 {
+    let key = key.to_string();
+    key.rsplit('/').next().unwrap().parse().unwrap()
+}
+
+impl Step {
+    fn plan(&self, number: u64) -> crate::plan::Step {
+        Plan::of(self.seed, number).steps[self.number as usize]
+    }
+}
+
+async fn pause(ms: u64) {
+    if ms > 0 {
+        actix_rt::time::sleep(Duration::from_millis(ms)).await;
+    }
+}
+
+impl Stage for Step {
+    type Input = u64;
+    type Output = u64;
+    type Undo = Undo;
+
+    fn name(&self) -> String {
+        assert!(self.number < STAGES);
+        format!("step {}", self.number)
+    }
+
+    async fn run(&mut self, number: u64, task: &TaskContext<'_, Undo>) -> Result<u64, Failure> {
+        let (stage, attempt) = (self.number, task.attempt());
+        self.log.note(&Line::Start(Start {
+            number,
+            task: task.task_id().0,
+            stage,
+            attempt,
+            generation: generation(task.key()),
+        }));
+        let step = self.plan(number);
+        pause(step.pause_ms).await;
+        for nth in 0..step.undos + u32::from(step.withdraws) {
+            let undo = Undo {
+                number,
+                stage,
+                run: self.run,
+                attempt,
+                nth,
+            };
+            self.log.note(&Line::Wants(undo));
+            let registered = task.on_cancel(undo).await?;
+            self.log.note(&Line::Has(undo));
+            if nth < step.undos {
+                self.log.note(&Line::Did(undo));
+            } else {
+                self.log.note(&Line::Leaves(undo));
+                registered.withdraw().await?;
+                self.log.note(&Line::Left(undo));
+            }
+        }
+        pause(step.pause_ms).await;
+        let fails = |for_good| self.log.note(&Line::Fails { number, for_good });
+        match step.act {
+            Act::FailEvery => {}
+            Act::FailFirst if attempt == 1 => {}
+            Act::Hang => pending().await,
+            Act::FailForGood => {
+                fails(true);
+                return Err(Failure::permanent(ON_PURPOSE));
+            }
+            Act::Panic => {
+                fails(true);
+                std::panic::panic_any(OnPurpose);
+            }
+            Act::Pass | Act::FailFirst => {
+                self.log.note(&Line::Passes { number });
+                return Ok(number);
+            }
+        }
+        fails(false);
+        Err(Failure::new(ON_PURPOSE))
+    }
+
+    async fn cancel(&mut self, undo: Undo, cancel: &CancelContext<'_>) -> Result<(), Failure> {
+        self.log.note(&Line::Back {
+            undo,
+            task: cancel.task_id().0,
+            attempt: cancel.attempt(),
+            generation: generation(cancel.key()),
+        });
+        let step = self.plan(undo.number);
+        pause(step.pause_ms).await;
+        let back = match undo.nth {
+            0 => step.back,
+            _ => Back::Works,
+        };
+        let first = cancel.attempt() == 1;
+        match back {
+            Back::FailsFirst if first => {}
+            Back::FailsAlways => {}
+            Back::PanicsFirst if first => {
+                self.log.note(&Line::NotUndone(undo));
+                std::panic::panic_any(OnPurpose);
+            }
+            Back::Works | Back::FailsFirst | Back::PanicsFirst => {
+                self.log.note(&Line::Undone(undo));
+                return Ok(());
+            }
+        }
+        self.log.note(&Line::NotUndone(undo));
+        Err(Failure::new(ON_PURPOSE))
+    }
+}

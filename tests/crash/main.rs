@@ -1,0 +1,212 @@
+//! The crash test of the journal: a pipeline is killed at random instants, again and again, and what
+//! the outside world has seen must be what the promises say (J1 to J3 of GUARANTEES.md).
+//!
+//!   BATRUN_KILLS=2000 cargo test --all-features --test crash       more kills
+//!   BATRUN_SEED=7 ..                                               the same kills, as far as time allows
+//!
+//! The program starts itself as its own child, which runs the pipeline of [`child`] and writes down
+//! what it does in the [`log`]. When it has been killed often enough, a last child brings everything to
+//! its end, and [`check`] goes through the log.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    missing_docs,
+    unreachable_pub
+)]
+
+mod check;
+mod child;
+mod log;
+mod plan;
+
+use std::{
+    env,
+    fs::{self, File},
+    io::{BufRead, BufReader, Lines, Read, Seek, SeekFrom},
+    path::{Path, PathBuf},
+    process::{Child, ChildStdout, Command, Stdio},
+    thread,
+    time::{Duration, Instant, SystemTime},
+};
+
+use child::{ORDERS, Orders, UP};
+use log::Line;
+use plan::{Numbers, Plan};
+
+/// What a test that starts this program runs; without orders, nothing.
+#[test]
+fn child() {
+    child::run();
+}
+
+fn variable(name: &str) -> Option<u64> {
+    env::var(name).ok()?.parse().ok()
+}
+
+#[test]
+fn j1_j2_j3_kills_at_any_instant() {
+    let kills = variable("BATRUN_KILLS").unwrap_or(200) as u32;
+    let seed = variable("BATRUN_SEED").unwrap_or_else(|| {
+        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+        now.unwrap().as_millis() as u64
+    });
+    println!("BATRUN_SEED={seed} BATRUN_KILLS={kills}");
+    // Beside what is built, so on a disk.
+    let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+    let mut killer = Killer {
+        folder: folder.path().to_owned(),
+        seed,
+        numbers: Numbers(seed),
+        again: Vec::new(),
+        read: 0,
+    };
+    let began = Instant::now();
+    let died = (1..=kills).try_for_each(|run| killer.kill(run));
+    let ended = died.and_then(|()| killer.finish(kills + 1));
+    let log = log::lines(&fs::read_to_string(folder.path().join("effects")).unwrap());
+    let mut complaints = check::check(&log, |number| Plan::of(seed, number));
+    if let Err(why) = ended {
+        complaints.insert(0, why);
+    }
+    println!("{} in {:?}", summary(&log, kills), began.elapsed());
+    if !complaints.is_empty() {
+        let kept = folder.keep();
+        let count = complaints.len();
+        complaints.truncate(20);
+        let complaints = complaints.join("\n");
+        let kept = kept.display();
+        panic!("{count} complaints with BATRUN_SEED={seed}; all is in {kept}\n{complaints}");
+    }
+}
+
+/// What happened, so that one sees that it did.
+fn summary(log: &[Line], kills: u32) -> String {
+    let count = |what: fn(&Line) -> bool| log.iter().filter(|line| what(line)).count();
+    let mut ends = std::collections::BTreeMap::<String, usize>::new();
+    for line in log {
+        if let Line::Kept { told, .. } = line {
+            let stuck = match told.went {
+                log::Went::Stuck(_) => ", stuck",
+                log::Went::Back(_) => "",
+            };
+            *ends.entry(format!("{:?}{stuck}", told.end)).or_default() += 1;
+        }
+    }
+    format!(
+        "{kills} kills: {} tasks submitted, {} attempts, {} cancels; {ends:?}",
+        count(|line| matches!(line, Line::Submitted { .. })),
+        count(|line| matches!(line, Line::Start(_))),
+        count(|line| matches!(line, Line::Back { .. })),
+    )
+}
+
+struct Killer {
+    folder: PathBuf,
+    seed: u64,
+    numbers: Numbers,
+    again: Vec<u64>,
+    /// How much of the log was looked at.
+    read: u64,
+}
+
+impl Killer {
+    fn start(&mut self, run: u32, last: bool) -> Child {
+        let orders = Orders {
+            folder: self.folder.clone(),
+            seed: self.seed,
+            run,
+            rolls_back: !last && self.numbers.below(12) == 0,
+            power: self.numbers.below(4) == 0,
+            last,
+            again: std::mem::take(&mut self.again),
+        };
+        let errors = File::options()
+            .create(true)
+            .append(true)
+            .open(self.folder.join("errors"))
+            .unwrap();
+        Command::new(env::current_exe().unwrap())
+            .args(["--exact", "child", "--nocapture"])
+            .env(ORDERS, serde_json::to_string(&orders).unwrap())
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(errors)
+            .spawn()
+            .unwrap()
+    }
+
+    /// Starts a child and kills it, while it starts or some time later.
+    fn kill(&mut self, run: u32) -> Result<(), String> {
+        let mut child = self.start(run, false);
+        let early = self.numbers.below(5) == 0;
+        let after = Duration::from_millis(match early {
+            true => self.numbers.below(40),
+            false => 20 + self.numbers.below(130),
+        });
+        if !early {
+            until_up(&mut child);
+        }
+        thread::sleep(after);
+        let ended = child.try_wait().unwrap();
+        child.kill().unwrap();
+        child.wait().unwrap();
+        if let Some(status) = ended {
+            return Err(format!(
+                "run {run} ended by itself, {status}: {}",
+                self.errors()
+            ));
+        }
+        self.again = self.unanswered();
+        Ok(())
+    }
+
+    /// Lets a last child end in peace.
+    fn finish(&mut self, run: u32) -> Result<(), String> {
+        let mut child = self.start(run, true);
+        let said = until_up(&mut child);
+        let status = child.wait().unwrap();
+        drop(said);
+        match status.success() {
+            true => Ok(()),
+            false => Err(format!("the last run ended, {status}: {}", self.errors())),
+        }
+    }
+
+    fn errors(&self) -> String {
+        let errors = fs::read_to_string(self.folder.join("errors")).unwrap();
+        let from = errors.len().saturating_sub(4_000);
+        errors.get(from..).unwrap_or(&errors).to_owned()
+    }
+
+    /// Tasks that the last child has submitted without learning of it.
+    fn unanswered(&mut self) -> Vec<u64> {
+        let text = rest(&self.folder.join("effects"), &mut self.read);
+        let mut asked = Vec::new();
+        for line in log::lines(&text) {
+            match line {
+                Line::Ask { number } => asked.push(number),
+                Line::Submitted { number, .. } => asked.retain(|asked| *asked != number),
+                _ => {}
+            }
+        }
+        asked
+    }
+}
+
+/// Waits until a child says that it is up, or ends.
+fn until_up(child: &mut Child) -> Option<Lines<BufReader<ChildStdout>>> {
+    let mut lines = BufReader::new(child.stdout.take()?).lines();
+    lines.any(|line| line.is_ok_and(|line| line.ends_with(UP)));
+    Some(lines)
+}
+
+/// What was added to a file since.
+fn rest(path: &Path, from: &mut u64) -> String {
+    let mut text = String::new();
+    if let Ok(mut file) = File::open(path) {
+        file.seek(SeekFrom::Start(*from)).unwrap();
+        *from += file.read_to_string(&mut text).unwrap() as u64;
+    }
+    text
+}
