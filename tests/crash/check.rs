@@ -38,8 +38,8 @@ struct Checker<P> {
     run: u32,
     /// It was started to roll back what it finds.
     rolls_back: bool,
-    /// Of each process, from 1, whether it was.
-    starts: Vec<bool>,
+    /// The processes, and whether they were. One that was killed too early is not among them.
+    starts: Vec<(u32, bool)>,
     tasks: BTreeMap<u64, Task>,
     /// The number of each task id.
     numbers: HashMap<u64, u64>,
@@ -153,7 +153,7 @@ impl<P: Fn(u64) -> Plan> Checker<P> {
             Line::Boot { run, rolls_back } => {
                 self.run = *run;
                 self.rolls_back = *rolls_back;
-                self.starts.push(*rolls_back);
+                self.starts.push((*run, *rolls_back));
             }
             Line::Ask { number } => {
                 let task = self.tasks.entry(*number).or_default();
@@ -375,9 +375,10 @@ impl<P: Fn(u64) -> Plan> Checker<P> {
             }
         }
         task.rolling |= rolling;
-        // It went on from those, so they were recorded.
+        // It went on from those, in this process or past them in the next one, so they were recorded.
         for (n, held) in task.undos.iter_mut().enumerate() {
-            held.settled |= n != at && held.is_undone();
+            let before = n < at || held.tried.is_some_and(|(_, in_run)| in_run == run);
+            held.settled |= n != at && before && held.is_undone();
         }
         let held = &mut task.undos[at];
         held.tried = Some((attempt, run));
@@ -417,9 +418,10 @@ impl<P: Fn(u64) -> Plan> Checker<P> {
         }
         task.outcome = Some(told.clone());
         let mut wrong = Vec::new();
-        let since: Vec<&bool> = starts.iter().skip(task.asked as usize).collect();
-        let rolled_back = since.iter().filter(|rolled_back| ***rolled_back).count() as u32;
-        if !plan.allows(told, since.len() as u32, rolled_back) {
+        let asked = task.asked;
+        let since = || starts.iter().filter(|(run, _)| *run > asked);
+        let rolled_back = since().filter(|(_, rolls_back)| *rolls_back).count();
+        if !plan.allows(told, since().count() as u32, rolled_back as u32) {
             wrong.push("J1: it can't have ended like this".to_owned());
         }
         if task.stopped == Some(run) && told.end != How::User {

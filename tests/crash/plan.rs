@@ -127,9 +127,11 @@ impl Plan {
                 .all(|step| matches!(step.act, Act::Pass | Act::FailFirst)),
             How::Permanent => some(Act::FailForGood),
             How::Panic => some(Act::Panic),
-            // Without a clean-up there is no second attempt.
-            How::Error => self.steps.iter().any(|step| {
-                step.act == Act::FailEvery || step.act == Act::FailFirst && gets_stuck(step)
+            How::Error => self.steps.iter().any(|step| match step.act {
+                Act::FailEvery => true,
+                // There is no second one without a clean-up, or without the time for it.
+                Act::FailFirst => gets_stuck(step) || self.timeout_ms.is_some(),
+                _ => false,
             }),
             How::Interrupted => starts >= 3 || starts > 0 && self.steps.iter().any(gets_stuck),
             How::Quarantined => starts >= 3 && matches!(told.went, Went::Stuck(_)),
