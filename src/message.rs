@@ -214,7 +214,7 @@ pub(crate) enum ToReporter {
     Resumed { task: TaskRef, stage: StageIx },
     /// A rollback was under way when the process ended: go on with it.
     #[cfg(feature = "journal")]
-    RollBack(TaskRef),
+    RollBack { task: TaskRef, cancelled: usize },
     /// Collect so much room, which restored tasks fill.
     #[cfg(feature = "journal")]
     Debts(Vec<Debt>),

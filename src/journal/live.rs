@@ -75,6 +75,9 @@ pub(super) struct Mark {
     /// Its cancel was started, and has not returned.
     #[serde(rename = "r", default, skip_serializing_if = "is_default")]
     pub(super) running: bool,
+    /// It was cancelled between two attempts.
+    #[serde(rename = "c", default, skip_serializing_if = "is_default")]
+    pub(super) cleaned: bool,
     #[serde(rename = "s")]
     pub(super) status: Status,
 }
@@ -215,6 +218,7 @@ impl Live {
                     tries: 0,
                     interrupted: 0,
                     running: false,
+                    cleaned: false,
                     status: Status::Registered,
                 });
                 Ok(Effect::Undo(undo, value))
@@ -260,6 +264,7 @@ impl Live {
                     Some(failure) => Status::Failed(failure.kind(), crate::guard::shown(&failure)),
                 };
                 let cleaned = cancelled && matches!(self.state, State::Cleaning(_));
+                self.undo(undo)?.cleaned = cleaned;
                 let first = cleaned && !self.more.undone;
                 self.more.undone |= cleaned;
                 Ok(Effect::Undone(undo, first))

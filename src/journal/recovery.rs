@@ -65,8 +65,8 @@ pub(crate) enum Todo {
     CleanUp(StageIx, Box<dyn Any + Send>),
     /// It is over for it, which has to be recorded first.
     Stop(Ended),
-    /// Its rollback was under way.
-    RollBack(Ended),
+    /// Its rollback was under way, and has cancelled so many undos.
+    RollBack(Ended, usize),
 }
 
 impl Journal {
@@ -314,7 +314,9 @@ impl Reader<'_> {
         let todo = match live.state {
             State::RollingBack | State::Ended => {
                 let end = live.more.end.as_ref().ok_or("it has no end")?;
-                Todo::RollBack(self.ended(&end.0)?)
+                let cancelled = |mark: &&Mark| mark.status == Status::Cancelled && !mark.cleaned;
+                let cancelled = live.undos.iter().filter(cancelled).count();
+                Todo::RollBack(self.ended(&end.0)?, cancelled)
             }
             State::Queued(stage)
             | State::Running(stage)

@@ -193,20 +193,27 @@ impl Reporter {
             },
         };
         let recorded = self.core.record(id, change);
-        self.begin(task, recorded, ctx);
+        self.begin(task, 0, recorded, ctx);
     }
 
-    /// A rollback was under way when the process before ended, and is recorded as such.
+    /// A rollback was under way when the process before ended, and is recorded as such, with what it
+    /// has cancelled.
     #[cfg(feature = "journal")]
-    pub(super) fn roll_back(&mut self, task: TaskRef, ctx: &mut Context<Self>) {
-        self.begin(task, Recorded::now(), ctx);
+    pub(super) fn roll_back(&mut self, task: TaskRef, cancelled: usize, ctx: &mut Context<Self>) {
+        self.begin(task, cancelled, Recorded::now(), ctx);
     }
 
-    fn begin(&mut self, task: TaskRef, recorded: Recorded, ctx: &mut Context<Self>) {
+    fn begin(
+        &mut self,
+        task: TaskRef,
+        cancelled: usize,
+        recorded: Recorded,
+        ctx: &mut Context<Self>,
+    ) {
         let slot = task.slot;
         let life = task.life();
         let on_stuck = |stage| self.policy(stage).on_stuck;
-        let rollback = Rollback::last(&life.undos, self.order, on_stuck);
+        let rollback = Rollback::last(&life.undos, self.order, on_stuck).after(cancelled);
         drop(life);
         let course = Course::new(task, self.next_course(), rollback);
         self.courses.insert(slot, course);

@@ -391,7 +391,7 @@ impl Handler<ToReporter> for Reporter {
             #[cfg(feature = "journal")]
             ToReporter::Resumed { task, stage } => self.resumed(task, stage, ctx),
             #[cfg(feature = "journal")]
-            ToReporter::RollBack(task) => self.roll_back(task, ctx),
+            ToReporter::RollBack { task, cancelled } => self.roll_back(task, cancelled, ctx),
             #[cfg(feature = "journal")]
             ToReporter::Debts(debts) => self.collect(debts),
             ToReporter::Deserted => self.deserted(ctx),

@@ -136,7 +136,7 @@ fn put_back(core: &Core, feeds: &mut [Box<dyn Feed + Send>], task: RecoveredTask
     } = task;
     let deadline = match &todo {
         // A rollback has none.
-        Todo::Stop(_) | Todo::RollBack(_) => None,
+        Todo::Stop(_) | Todo::RollBack(..) => None,
         Todo::Queue(..) | Todo::CleanUp(..) => left,
     };
     let admission = Admission {
@@ -186,9 +186,10 @@ fn put_back(core: &Core, feeds: &mut [Box<dyn Feed + Send>], task: RecoveredTask
             let past = past(State::RollingBack, attempt, generation, 0, undos, Some(end));
             core.tell_reporter(ToReporter::Stopped(record(past)));
         }
-        Todo::RollBack(end) => {
+        Todo::RollBack(end, cancelled) => {
             let past = past(State::RollingBack, attempt, generation, 0, undos, Some(end));
-            core.tell_reporter(ToReporter::RollBack(record(past)));
+            let task = record(past);
+            core.tell_reporter(ToReporter::RollBack { task, cancelled });
         }
     }
 }

@@ -107,6 +107,12 @@ impl Rollback {
         }
     }
 
+    /// Goes on with one that has cancelled so many undos.
+    pub(super) fn after(mut self, cancelled: usize) -> Self {
+        self.cancelled = cancelled;
+        self
+    }
+
     /// How many undos it has cancelled.
     pub(super) fn cancelled(&self) -> usize {
         self.cancelled

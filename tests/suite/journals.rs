@@ -162,3 +162,61 @@ async fn j1_roll_back_takes_back_what_it_finds() {
         .unwrap();
     let _ = Arc::new(());
 }
+
+/// Fails its first attempt, then for good, and has a cancel that hangs until it is told not to.
+#[derive(Clone)]
+struct Fails {
+    hangs: bool,
+}
+
+impl Stage for Fails {
+    type Input = Order;
+    type Output = Order;
+    type Undo = u32;
+
+    async fn run(&mut self, _: Order, task: &TaskContext<'_, u32>) -> Result<Order, Failure> {
+        task.on_cancel(task.attempt()).await?;
+        Err(match task.attempt() {
+            1 => Failure::new("once"),
+            _ => Failure::permanent("again"),
+        })
+    }
+
+    async fn cancel(&mut self, undo: u32, _: &CancelContext<'_>) -> Result<(), Failure> {
+        if undo > 1 && self.hangs {
+            std::future::pending::<()>().await;
+        }
+        Ok(())
+    }
+}
+
+#[actix::test]
+async fn j1_an_outcome_counts_what_was_taken_back_before_the_kill() {
+    let disk = Disk::new();
+    let notes = Notes::default();
+    let start = |hangs| {
+        let retry = Retry::constant(1, Duration::from_millis(1));
+        Pipeline::new("orders")
+            .journal(disk.journal(Durability::Power).unwrap())
+            .stage(Step::new("first", &notes))
+            .stage(Fails { hangs }.retry(retry))
+            .start()
+    };
+    let handle = start(true).await.unwrap();
+    handle.submit(order(1)).key("one").await.unwrap();
+    // The second cancel starts once the first one is recorded.
+    until(|| {
+        let stages = handle.snapshot().stages;
+        stages[0].counts.cancelled == 1 && stages[1].counts.failed == 2
+    })
+    .await;
+    tokio::time::sleep(Duration::from_millis(20)).await;
+    disk.kill();
+    handle.shutdown(Shutdown::Suspend).await.unwrap();
+
+    let handle = start(false).await.unwrap();
+    let outcome = handle.outcome_of("one").await.unwrap().unwrap();
+    // Not the one that was cancelled between the two attempts.
+    assert_eq!(outcome.rollback, Rollback::Complete { undos: 2 });
+    handle.shutdown(Shutdown::Abort).await.unwrap();
+}
