@@ -10,6 +10,9 @@ use crate::{
     plan::{Plan, STAGES},
 };
 
+#[cfg(test)]
+mod tests;
+
 /// Everything in the log that breaks a promise.
 pub(crate) fn check(log: &[Line], plan: impl Fn(u64) -> Plan) -> Vec<String> {
     let mut checker = Checker {
@@ -92,6 +95,8 @@ struct Held {
     tried: Option<(u32, u32)>,
     /// How that ended.
     back: Option<bool>,
+    /// That was in the final rollback, as far as one can tell.
+    finally: bool,
     /// Something followed from that, so it was recorded.
     settled: bool,
 }
@@ -315,6 +320,7 @@ impl<P: Fn(u64) -> Plan> Checker<P> {
             withdrawn: Withdrawn::No,
             tried: None,
             back: None,
+            finally: false,
             settled: false,
         });
     }
@@ -398,8 +404,10 @@ impl<P: Fn(u64) -> Plan> Checker<P> {
         {
             attempt.undone = true;
         }
+        let rolling = task.rolling;
         if let Some(held) = task.held(undo) {
             held.back = Some(undone);
+            held.finally = rolling;
         }
     }
 
@@ -510,12 +518,9 @@ fn rolled(task: &Task, told: &Told, wrong: &mut Vec<String>) {
             // What its last attempt did may have been taken back before its end was decided.
             let undone = || task.undos.iter().filter(|held| held.is_undone());
             let last = |held: &&Held| task.attempt.is_some_and(|last| is_of(held.undo, &last));
-            let of_before = |held: &&Held| {
-                let passed = |attempt| is_of(held.undo, attempt);
-                task.passed.iter().any(passed)
-            };
-            let least = undone().filter(of_before).count();
-            let most = least + undone().filter(last).count();
+            let least = undone().filter(|held| held.finally).count();
+            let unclear = |held: &&Held| !held.finally && last(held);
+            let most = least + undone().filter(unclear).count();
             if !(least..=most).contains(undos) {
                 wrong.push(format!(
                     "G1: it says {undos} undos, and it was {least} to {most}"

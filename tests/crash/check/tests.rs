@@ -1,0 +1,472 @@
+//! Logs made by hand: good ones, and each complaint once.
+
+use super::*;
+use crate::plan::{Act, Back, Step};
+
+const NUMBER: u64 = 7;
+const TASK: u64 = 1;
+
+fn undo(stage: u16, run: u32, attempt: u32) -> Undo {
+    Undo {
+        number: NUMBER,
+        stage,
+        run,
+        attempt,
+        nth: 0,
+    }
+}
+
+fn boot(run: u32) -> Vec<Line> {
+    let rolls_back = false;
+    vec![Line::Boot { run, rolls_back }]
+}
+
+/// The first process, and a task.
+fn submitted() -> Vec<Line> {
+    let (number, task) = (NUMBER, TASK);
+    let more = [Line::Ask { number }, Line::Submitted { number, task }];
+    [boot(1), more.into()].concat()
+}
+
+fn start(stage: u16, attempt: u32, generation: u32) -> Vec<Line> {
+    vec![Line::Start(Start {
+        number: NUMBER,
+        task: TASK,
+        stage,
+        attempt,
+        generation,
+    })]
+}
+
+fn effect(undo: Undo) -> Vec<Line> {
+    vec![Line::Wants(undo), Line::Has(undo), Line::Did(undo)]
+}
+
+fn passes() -> Vec<Line> {
+    vec![Line::Passes { number: NUMBER }]
+}
+
+fn fails(for_good: bool) -> Vec<Line> {
+    let number = NUMBER;
+    vec![Line::Fails { number, for_good }]
+}
+
+/// A stage that passes in its first attempt.
+fn stage(stage: u16, run: u32) -> Vec<Line> {
+    let effect = effect(undo(stage, run, 1));
+    [start(stage, 1, 0), effect, passes()].concat()
+}
+
+fn calls(undo: Undo, attempt: u32, generation: u32) -> Line {
+    Line::Back {
+        undo,
+        task: TASK,
+        attempt,
+        generation,
+    }
+}
+
+fn back(undo: Undo) -> Vec<Line> {
+    vec![calls(undo, 1, 0), Line::Undone(undo)]
+}
+
+fn told(end: How, went: Went) -> Told {
+    let text = format!("{end:?}, {went:?}");
+    Told { end, went, text }
+}
+
+fn kept(end: How, went: Went) -> Vec<Line> {
+    let told = told(end, went);
+    let (number, task) = (NUMBER, TASK);
+    vec![Line::Kept { number, task, told }, Line::End]
+}
+
+fn done() -> Vec<Line> {
+    kept(How::Done, Went::Back(0))
+}
+
+fn failed(undos: usize) -> Vec<Line> {
+    kept(How::Permanent, Went::Back(undos))
+}
+
+fn plan(change: impl Fn(&mut [Step; 3])) -> Plan {
+    let mut plan = Plan::plain();
+    change(&mut plan.steps);
+    plan
+}
+
+/// It fails for good in the second stage.
+fn failing() -> Plan {
+    plan(|steps| steps[1].act = Act::FailForGood)
+}
+
+/// Up to that.
+fn failing_log() -> Vec<Line> {
+    let effect = effect(undo(1, 1, 1));
+    let second = [start(1, 1, 0), effect, fails(true)].concat();
+    [submitted(), stage(0, 1), second].concat()
+}
+
+/// The second stage is killed after its effect.
+fn killed() -> Vec<Line> {
+    let effect = effect(undo(1, 1, 1));
+    [submitted(), stage(0, 1), start(1, 1, 0), effect, boot(2)].concat()
+}
+
+/// And started again.
+fn resumed() -> Vec<Line> {
+    let effect = effect(undo(1, 2, 2));
+    [start(1, 2, 1), effect, passes(), stage(2, 2)].concat()
+}
+
+fn complaints(plan: &Plan, parts: &[Vec<Line>]) -> Vec<String> {
+    check(&parts.concat(), |_| plan.clone())
+}
+
+fn good(plan: &Plan, parts: &[Vec<Line>]) {
+    assert_eq!(complaints(plan, parts), Vec::<String>::new());
+}
+
+/// One of the complaints has this in it.
+#[track_caller]
+fn bad(text: &str, plan: &Plan, parts: &[Vec<Line>]) {
+    let complaints = complaints(plan, parts);
+    let said = complaints.iter().any(|complaint| complaint.contains(text));
+    assert!(said, "{text:?} is not among {complaints:#?}");
+}
+
+#[test]
+fn what_keeps_every_promise_is_good() {
+    let plain = Plan::plain();
+    good(
+        &plain,
+        &[submitted(), stage(0, 1), stage(1, 1), stage(2, 1), done()],
+    );
+    good(&plain, &[killed(), back(undo(1, 1, 1)), resumed(), done()]);
+    let rolled = [back(undo(0, 1, 1)), back(undo(1, 1, 1))].concat();
+    good(&failing(), &[failing_log(), rolled, failed(2)]);
+}
+
+#[test]
+fn a_kill_may_repeat_what_was_not_recorded() {
+    let plain = Plan::plain();
+    // The first start, which nothing follows from.
+    let again = [start(0, 1, 0), boot(2), stage(0, 2)].concat();
+    good(
+        &plain,
+        &[submitted(), again, stage(1, 2), stage(2, 2), done()],
+    );
+    // A stage that had returned.
+    let first = [start(0, 2, 1), effect(undo(0, 2, 2)), passes()].concat();
+    let rest = [back(undo(0, 1, 1)), first, stage(1, 2), stage(2, 2)].concat();
+    good(&plain, &[submitted(), stage(0, 1), boot(2), rest, done()]);
+    // The cancel at the kill.
+    let again = [calls(undo(0, 1, 1), 2, 0), Line::Undone(undo(0, 1, 1))].to_vec();
+    let rolled = [back(undo(0, 1, 1)), boot(2), again, back(undo(1, 1, 1))].concat();
+    good(&failing(), &[failing_log(), rolled, failed(2)]);
+}
+
+#[test]
+fn what_was_accepted_is_not_lost() {
+    let lost = [Line::Nothing { number: NUMBER }, Line::End].to_vec();
+    bad("has no outcome", &Plan::plain(), &[submitted(), lost]);
+    let (task, told) = (TASK, told(How::TimedOut, Went::Back(0)));
+    let forgotten = [Line::Out { task, told }, Line::End].to_vec();
+    bad("is not kept", &Plan::plain(), &[submitted(), forgotten]);
+    bad("did not end well", &Plan::plain(), &[submitted()]);
+    // What was never accepted may be.
+    let asked = [boot(1), vec![Line::Ask { number: NUMBER }, Line::End]];
+    good(&Plan::plain(), &asked);
+}
+
+#[test]
+fn a_task_has_one_outcome_and_nothing_after_it() {
+    let all = [submitted(), stage(0, 1), stage(1, 1), stage(2, 1)].concat();
+    let (task, told) = (TASK, told(How::TimedOut, Went::Back(0)));
+    let other = vec![Line::Out { task, told }];
+    bad(
+        "two outcomes",
+        &Plan::plain(),
+        &[all.clone(), other, done()],
+    );
+    let after = [boot(2), back(undo(0, 1, 1)), vec![Line::End]].concat();
+    bad(
+        "after its outcome",
+        &Plan::plain(),
+        &[all.clone(), done(), after],
+    );
+    let after = [boot(2), start(2, 2, 0), vec![Line::End]].concat();
+    bad("after its outcome", &Plan::plain(), &[all, done(), after]);
+    let nobody = vec![Line::Out {
+        task: 99,
+        told: self::told(How::Done, Went::Back(0)),
+    }];
+    bad(
+        "nobody has submitted",
+        &Plan::plain(),
+        &[submitted(), nobody],
+    );
+}
+
+#[test]
+fn an_id_is_one_tasks() {
+    let (number, task) = (NUMBER, 2);
+    let other = vec![Line::Submitted { number, task }];
+    bad("another id", &Plan::plain(), &[submitted(), other]);
+    let (number, task) = (8, TASK);
+    let other = vec![Line::Submitted { number, task }];
+    bad("another one's", &Plan::plain(), &[submitted(), other]);
+}
+
+#[test]
+fn it_ends_as_its_plan_says() {
+    let all = [submitted(), stage(0, 1), stage(1, 1), stage(2, 1)].concat();
+    bad("can't have ended", &failing(), &[all, done()]);
+    bad(
+        "can't have ended",
+        &Plan::plain(),
+        &[failing_log(), failed(2)],
+    );
+    // Nothing was killed, and no restart rolled back.
+    let interrupted = kept(How::Interrupted, Went::Back(0));
+    bad(
+        "can't have ended",
+        &Plan::plain(),
+        &[submitted(), interrupted],
+    );
+    let recovery = kept(How::Recovery, Went::Back(0));
+    bad(
+        "can't have ended",
+        &Plan::plain(),
+        &[submitted(), boot(2), recovery],
+    );
+    let (number, took) = (NUMBER, true);
+    let stopped = vec![Line::Stop { number, took }];
+    bad(
+        "cancelled first",
+        &failing(),
+        &[failing_log(), stopped, failed(2)],
+    );
+}
+
+#[test]
+fn what_is_done_is_there() {
+    let plain = Plan::plain();
+    bad(
+        "2 stages passed",
+        &plain,
+        &[submitted(), stage(0, 1), stage(1, 1), done()],
+    );
+    let last = [start(2, 1, 0), passes()].concat();
+    let all = [submitted(), stage(0, 1), stage(1, 1)].concat();
+    bad("is missing", &plain, &[all.clone(), last, done()]);
+    let last = [stage(2, 1), back(undo(0, 1, 1))].concat();
+    bad("was taken back", &plain, &[all.clone(), last, done()]);
+    let out = start(2, 1, 0);
+    bad("left out", &plain, &[submitted(), stage(0, 1), out]);
+    bad("in the middle", &plain, &[submitted(), stage(1, 1)]);
+}
+
+#[test]
+fn what_is_not_done_is_taken_back() {
+    let first = back(undo(0, 1, 1));
+    // An undo was lost with the process.
+    bad(
+        "is not taken back",
+        &failing(),
+        &[failing_log(), first.clone(), failed(1)],
+    );
+    let rolled = [first, back(undo(1, 1, 1))].concat();
+    bad(
+        "it says 1 undos",
+        &failing(),
+        &[failing_log(), rolled.clone(), failed(1)],
+    );
+    good(&failing(), &[failing_log(), rolled, failed(2)]);
+    let wrong_way = [back(undo(1, 1, 1)), back(undo(0, 1, 1))].concat();
+    bad(
+        "registered earlier",
+        &failing(),
+        &[failing_log(), wrong_way, failed(2)],
+    );
+    let at_once = vec![calls(undo(0, 1, 1), 1, 0), calls(undo(1, 1, 1), 1, 0)];
+    bad("two cancels at once", &failing(), &[failing_log(), at_once]);
+    bad(
+        "nobody registered",
+        &failing(),
+        &[failing_log(), back(undo(2, 1, 1))],
+    );
+}
+
+#[test]
+fn what_was_withdrawn_is_left_alone() {
+    let gone = undo(1, 1, 1);
+    let withdrawn = vec![
+        Line::Wants(gone),
+        Line::Has(gone),
+        Line::Leaves(gone),
+        Line::Left(gone),
+    ];
+    let plan = plan(|steps| (steps[1].undos, steps[1].act) = (0, Act::FailForGood));
+    let log = [
+        submitted(),
+        stage(0, 1),
+        start(1, 1, 0),
+        withdrawn,
+        fails(true),
+    ]
+    .concat();
+    let first = back(undo(0, 1, 1));
+    good(&plan, &[log.clone(), first.clone(), failed(1)]);
+    bad("was withdrawn", &plan, &[log, first, back(gone), failed(2)]);
+}
+
+#[test]
+fn an_attempt_starts_clean_and_counts_on() {
+    let plain = Plan::plain();
+    let clean = back(undo(1, 1, 1));
+    bad(
+        "of the one before stands",
+        &plain,
+        &[killed(), start(1, 2, 0)],
+    );
+    bad(
+        "generation",
+        &plain,
+        &[killed(), clean.clone(), start(1, 2, 0)],
+    );
+    // It had registered an undo, so its start was recorded.
+    bad(
+        "doesn't go up",
+        &plain,
+        &[killed(), clean.clone(), start(1, 1, 1)],
+    );
+    let early = [
+        submitted(),
+        boot(2),
+        start(0, 1, 0),
+        boot(3),
+        start(0, 1, 0),
+    ];
+    bad("doesn't go up", &plain, &early);
+    let cleaned = [killed(), clean.clone()].concat();
+    bad(
+        "that had finished",
+        &plain,
+        &[cleaned.clone(), start(0, 2, 0)],
+    );
+    let twice = [submitted(), start(0, 1, 0), start(0, 2, 0)];
+    bad("had not failed", &plain, &twice);
+    bad(
+        "rollback had begun",
+        &plain,
+        &[cleaned, back(undo(0, 1, 1)), start(1, 2, 1)],
+    );
+}
+
+#[test]
+fn what_was_cancelled_and_recorded_is_not_cancelled_again() {
+    let (first, second) = (undo(0, 1, 1), undo(1, 1, 1));
+    let again = [calls(first, 2, 0), Line::Undone(first)].to_vec();
+    let twice = [back(first), again.clone()].concat();
+    bad("twice in one process", &failing(), &[failing_log(), twice]);
+    // The second one follows on the record of the first.
+    let recorded = [back(first), vec![calls(second, 1, 0)], boot(2), again].concat();
+    bad("as recorded", &failing(), &[failing_log(), recorded]);
+    let lower = [
+        boot(2),
+        vec![calls(first, 1, 0)],
+        boot(3),
+        vec![calls(first, 1, 0)],
+    ]
+    .concat();
+    bad("cancel's attempts", &failing(), &[failing_log(), lower]);
+    let key = vec![calls(first, 1, 1)];
+    bad("registered with", &failing(), &[failing_log(), key]);
+}
+
+#[test]
+fn a_restart_to_roll_back_starts_nothing() {
+    let (run, rolls_back) = (2, true);
+    let boot = vec![Line::Boot { run, rolls_back }];
+    let clean = back(undo(1, 1, 1));
+    let killed = killed();
+    let killed = killed[..killed.len() - 1].to_vec();
+    let parts = [killed.clone(), boot.clone(), clean.clone(), start(1, 2, 1)];
+    bad("was to roll back", &Plan::plain(), &parts);
+    // Nor does it clean up first.
+    bad(
+        "registered earlier",
+        &Plan::plain(),
+        &[killed.clone(), boot.clone(), clean.clone()],
+    );
+    let end = kept(How::Recovery, Went::Back(2));
+    let first = back(undo(0, 1, 1));
+    good(&Plan::plain(), &[killed, boot, first, clean, end]);
+}
+
+#[test]
+fn what_is_left_is_listed() {
+    let (first, second) = (undo(0, 1, 1), undo(1, 1, 1));
+    let plan = plan(|steps| {
+        steps[0].back = Back::FailsAlways;
+        steps[1].act = Act::FailForGood;
+    });
+    let fails = [calls(first, 1, 0), Line::NotUndone(first)].to_vec();
+    let rolled = [fails, back(second)].concat();
+    let stuck = |undos: &[Undo]| {
+        let left = undos.iter().map(|undo| format!("{undo:?}")).collect();
+        kept(How::Permanent, Went::Stuck(left))
+    };
+    let listed = vec![Line::Stuck { task: TASK }];
+    good(
+        &plan,
+        &[
+            failing_log(),
+            rolled.clone(),
+            listed.clone(),
+            stuck(&[first]),
+        ],
+    );
+    bad(
+        "not in the list",
+        &plan,
+        &[failing_log(), rolled.clone(), stuck(&[first])],
+    );
+    bad(
+        "not listed",
+        &plan,
+        &[failing_log(), rolled.clone(), listed.clone(), stuck(&[])],
+    );
+    let both = stuck(&[first, second]);
+    bad(
+        "no cancel of it failed",
+        &plan,
+        &[failing_log(), rolled.clone(), listed, both],
+    );
+    bad(
+        "and it is not stuck",
+        &plan,
+        &[failing_log(), rolled, failed(1)],
+    );
+}
+
+#[test]
+fn what_is_set_aside_has_as_many_undos_left_as_stand() {
+    let cancel = |run| [boot(run), vec![calls(undo(0, 1, 1), run, 0)]].concat();
+    let log = [failing_log(), cancel(2), cancel(3), cancel(4), boot(5)].concat();
+    let listed = vec![Line::Stuck { task: TASK }];
+    let left = |undos: usize| {
+        let left = vec!["undo, as the journal has it".to_owned(); undos];
+        kept(How::Quarantined, Went::Stuck(left))
+    };
+    good(&failing(), &[log.clone(), listed.clone(), left(2)]);
+    bad("undos are left", &failing(), &[log, listed, left(1)]);
+}
+
+#[test]
+fn a_line_that_was_cut_short_did_not_happen() {
+    let whole = serde_json::to_string(&Line::End).unwrap();
+    let text = format!("\n{whole}\n\n{{\"Ask\":{{\"num\n{whole}\n");
+    assert_eq!(crate::log::lines(&text), [Line::End, Line::End]);
+}
