@@ -45,11 +45,12 @@ pub struct Codec {
     pub(crate) encode_undo: Encode,
     pub(crate) decode_input: Decode,
     pub(crate) decode_output: Decode,
-    pub(crate) decode_undo: fn(&[u8]) -> Result<Box<dyn AnyUndo>, String>,
+    pub(crate) decode_undo: DecodeUndo,
 }
 
 type Encode = fn(Value<'_>) -> Option<Result<Vec<u8>, String>>;
 type Decode = fn(&[u8]) -> Result<Box<dyn Any + Send>, String>;
+type DecodeUndo = fn(&[u8]) -> Result<Box<dyn AnyUndo>, String>;
 
 impl<S: Stage> Keeps<S> for Volatile {
     fn codec() -> Option<Codec> {
