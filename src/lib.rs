@@ -46,7 +46,10 @@ pub use error::{BuildError, Error, Failure, FailureKind, SubmitError, TrySubmitE
 pub use handle::PipelineHandle;
 pub use intake::{Intake, Submit};
 #[cfg(feature = "journal")]
-pub use journal::{Durability, Journal, JournalError};
+pub use journal::{
+    Durability, Journal, JournalError, JournalFile, JournalOutcome, JournalStage, JournalTask,
+    JournalUndo, JournalUndoStatus, JournalValue, NotStuck,
+};
 #[cfg(feature = "journal")]
 pub use keeping::Durable;
 pub use keeping::{Keeps, Volatile};

@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     TaskId,
-    task::{End, Outcome, Rollback, StageIx},
+    task::{End, Outcome, StageIx},
 };
 
 #[derive(Default)]
@@ -126,12 +126,7 @@ impl Book {
             return Ok(None);
         }
         let outcome = match &note {
-            Note::Done => Some(Outcome {
-                task: TaskId(task),
-                end: End::Done,
-                rollback: Rollback::None,
-                output: None,
-            }),
+            Note::Done => Some(Outcome::done(TaskId(task))),
             Note::Ended(outcome) => Some(Outcome::clone(outcome)),
             _ => None,
         };

@@ -3,9 +3,11 @@
 //! [`Keeper`] is the ledger that a pipeline records to. It encodes what changes and hands it to the
 //! [`writer`], a thread that commits whatever has gathered while the commit before ran. The writer's
 //! [`book`] knows every [`live`] task and turns changes into [`rows`]; the [`store`] keeps them. At
-//! the start [`recovery`] reads them and says what is to be done with each task.
+//! the start [`recovery`] reads them and says what is to be done with each task. Between two runs
+//! [`inspect`] shows the file to people, and writes what they have decided.
 
 mod book;
+mod inspect;
 mod keeper;
 mod live;
 #[cfg(feature = "testing")]
@@ -25,6 +27,10 @@ use std::{
     time::Duration,
 };
 
+pub use inspect::{
+    JournalFile, JournalOutcome, JournalStage, JournalTask, JournalUndo, JournalUndoStatus,
+    JournalValue, NotStuck,
+};
 pub(crate) use keeper::Keeper;
 #[cfg(feature = "testing")]
 pub use memory::{Disk, DiskFault};
@@ -133,6 +139,19 @@ pub enum JournalError {
         /// What is wrong with it.
         why: String,
     },
+    /// A person has decided about tasks that don't wait for one. Nothing was changed.
+    #[error("{}: {}", path.display(), listed(tasks))]
+    NotStuck {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with which of them.
+        tasks: Vec<NotStuck>,
+    },
+}
+
+fn listed(tasks: &[NotStuck]) -> String {
+    let tasks: Vec<_> = tasks.iter().map(ToString::to_string).collect();
+    tasks.join("; ")
 }
 
 impl Journal {

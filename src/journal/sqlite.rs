@@ -7,7 +7,9 @@ use std::{
     time::Duration,
 };
 
-use rusqlite::{Connection, Error, OpenFlags, OptionalExtension, Row, config::DbConfig, params};
+use rusqlite::{
+    Connection, Error, OpenFlags, OptionalExtension, Row, Rows, config::DbConfig, params,
+};
 
 use super::{
     Durability, JournalError,
@@ -18,7 +20,7 @@ use super::{
 /// Says whose file it is: `Btrn`.
 const APPLICATION: i32 = 0x4274_726e;
 /// The version of the tables.
-const FORMAT: i32 = 1;
+pub(super) const FORMAT: i32 = 1;
 
 /// Pages of the log before they are copied into the file: 32 MB, so that a page that changes often
 /// is copied seldom.
@@ -136,7 +138,8 @@ impl Sqlite {
         if tables == 0 {
             make(&connection).map_err(failed)?;
         } else {
-            check(path, &connection)?;
+            known(path, &connection)?;
+            whole(path, &connection)?;
         }
         let synchronous = match durability {
             // Each commit is synced to the disk.
@@ -172,7 +175,8 @@ impl Sqlite {
         })
     }
 
-    /// Opens a journal to look at it, also while a pipeline writes to it.
+    /// Opens a journal to look at it, also while a pipeline writes to it: as it is now, whatever is
+    /// written later.
     pub(super) fn look(path: &Path) -> Result<Self, JournalError> {
         if !path.exists() {
             return Err(JournalError::Io {
@@ -184,7 +188,9 @@ impl Sqlite {
         let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
         let connection = Connection::open_with_flags(path, flags).map_err(failed)?;
         prepare(&connection).map_err(failed)?;
-        check(path, &connection)?;
+        // Until it is closed. The first read settles what it sees.
+        connection.execute_batch("BEGIN").map_err(failed)?;
+        known(path, &connection)?;
         Ok(Sqlite {
             connection: Some(connection),
             _lock: None,
@@ -200,6 +206,19 @@ impl Sqlite {
             });
             assert_eq!(moved, Ok(0));
         }
+    }
+
+    /// Whether only looking is allowed.
+    pub(super) fn is_look(&self) -> bool {
+        self._lock.is_none()
+    }
+
+    /// Reads the whole file, and says what SQLite finds wrong with it.
+    pub(super) fn check(&self, path: &Path) -> Result<(), JournalError> {
+        let connection = self
+            .connection()
+            .map_err(|error| super::unusable(path, error))?;
+        whole(path, connection)
     }
 
     fn connection(&self) -> Result<&Connection, StoreError> {
@@ -232,21 +251,11 @@ fn make(connection: &Connection) -> Result<(), Error> {
 }
 
 fn unusable(path: &Path, error: Error) -> JournalError {
-    let path = path.to_owned();
-    match StoreError::from(error) {
-        StoreError::Corrupt(corrupt) => JournalError::Corrupt {
-            path,
-            why: corrupt.to_string(),
-        },
-        StoreError::Failed(why) => JournalError::Io {
-            path,
-            error: why.into(),
-        },
-    }
+    super::unusable(path, error.into())
 }
 
-/// Whether it is a journal, of this version, and whole as far as SQLite can tell.
-fn check(path: &Path, connection: &Connection) -> Result<(), JournalError> {
+/// Whether it is a journal, of this version.
+fn known(path: &Path, connection: &Connection) -> Result<(), JournalError> {
     let failed = |error| unusable(path, error);
     let pragma = |name| connection.pragma_query_value(None, name, |row| row.get::<_, i32>(0));
     let application = pragma("application_id").map_err(failed)?;
@@ -263,10 +272,6 @@ fn check(path: &Path, connection: &Connection) -> Result<(), JournalError> {
             known: FORMAT,
         });
     }
-    let corrupt = |why: String| JournalError::Corrupt {
-        path: path.to_owned(),
-        why,
-    };
     // A column of which a letter was flipped may read as nothing.
     let mut tables = connection
         .prepare("SELECT sql FROM sqlite_schema WHERE sql IS NOT NULL")
@@ -279,14 +284,26 @@ fn check(path: &Path, connection: &Connection) -> Result<(), JournalError> {
     known.sort_unstable();
     tables.sort_unstable();
     if tables != known {
-        return Err(corrupt("its tables are not those of a journal".to_owned()));
+        return Err(JournalError::Corrupt {
+            path: path.to_owned(),
+            why: "its tables are not those of a journal".to_owned(),
+        });
     }
+    Ok(())
+}
+
+/// Whether it is whole as far as SQLite can tell.
+fn whole(path: &Path, connection: &Connection) -> Result<(), JournalError> {
+    let failed = |error| unusable(path, error);
     let mut ill = connection
         .prepare("PRAGMA integrity_check(1)")
         .map_err(failed)?;
     let ill: String = ill.query_row([], |row| row.get(0)).map_err(failed)?;
     if ill != "ok" {
-        return Err(corrupt(ill));
+        return Err(JournalError::Corrupt {
+            path: path.to_owned(),
+            why: ill,
+        });
     }
     Ok(())
 }
@@ -460,39 +477,163 @@ fn write(connection: &Connection, op: &Op) -> Result<(), Error> {
     Ok(())
 }
 
-impl Store for Sqlite {
-    fn contents(&mut self) -> Result<Contents, StoreError> {
-        let connection = self.connection()?;
-        let mut contents = Contents::default();
-        let mut words = connection.prepare("SELECT name, value, sum FROM word")?;
-        let mut words = words.query([])?;
-        while let Some(row) = words.next()? {
+/// Those that could be read, and why the others could not.
+type Read<T> = (Vec<T>, Vec<Corrupt>);
+
+impl Sqlite {
+    /// The words about the journal itself.
+    pub(super) fn words(&self) -> Result<Read<(String, String)>, StoreError> {
+        let mut words = self
+            .connection()?
+            .prepare("SELECT name, value, sum FROM word")?;
+        let mut rows = words.query([])?;
+        let mut read = Read::default();
+        while let Some(row) = rows.next()? {
             let (name, value) = (text(row, 0)?, text(row, 1)?);
-            if word_sum(&name, &value) != row.get::<_, u32>(2)? {
+            if word_sum(&name, &value) == row.get::<_, u32>(2)? {
+                read.0.push((name, value));
+            } else {
                 let what = format!("the word {name:?}");
-                return Err(Corrupt::new(what, "its checksum differs").into());
+                read.1.push(Corrupt::new(what, "its checksum differs"));
             }
-            contents.words.push((name, value));
         }
-        let mut stages =
-            connection.prepare("SELECT number, name, version, sum FROM stage ORDER BY number")?;
-        let mut stages = stages.query([])?;
-        while let Some(row) = stages.next()? {
+        Ok(read)
+    }
+
+    pub(super) fn stages(&self) -> Result<Read<StageRow>, StoreError> {
+        let mut stages = self
+            .connection()?
+            .prepare("SELECT number, name, version, sum FROM stage ORDER BY number")?;
+        let mut rows = stages.query([])?;
+        let mut read = Read::default();
+        while let Some(row) = rows.next()? {
             let stage = StageRow {
                 number: row.get(0)?,
                 name: text(row, 1)?,
                 version: row.get(2)?,
                 sum: row.get(3)?,
             };
-            stage.check()?;
-            contents.stages.push(stage);
+            match stage.check() {
+                Ok(()) => read.0.push(stage),
+                Err(corrupt) => read.1.push(corrupt),
+            }
         }
+        Ok(read)
+    }
+
+    /// Reads every task, or the one with this number. What is no row is told of in its place.
+    pub(super) fn read_tasks(
+        &self,
+        only: Option<u64>,
+        each: &mut dyn FnMut(Result<TaskRead, Corrupt>),
+    ) -> Result<(), StoreError> {
+        let connection = self.connection()?;
+        let of = |column| {
+            only.map_or(String::new(), |id| {
+                format!("WHERE {column} = {}", id as i64)
+            })
+        };
+        let mut tasks = connection.prepare(&format!(
+            "SELECT id, key, stage, state, stuck, more, sum, context, context_sum FROM task {} \
+             ORDER BY id",
+            of("id")
+        ))?;
+        let mut undos = connection.prepare(&format!(
+            "SELECT task, undo, more, sum, value, value_sum FROM undo {} ORDER BY task, undo",
+            of("task")
+        ))?;
+        let mut tasks = tasks.query([])?;
+        let mut undos = undos.query([])?;
+        let mut next = next_row(&mut undos, undo_row, each)?;
+        while let Some((task, context)) = next_row(&mut tasks, task_row, each)? {
+            let mut own = Vec::new();
+            while let Some(undo) = next.take_if(|(undo, _)| undo.task <= task.id) {
+                if undo.0.task < task.id {
+                    each(Err(orphan(&undo.0)));
+                } else {
+                    own.push(undo);
+                }
+                next = next_row(&mut undos, undo_row, each)?;
+            }
+            each(Ok((task, context, own)));
+        }
+        while let Some((undo, _)) = next {
+            each(Err(orphan(&undo)));
+            next = next_row(&mut undos, undo_row, each)?;
+        }
+        Ok(())
+    }
+
+    pub(super) fn kept_for(&self, key: &str) -> Result<Option<KeptRow>, StoreError> {
+        let mut kept = self.connection()?.prepare_cached(
+            "SELECT key, task, at, outcome, output, sum FROM kept WHERE key = ?1",
+        )?;
+        Ok(kept.query_row([key], kept_row).optional()?)
+    }
+
+    pub(super) fn blocks_after(
+        &self,
+        after: u64,
+        most: usize,
+    ) -> Result<Vec<BlockRow>, StoreError> {
+        let mut blocks = self.connection()?.prepare_cached(
+            "SELECT number, at, count, body, sum FROM outcomes WHERE number > ?1 \
+             ORDER BY number LIMIT ?2",
+        )?;
+        let blocks = blocks.query_map(params![after as i64, most as i64], block_row)?;
+        Ok(blocks.collect::<Result<_, _>>()?)
+    }
+
+    /// How many outcomes are kept, and the last block's number.
+    pub(super) fn outcomes(&self) -> Result<(u64, u64), StoreError> {
+        let (outcomes, last): (i64, i64) = self.connection()?.query_row(
+            "SELECT coalesce(sum(count), 0), coalesce(max(number), 0) FROM outcomes",
+            [],
+            |row| Ok((row.get(0)?, row.get(1)?)),
+        )?;
+        Ok((outcomes.max(0) as u64, last.max(0) as u64))
+    }
+}
+
+/// The next row that is one; of those before it, why they are none.
+fn next_row<T>(
+    rows: &mut Rows<'_>,
+    read: fn(&Row<'_>) -> Result<T, Error>,
+    each: &mut dyn FnMut(Result<TaskRead, Corrupt>),
+) -> Result<Option<T>, StoreError> {
+    while let Some(row) = rows.next()? {
+        match read(row).map_err(StoreError::from) {
+            Ok(row) => return Ok(Some(row)),
+            Err(StoreError::Corrupt(Corrupt { why, .. })) => {
+                let task: i64 = row.get(0).unwrap_or_default();
+                each(Err(Corrupt::new(format_args!("a row of task {task}"), why)));
+            }
+            Err(failed) => return Err(failed),
+        }
+    }
+    Ok(None)
+}
+
+fn orphan(undo: &UndoRow) -> Corrupt {
+    let what = format!("undo {} of task {}", undo.undo, undo.task);
+    Corrupt::new(what, "it has no task")
+}
+
+impl Store for Sqlite {
+    fn contents(&mut self) -> Result<Contents, StoreError> {
+        let (words, ill) = self.words()?;
+        let (stages, ill_stages) = self.stages()?;
+        if let Some(corrupt) = ill.into_iter().chain(ill_stages).next() {
+            return Err(corrupt.into());
+        }
+        let connection = self.connection()?;
         let mut blocks = connection.prepare("SELECT number, at, count, body, sum FROM outcomes")?;
+        let (mut outcomes, mut last_block) = (0, 0);
         for row in blocks.query_map([], block_row)? {
             let row = row?;
             row.check()?;
-            contents.outcomes += row.count;
-            contents.last_block = contents.last_block.max(row.number);
+            outcomes += row.count;
+            last_block = last_block.max(row.number);
         }
         // They are looked up one by one, and one whose key was damaged would not be found: a second
         // task would be accepted with it.
@@ -501,41 +642,22 @@ impl Store for Sqlite {
         for row in kept.query_map([], kept_row)? {
             row?.check()?;
         }
-        Ok(contents)
+        Ok(Contents {
+            words,
+            stages,
+            outcomes,
+            last_block,
+        })
     }
 
     fn tasks(&mut self, each: &mut dyn FnMut(TaskRead)) -> Result<(), StoreError> {
-        let connection = self.connection()?;
-        let mut tasks = connection.prepare(
-            "SELECT id, key, stage, state, stuck, more, sum, context, context_sum FROM task \
-             ORDER BY id",
-        )?;
-        let mut undos = connection.prepare(
-            "SELECT task, undo, more, sum, value, value_sum FROM undo ORDER BY task, undo",
-        )?;
-        let mut tasks = tasks.query([])?;
-        let mut undos = undos.query([])?;
-        let mut next = undos.next()?.map(undo_row).transpose()?;
-        while let Some(row) = tasks.next()? {
-            let (task, context) = task_row(row)?;
-            let mut own = Vec::new();
-            while let Some(undo) = next.take_if(|(undo, _)| undo.task <= task.id) {
-                if undo.0.task < task.id {
-                    let what = format!("undo {} of task {}", undo.0.undo, undo.0.task);
-                    return Err(Corrupt::new(what, "it has no task").into());
-                }
-                own.push(undo);
-                next = undos.next()?.map(undo_row).transpose()?;
-            }
-            each((task, context, own));
-        }
-        match next {
-            None => Ok(()),
-            Some((undo, _)) => {
-                let what = format!("undo {} of task {}", undo.undo, undo.task);
-                Err(Corrupt::new(what, "it has no task").into())
-            }
-        }
+        let mut ill = None;
+        self.read_tasks(None, &mut |task| match task {
+            Ok(task) if ill.is_none() => each(task),
+            Ok(_) => {}
+            Err(corrupt) => drop(ill.get_or_insert(corrupt)),
+        })?;
+        ill.map_or(Ok(()), |corrupt| Err(corrupt.into()))
     }
 
     fn commit(&mut self, ops: &[Op]) -> Result<(), StoreError> {
@@ -549,21 +671,11 @@ impl Store for Sqlite {
     }
 
     fn kept(&mut self, key: &str) -> Result<Option<KeptRow>, StoreError> {
-        let connection = self.connection()?;
-        let mut kept = connection.prepare_cached(
-            "SELECT key, task, at, outcome, output, sum FROM kept WHERE key = ?1",
-        )?;
-        Ok(kept.query_row([key], kept_row).optional()?)
+        self.kept_for(key)
     }
 
     fn blocks(&mut self, after: u64, most: usize) -> Result<Vec<BlockRow>, StoreError> {
-        let connection = self.connection()?;
-        let mut blocks = connection.prepare_cached(
-            "SELECT number, at, count, body, sum FROM outcomes WHERE number > ?1 \
-             ORDER BY number LIMIT ?2",
-        )?;
-        let blocks = blocks.query_map(params![after as i64, most as i64], block_row)?;
-        Ok(blocks.collect::<Result<_, _>>()?)
+        self.blocks_after(after, most)
     }
 
     fn close(&mut self, clean: bool) {

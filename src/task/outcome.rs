@@ -117,6 +117,19 @@ impl Rollback {
     }
 }
 
+#[cfg(feature = "journal")]
+impl Outcome {
+    /// That of a task that is done.
+    pub(crate) fn done(task: TaskId) -> Self {
+        Outcome {
+            task,
+            end: End::Done,
+            rollback: Rollback::None,
+            output: None,
+        }
+    }
+}
+
 impl<O> Outcome<O> {
     /// Whether every stage returned in time.
     pub fn is_done(&self) -> bool {
