@@ -168,7 +168,8 @@ impl Journal {
 struct Stages {
     /// The new number of each of the journal's numbers.
     numbers: Vec<(StageIx, StageIx)>,
-    /// The stages, by their new numbers: the pipeline's own, then those that are gone.
+    /// The stages, by their new numbers: the pipeline's own, then those that are gone or were of
+    /// another version.
     rows: Vec<StageRow>,
     /// Why a stage's values can't be used, by new number.
     unfit: Vec<Option<String>>,
@@ -176,28 +177,30 @@ struct Stages {
 }
 
 impl Stages {
+    /// A stage is another one where its version is: what was written for the one before keeps that
+    /// version, so that it never passes for a value of this one.
     fn new(contents: &Contents, start: &Start) -> Self {
         let mut rows: Vec<StageRow> = Vec::new();
-        let mut unfit = Vec::new();
         for (number, (name, version)) in start.stages.iter().enumerate() {
             rows.push(StageRow::new(number as StageIx, name, *version));
-            let before = contents.stages.iter().find(|row| *row.name == **name);
-            unfit.push(before.filter(|row| row.version != *version).map(|row| {
-                format!(
-                    "the stage {name} has version {version} now, and this is of version {}",
-                    row.version
-                )
-            }));
         }
+        let mut unfit = vec![None; rows.len()];
         let mut numbers = Vec::new();
         for row in &contents.stages {
-            let known = rows.iter().find(|now| now.name == row.name);
-            let number = match known {
+            let same = |now: &&StageRow| now.name == row.name && now.version == row.version;
+            let number = match rows.iter().find(same) {
                 Some(now) => now.number,
                 None => {
+                    let own = start.stages.iter().find(|(name, _)| **name == *row.name);
+                    unfit.push(Some(match own {
+                        Some((name, version)) => format!(
+                            "the stage {name} has version {version} now, and this is of version {}",
+                            row.version
+                        ),
+                        None => format!("there is no stage {} any more", row.name),
+                    }));
                     let number = rows.len() as StageIx;
                     rows.push(StageRow::new(number, &row.name, row.version));
-                    unfit.push(Some(format!("there is no stage {} any more", row.name)));
                     number
                 }
             };

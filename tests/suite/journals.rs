@@ -2,7 +2,9 @@
 
 use std::{sync::Arc, time::Duration};
 
-use batrun::{Durability, End, Journal, Recovery, Rollback, TaskId, prelude::*, testing::Disk};
+use batrun::{
+    Durability, End, Journal, JournalFile, Recovery, Rollback, TaskId, prelude::*, testing::Disk,
+};
 use serde::{Deserialize, Serialize};
 
 use crate::kit::{Journal as Notes, until};
@@ -219,4 +221,50 @@ async fn j1_an_outcome_counts_what_was_taken_back_before_the_kill() {
     // Not the one that was cancelled between the two attempts.
     assert_eq!(outcome.rollback, Rollback::Complete { undos: 2 });
     handle.shutdown(Shutdown::Abort).await.unwrap();
+}
+
+#[actix::test]
+async fn j4_what_was_set_aside_keeps_its_version() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("orders.journal");
+    let notes = Notes::default();
+    let start = |version| {
+        Pipeline::new("orders")
+            .journal(Journal::open(&path).unwrap())
+            .stage(
+                Step::new("first", &notes)
+                    .version(version)
+                    .retry(Retry::none()),
+            )
+            .start()
+    };
+    let stop = async |handle: PipelineHandle<Order, Order>| {
+        handle.shutdown(Shutdown::Suspend).await.unwrap();
+    };
+    // Paused, so that the task stays in the queue.
+    let handle = start(1).await.unwrap();
+    handle.pause();
+    handle.submit(order(1)).key("one").await.unwrap();
+    stop(handle).await;
+
+    // It never passes for the other version's, however often somebody has it tried again.
+    for _ in 0..3 {
+        let handle = start(2).await.unwrap();
+        let outcome = handle.outcome_of("one").await.unwrap().unwrap();
+        assert!(outcome.rollback.is_stuck(), "{outcome}");
+        assert!(
+            outcome.to_string().contains("this is of version 1"),
+            "{outcome}"
+        );
+        stop(handle).await;
+        JournalFile::edit(&path)
+            .unwrap()
+            .retry(&[TaskId(1)])
+            .unwrap();
+    }
+    let handle = start(1).await.unwrap();
+    let outcome = handle.outcome_of("one").await.unwrap().unwrap();
+    assert!(outcome.is_done(), "{outcome}");
+    stop(handle).await;
+    assert_eq!(notes.all(), ["first 1"]);
 }
