@@ -1,0 +1,85 @@
+//! `batrun journal stuck`
+
+use std::io::Write;
+
+use batrun::{JournalFile, JournalTask, JournalUndoStatus};
+
+use crate::{Failed, Faults, Stuck, json, text};
+
+/// The tasks that wait for a person, with what is left of each.
+pub(crate) fn list(options: &Stuck, out: &mut impl Write) -> Result<Faults, Failed> {
+    let mut faults = Faults::default();
+    let file = JournalFile::look(&options.file)?;
+    let mut stuck = Vec::new();
+    file.tasks(|task| match task {
+        Ok(task) if task.stuck.is_some() => stuck.push(task),
+        Ok(_) => {}
+        Err(corrupt) => faults.add(&corrupt),
+    })?;
+    if options.json {
+        let all: Result<Vec<_>, _> = stuck.iter().map(json::task).collect();
+        serde_json::to_writer_pretty(&mut *out, &all?)?;
+        writeln!(out)?;
+        return Ok(faults);
+    }
+    if stuck.is_empty() {
+        writeln!(out, "nothing is stuck")?;
+        return Ok(faults);
+    }
+    for (number, task) in stuck.iter().enumerate() {
+        if number > 0 {
+            writeln!(out)?;
+        }
+        describe(task, out)?;
+    }
+    let file = text::clean(&options.file.display().to_string());
+    writeln!(
+        out,
+        "\n{}: batrun journal resolve {file} ID.. once you have dealt with them, batrun journal \
+         retry {file} ID.. to have them tried again",
+        text::count(
+            stuck.len(),
+            "task waits for a person",
+            "tasks wait for a person"
+        ),
+    )?;
+    Ok(faults)
+}
+
+fn describe(task: &JournalTask, out: &mut impl Write) -> Result<(), Failed> {
+    write!(out, "task {}", task.id)?;
+    if let Some(key) = &task.key {
+        write!(out, ", key {}", text::short(key))?;
+    }
+    if task.quarantined {
+        write!(out, ", set aside")?;
+    }
+    if let Some(end) = json::end(task) {
+        write!(out, ": {}", text::clean(&end.to_string()))?;
+    }
+    writeln!(out)?;
+    let left = || {
+        let undos = task.undos.iter().enumerate();
+        undos.filter(|(_, undo)| undo.is_left())
+    };
+    if left().next().is_none() {
+        writeln!(out, "  no undo is left")?;
+        return Ok(());
+    }
+    let mut table = text::table(&["undo", "stage", "tries", "error", "value"]);
+    for (number, undo) in left() {
+        let error = match &undo.status {
+            JournalUndoStatus::Failed(error) => Some(error.as_str()),
+            _ => None,
+        };
+        table.add_row([
+            number.to_string(),
+            text::short(&undo.stage),
+            undo.tries.to_string(),
+            error.map_or("-".to_owned(), text::clean),
+            text::clean(&json::value(&undo.value).to_string()),
+        ]);
+    }
+    writeln!(out, "{}", table.trim_fmt())?;
+    Ok(())
+}

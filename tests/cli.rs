@@ -1,0 +1,572 @@
+//! The program `batrun`, run on journals that pipelines have written.
+
+#![allow(missing_docs, clippy::unwrap_used, clippy::expect_used)]
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::{Command, Output},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use batrun::{
+    End, Error, Journal, JournalError, JournalFile, PipelineHandle, Rollback, TaskId, prelude::*,
+};
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+/// What a stage registers.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+struct Shelf {
+    order: u32,
+    place: String,
+}
+
+/// The world: what was done and taken back, and whether the store can be reached.
+#[derive(Clone, Default)]
+struct World {
+    notes: Arc<Mutex<Vec<String>>>,
+    closed: Arc<AtomicBool>,
+}
+
+impl World {
+    fn note(&self, what: String) {
+        self.notes.lock().unwrap().push(what);
+    }
+
+    fn take(&self) -> Vec<String> {
+        std::mem::take(&mut *self.notes.lock().unwrap())
+    }
+}
+
+struct Shop {
+    folder: tempfile::TempDir,
+    world: World,
+}
+
+type Handle = PipelineHandle<u32, u32>;
+
+impl Shop {
+    fn new() -> Self {
+        Shop {
+            folder: tempfile::tempdir().unwrap(),
+            world: World::default(),
+        }
+    }
+
+    fn path(&self) -> PathBuf {
+        self.folder.path().join("orders.journal")
+    }
+
+    /// The carrier refuses odd orders. Whatever is in this stage hangs if it is number 100.
+    async fn open(&self, version: u32) -> Result<Handle, Error> {
+        let (world, done, undone) = (self.world.clone(), self.world.clone(), self.world.clone());
+        let reserve = stage_fn(
+            "reserve",
+            async move |order: u32, task: &TaskContext<'_, Shelf>| {
+                for place in ["left", "right"] {
+                    let place = place.to_owned();
+                    task.on_cancel(Shelf { order, place }).await?;
+                }
+                done.note(format!("reserve {order}"));
+                Ok(order)
+            },
+        )
+        .cancel_with(async move |shelf: Shelf, _: &CancelContext<'_>| {
+            let Shelf { order, place } = shelf;
+            if world.closed.load(Ordering::SeqCst) && place == "left" {
+                return Err(Failure::permanent("the store is\u{1b}[31m closed"));
+            }
+            world.note(format!("put {order} back, {place}"));
+            Ok(())
+        });
+        let ship = stage_fn("ship", async move |order: u32, _: &TaskContext<'_, ()>| {
+            undone.note(format!("ship {order}"));
+            match order {
+                100 => std::future::pending().await,
+                odd if odd % 2 == 1 => Err(Failure::permanent("the carrier refuses it")),
+                _ => Ok(order),
+            }
+        });
+        Pipeline::new("orders")
+            .journal(Journal::open(self.path())?)
+            .stage(reserve)
+            .stage(ship.version(version))
+            .start()
+            .await
+    }
+
+    /// Tasks 1 and 3 are stuck, 2 is done.
+    async fn with_stuck(&self) {
+        self.world.closed.store(true, Ordering::SeqCst);
+        let shop = self.open(1).await.unwrap();
+        for order in 1..=3 {
+            let ticket = shop.submit(order).key(format!("order {order}"));
+            ticket.await.unwrap().outcome().await.unwrap();
+        }
+        shop.shutdown(Shutdown::Abort).await.unwrap();
+        self.world.closed.store(false, Ordering::SeqCst);
+        self.world.take();
+    }
+
+    /// Task 1 was left in `ship`.
+    async fn with_one_under_way(&self) {
+        let shop = self.open(1).await.unwrap();
+        let ticket = shop.submit(100).key("order 100");
+        ticket.timeout(Duration::from_secs(3_600)).await.unwrap();
+        self.until("ship 100").await;
+        shop.shutdown(Shutdown::Suspend).await.unwrap();
+        self.world.take();
+    }
+
+    async fn until(&self, what: &str) {
+        for _ in 0..10_000 {
+            if self
+                .world
+                .notes
+                .lock()
+                .unwrap()
+                .iter()
+                .any(|note| note == what)
+            {
+                return;
+            }
+            actix_rt::time::sleep(Duration::from_millis(1)).await;
+        }
+        panic!("{what} did not come about within ten seconds");
+    }
+
+    fn run(&self, args: &[&str]) -> Output {
+        let file = self.path();
+        let mut all = vec!["journal", args[0], file.to_str().unwrap()];
+        all.extend(&args[1..]);
+        batrun(&all)
+    }
+
+    /// What it prints, where it succeeds.
+    fn text(&self, args: &[&str]) -> String {
+        let output = self.run(args);
+        assert_eq!(output.status.code(), Some(0), "{args:?}: {output:?}");
+        assert!(output.stderr.is_empty(), "{args:?}: {output:?}");
+        String::from_utf8(output.stdout).unwrap()
+    }
+
+    fn json(&self, args: &[&str]) -> Value {
+        serde_json::from_str(&self.text(args)).unwrap()
+    }
+
+    /// What it complains of.
+    fn refused(&self, args: &[&str]) -> String {
+        let output = self.run(args);
+        assert_eq!(output.status.code(), Some(1), "{args:?}: {output:?}");
+        String::from_utf8(output.stderr).unwrap()
+    }
+}
+
+fn batrun(args: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_batrun"))
+        .args(args)
+        .output()
+        .unwrap()
+}
+
+/// The words of each line of a table, those of its heading first.
+fn rows(text: &str, heading: &str) -> Vec<Vec<String>> {
+    let words = |line: &str| {
+        line.split_whitespace()
+            .map(str::to_owned)
+            .collect::<Vec<_>>()
+    };
+    let mut lines = text.lines().map(words);
+    let heading = words(heading);
+    lines.find(|line| *line == heading).expect("no such table");
+    lines.take_while(|line| !line.is_empty()).collect()
+}
+
+/// Each file of the journal, to see whether one has changed.
+fn files(folder: &Path) -> Vec<(PathBuf, Vec<u8>)> {
+    let mut files: Vec<_> = fs::read_dir(folder)
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .map(|path| (path.clone(), fs::read(path).unwrap()))
+        .collect();
+    files.sort();
+    files
+}
+
+#[test]
+fn it_says_how_it_is_used() {
+    for (args, code) in [
+        (&["--help"][..], 0),
+        (&["journal", "show", "--help"], 0),
+        (&["journal"], 2),
+        (&["journal", "resolve", "x"], 2),
+        (&["journal", "retry", "x"], 2),
+        (&["journal", "retry", "x", "1", "--all"], 2),
+        (&["journal", "show", "x", "one"], 2),
+        (&["journal", "show", "/nowhere/x"], 1),
+        (&["journal", "retry", "/nowhere/x", "--all"], 1),
+    ] {
+        let output = batrun(args);
+        assert_eq!(output.status.code(), Some(code), "{args:?}: {output:?}");
+    }
+}
+
+#[test]
+fn what_is_no_journal_is_refused_and_left_alone() {
+    let folder = tempfile::tempdir().unwrap();
+    for (name, bytes) in [("empty", &b""[..]), ("text", &b"not a database"[..])] {
+        let path = folder.path().join(name);
+        fs::write(&path, bytes).unwrap();
+        for command in ["show", "stuck", "export", "retry"] {
+            let mut args = vec!["journal", command, path.to_str().unwrap()];
+            args.extend((command == "retry").then_some("--all"));
+            assert_eq!(batrun(&args).status.code(), Some(1), "{args:?}");
+        }
+        assert_eq!(fs::read(&path).unwrap(), bytes);
+    }
+    assert_eq!(files(folder.path()).len(), 2);
+}
+
+#[actix::test]
+async fn j1_tasks_under_way_are_shown_while_the_pipeline_runs() {
+    let shop = Shop::new();
+    let running = shop.open(1).await.unwrap();
+    let ticket = running.submit(100).key("order 100");
+    ticket.timeout(Duration::from_secs(3_600)).await.unwrap();
+    shop.until("ship 100").await;
+
+    // That a stage has begun is written without anybody waiting for it.
+    let mut text = shop.text(&["show"]);
+    for _ in 0..1_000 {
+        if text.contains("running") {
+            break;
+        }
+        text = shop.text(&["show"]);
+    }
+    assert!(
+        text.contains("the journal of the pipeline orders, format 1"),
+        "{text}"
+    );
+    assert!(
+        text.contains("stages: reserve (version 1), ship (version 1)"),
+        "{text}"
+    );
+    assert!(
+        text.contains("1 task under way, 0 stuck (0 set aside), 0 outcomes kept"),
+        "{text}"
+    );
+    assert_eq!(rows(&text, "state stage tasks"), [["running", "ship", "1"]]);
+    let tasks = rows(&text, "task key state stage attempt deadline undos context");
+    assert_eq!(tasks[0][..6], ["1", "order", "100", "running", "ship", "1"]);
+    assert_eq!(tasks[0][6..], ["59", "min", &tasks[0][8], "s", "2", "100"]);
+
+    let shown = shop.json(&["show", "--json"]);
+    assert_eq!(shown["pipeline"], "orders");
+    assert_eq!(shown["stages"][1], json!({ "name": "ship", "version": 1 }));
+    assert_eq!(shown["tasks"]["live"], 1);
+    assert_eq!(shown["live"][0]["key"], "order 100");
+    assert_eq!(
+        shown["live"][0]["undos"][1]["value"],
+        json!({ "order": 100, "place": "right" })
+    );
+    assert_eq!(shown["corrupt"], json!([]));
+    let none = shop.json(&["show", "--json", "--limit", "0", "--check"]);
+    assert_eq!(
+        (&none["tasks"]["live"], &none["live"]),
+        (&json!(1), &json!([]))
+    );
+
+    let one = shop.json(&["show", "1", "--json"]);
+    assert_eq!(one, {
+        let mut same = shown["live"][0].clone();
+        same["deadline_left_ms"] = one["deadline_left_ms"].clone();
+        same
+    });
+    let text = shop.text(&["show", "1"]);
+    assert!(text.contains("context      100\n"), "{text}");
+    assert!(
+        text.contains(r#"undo 1: {"order":100,"place":"right"}"#),
+        "{text}"
+    );
+    assert!(
+        shop.refused(&["show", "7"])
+            .contains("nothing is known of a task 7")
+    );
+
+    // Nothing is changed meanwhile.
+    for args in [&["resolve", "1"][..], &["retry", "1"], &["retry", "--all"]] {
+        let refused = shop.refused(args);
+        assert!(
+            refused.contains("a running pipeline has this journal"),
+            "{refused}"
+        );
+    }
+    running.shutdown(Shutdown::Suspend).await.unwrap();
+}
+
+#[actix::test]
+async fn g09_what_is_stuck_is_shown_with_what_is_left_of_it() {
+    let shop = Shop::new();
+    assert!(!shop.path().exists());
+    shop.with_stuck().await;
+    let before = fs::read(shop.path()).unwrap();
+
+    let text = shop.text(&["show"]);
+    assert!(
+        text.contains("0 tasks under way, 2 stuck (0 set aside), 3 outcomes kept"),
+        "{text}"
+    );
+    let text = shop.text(&["stuck"]);
+    let wanted = "task 1, key order 1: failed in ship: the carrier refuses it\n";
+    assert!(text.contains(wanted), "{text}");
+    // No terminal obeys what a task has in it.
+    assert!(text.contains(r"the store is\u{1b}[31m closed"), "{text}");
+    let left = rows(&text, "undo stage tries error value");
+    assert_eq!(left.len(), 1, "{text}");
+    assert_eq!(left[0][..3], ["0", "reserve", "2"]);
+    assert_eq!(left[0].last().unwrap(), r#"{"order":1,"place":"left"}"#);
+
+    let stuck = shop.json(&["stuck", "--json"]);
+    assert_eq!(stuck.as_array().unwrap().len(), 2);
+    assert_eq!(stuck[1]["id"], 3);
+    assert_eq!(stuck[1]["set_aside"], false);
+    assert_eq!(
+        stuck[1]["end"]["failure"]["error"],
+        "the carrier refuses it"
+    );
+    let undos = &stuck[1]["undos"];
+    assert_eq!(
+        (&undos[0]["left"], &undos[1]["left"]),
+        (&json!(true), &json!(false))
+    );
+    assert_eq!(undos[0]["error"], "the store is\u{1b}[31m closed");
+
+    let export = shop.text(&["export"]);
+    let lines: Vec<Value> = export
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
+    let of = |kind: &str| {
+        lines
+            .iter()
+            .filter(|line| line["kind"] == kind)
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(
+        (of("journal").len(), of("task").len(), of("outcome").len()),
+        (1, 2, 3)
+    );
+    let done = of("outcome")[1];
+    assert_eq!(
+        (&done["key"], &done["output"]),
+        (&json!("order 2"), &json!(2))
+    );
+    assert_eq!(of("outcome")[2]["rollback"]["kind"], "stuck");
+    assert_eq!(
+        shop.text(&["show", "2"]),
+        "task 2 done\nkey          order 2\noutput       2\n"
+    );
+    // Looking has changed nothing.
+    assert!(fs::read(shop.path()).unwrap() == before);
+}
+
+#[actix::test]
+async fn g09_what_is_resolved_leaves_and_keeps_its_outcome() {
+    let shop = Shop::new();
+    shop.with_stuck().await;
+    // Not one of them, where another can't be.
+    let before = fs::read(shop.path()).unwrap();
+    let refused = shop.refused(&["resolve", "1", "2", "9"]);
+    assert!(refused.contains("there is no task 2"), "{refused}");
+    assert!(refused.contains("there is no task 9"), "{refused}");
+    assert!(fs::read(shop.path()).unwrap() == before);
+
+    assert_eq!(shop.text(&["resolve", "3", "3"]), "1 task is resolved: 3\n");
+    let stuck = shop.json(&["stuck", "--json"]);
+    assert_eq!(stuck.as_array().unwrap().len(), 1);
+    assert_eq!(
+        shop.json(&["show", "3", "--json"])["rollback"]["kind"],
+        "stuck"
+    );
+
+    let running = shop.open(1).await.unwrap();
+    let stuck: Vec<_> = running.stuck().iter().map(|stuck| stuck.task).collect();
+    assert_eq!(stuck, [TaskId(1)]);
+    let outcome = running.outcome_of("order 3").await.unwrap().unwrap();
+    assert!(outcome.rollback.is_stuck(), "{outcome}");
+    running.shutdown(Shutdown::Abort).await.unwrap();
+    assert_eq!(shop.world.take(), [""; 0]);
+}
+
+#[actix::test]
+async fn g09_what_is_tried_again_is_taken_back_at_the_next_start() {
+    let shop = Shop::new();
+    shop.with_stuck().await;
+    let said = shop.text(&["retry", "1"]);
+    assert_eq!(
+        said,
+        "1 task is tried again at the pipeline's next start: 1\n"
+    );
+    let shown = shop.json(&["show", "--json"]);
+    assert_eq!(shown["tasks"]["by"][0]["state"], "rolling back");
+    assert_eq!(shown["outcomes_kept"], 2);
+    let undo = &shown["live"][0]["undos"][0];
+    assert_eq!(
+        (&undo["status"], &undo["tries"]),
+        (&json!("registered"), &json!(2))
+    );
+    // It goes on by itself, so it is nobody's to decide about.
+    assert!(
+        shop.refused(&["resolve", "1"])
+            .contains("task 1 is not stuck")
+    );
+
+    let running = shop.open(1).await.unwrap();
+    let outcome = running.outcome_of("order 1").await.unwrap().unwrap();
+    assert!(matches!(outcome.end, End::Failed { .. }), "{outcome}");
+    assert_eq!(outcome.rollback, Rollback::Complete { undos: 1 });
+    let report = running.shutdown(Shutdown::Abort).await.unwrap();
+    assert_eq!((report.counts.failed, report.stuck.len()), (1, 1));
+    // What was taken back is not taken back twice.
+    assert_eq!(shop.world.take(), ["put 1 back, left"]);
+    assert_eq!(shop.json(&["show", "--json"])["outcomes_kept"], 3);
+
+    assert_eq!(shop.text(&["retry", "--all"]).lines().count(), 1);
+    assert_eq!(shop.text(&["retry", "--all"]), "nothing is stuck\n");
+    let running = shop.open(1).await.unwrap();
+    running.outcome_of("order 3").await.unwrap().unwrap();
+    running.shutdown(Shutdown::Abort).await.unwrap();
+    assert_eq!(shop.world.take(), ["put 3 back, left"]);
+    assert_eq!(shop.text(&["stuck"]), "nothing is stuck\n");
+}
+
+#[actix::test]
+async fn j4_what_was_set_aside_goes_on_once_it_fits_again() {
+    let shop = Shop::new();
+    shop.with_one_under_way().await;
+    // Somebody has started another version on it.
+    let running = shop.open(2).await.unwrap();
+    assert_eq!(running.stuck().len(), 1);
+    running.shutdown(Shutdown::Abort).await.unwrap();
+
+    let text = shop.text(&["stuck"]);
+    assert!(text.contains("task 1, key order 100, set aside: failed in ship: the stage ship has version 2 now, and this is of version 1"), "{text}");
+    assert_eq!(
+        rows(&text, "undo stage tries error value").len(),
+        2,
+        "{text}"
+    );
+    let stuck = shop.json(&["stuck", "--json"]);
+    assert_eq!(
+        (&stuck[0]["state"], &stuck[0]["stage"]),
+        (&json!("set aside"), &json!("ship"))
+    );
+
+    // Tried again with that version, it is set aside again, and with the one before it goes on.
+    for version in [2, 1] {
+        shop.text(&["retry", "1"]);
+        let shown = shop.json(&["show", "--json"]);
+        assert_eq!(
+            (&shown["live"][0]["state"], &shown["outcomes_kept"]),
+            (&json!("running"), &json!(0))
+        );
+        let running = shop.open(version).await.unwrap();
+        assert_eq!(running.stuck().len(), usize::from(version == 2));
+        if version == 1 {
+            shop.until("ship 100").await;
+            assert!(running.cancel(TaskId(1)));
+            let outcome = running.outcome_of("order 100").await.unwrap().unwrap();
+            assert_eq!(outcome.rollback, Rollback::Complete { undos: 2 });
+        }
+        running.shutdown(Shutdown::Abort).await.unwrap();
+    }
+    assert_eq!(
+        shop.world.take(),
+        ["ship 100", "put 100 back, left", "put 100 back, right"]
+    );
+}
+
+#[actix::test]
+async fn j4_a_key_that_another_task_has_is_not_taken_from_it() {
+    let shop = Shop::new();
+    shop.with_stuck().await;
+    // Its outcome is old enough to be forgotten, so its key may be given to another task.
+    let db = rusqlite::Connection::open(shop.path()).unwrap();
+    db.execute_batch("DELETE FROM outcomes; DELETE FROM kept")
+        .unwrap();
+    drop(db);
+    let running = shop.open(1).await.unwrap();
+    let again = running.submit(4).key("order 1").await.unwrap();
+    assert!(again.outcome().await.unwrap().is_done());
+    running.shutdown(Shutdown::Abort).await.unwrap();
+
+    let refused = shop.refused(&["retry", "--all"]);
+    assert!(
+        refused.contains("the key of task 1 is that of task 4 by now"),
+        "{refused}"
+    );
+    shop.text(&["retry", "3"]);
+    shop.text(&["resolve", "1"]);
+}
+
+#[actix::test]
+async fn j4_what_is_corrupt_is_named_and_the_rest_is_shown() {
+    let shop = Shop::new();
+    shop.with_stuck().await;
+    let db = rusqlite::Connection::open(shop.path()).unwrap();
+    db.execute_batch(
+        "UPDATE undo SET value = zeroblob(3) WHERE task = 1 AND undo = 1;
+         INSERT INTO undo SELECT 77, undo, more, sum, value, value_sum FROM undo WHERE task = 3;
+         UPDATE outcomes SET sum = sum + 1 WHERE number = 1;
+         UPDATE stage SET name = 'snip' WHERE name = 'ship'",
+    )
+    .unwrap();
+    drop(db);
+    let output = shop.run(&["show", "--json"]);
+    assert_eq!(output.status.code(), Some(1));
+    let shown: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(shown["tasks"]["stuck"], 1);
+    let corrupt = shown["corrupt"].to_string();
+    for what in [
+        "stage 1 is corrupt: its checksum differs",
+        "undo 1 of task 1 is corrupt: its checksum differs",
+        "undo 0 of task 77 is corrupt: it has no task",
+    ] {
+        assert!(corrupt.contains(what), "{what}: {corrupt}");
+        assert!(
+            String::from_utf8_lossy(&output.stderr).contains(what),
+            "{what}: {output:?}"
+        );
+    }
+    let output = shop.run(&["stuck", "--json"]);
+    assert_eq!(output.status.code(), Some(1));
+    let stuck: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(stuck[0]["id"], 3);
+    let output = shop.run(&["export"]);
+    assert_eq!(output.status.code(), Some(1));
+    let export = String::from_utf8(output.stdout).unwrap();
+    assert!(
+        export.contains("block 1 of outcomes is corrupt"),
+        "{export}"
+    );
+    assert!(shop.refused(&["show", "1"]).contains("undo 1 of task 1"));
+    assert!(shop.refused(&["retry", "3"]).contains("undo 0 of task 77"));
+}
+
+#[test]
+fn what_is_looked_at_is_not_changed() {
+    let shop = Shop::new();
+    actix_rt::System::new().block_on(shop.with_stuck());
+    let mut file = JournalFile::look(shop.path()).unwrap();
+    let error = file.resolve(&[TaskId(1)]).unwrap_err();
+    assert!(matches!(error, JournalError::Io { .. }), "{error}");
+    let task = file.task(TaskId(1)).unwrap().unwrap();
+    assert_eq!(task.context.decode::<u32>(), Ok(1));
+    let shelf: Shelf = task.undos[0].value.decode().unwrap();
+    assert_eq!(shelf.place, "left");
+}
