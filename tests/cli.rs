@@ -310,7 +310,7 @@ async fn j1_tasks_under_way_are_shown_while_the_pipeline_runs() {
 }
 
 #[actix::test]
-async fn g09_what_is_stuck_is_shown_with_what_is_left_of_it() {
+async fn what_is_stuck_is_shown_with_what_is_left_of_it() {
     let shop = Shop::new();
     assert!(!shop.path().exists());
     shop.with_stuck().await;
@@ -376,7 +376,7 @@ async fn g09_what_is_stuck_is_shown_with_what_is_left_of_it() {
 }
 
 #[actix::test]
-async fn g09_what_is_resolved_leaves_and_keeps_its_outcome() {
+async fn what_is_resolved_leaves_and_keeps_its_outcome() {
     let shop = Shop::new();
     shop.with_stuck().await;
     // Not one of them, where another can't be.
@@ -404,7 +404,7 @@ async fn g09_what_is_resolved_leaves_and_keeps_its_outcome() {
 }
 
 #[actix::test]
-async fn g09_what_is_tried_again_is_taken_back_at_the_next_start() {
+async fn what_is_tried_again_is_taken_back_at_the_next_start() {
     let shop = Shop::new();
     shop.with_stuck().await;
     let said = shop.text(&["retry", "1"]);

@@ -22,8 +22,9 @@ impl fmt::Display for TaskId {
 /// Stable over retries; it changes once one of that stage's undos was cancelled, because from
 /// then on the work is new work. Prints as `pipeline/task/stage/generation`.
 ///
-/// Tasks are counted anew in each run of a pipeline, so it is unique within one run: add something
-/// of your own where an effect outlives the process.
+/// With a journal it is unique among all runs on that journal. Without one tasks are counted anew in
+/// each run, so it is unique within one run: add something of your own where an effect outlives the
+/// process.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Key {
     pub(crate) pipeline: Arc<str>,
