@@ -49,6 +49,7 @@ fn mark() -> super::live::Mark {
         tries: 4,
         interrupted: 0,
         running: false,
+        cleaned: false,
         status: super::live::Status::Registered,
     }
 }
