@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, OnceLock};
 use batrun::{Outcome, PipelineHandle, TaskId, TrySubmitError, prelude::*};
 use tokio::sync::Notify;
 
-use crate::kit::{Do, acting, still};
+use crate::kit::{Do, acting, sleep, still};
 
 type Handle = PipelineHandle<Do, Do>;
 
@@ -99,6 +99,43 @@ fn g07_a_producer_keeps_no_room_that_it_does_not_use() {
         assert!(matches!(refused, Err(TrySubmitError::Full(Do::Pass))));
         let report = handle.shutdown(Shutdown::Abort).await.unwrap();
         assert_eq!((report.counts.accepted, report.counts.cancelled), (4, 4));
+    });
+}
+
+/// Cancelled in the poll that submitted them: their queue hears of that before they come.
+#[test]
+fn g07_what_ended_on_its_way_to_the_queue_keeps_no_room() {
+    still(async {
+        let begin = Arc::new(Notify::new());
+        let go = begin.clone();
+        let handle = Pipeline::new("p")
+            .producer(|tasks: Intake<Do>| async move {
+                go.notified().await;
+                for _ in 0..2 {
+                    assert!(tasks.submit(Do::Pass).await?.cancel());
+                }
+                Ok(())
+            })
+            .stage(acting("a").workers(1).capacity(2))
+            .max_in_flight(10)
+            .current_arbiter()
+            .start()
+            .await
+            .unwrap();
+        handle.submit(Do::Hang).await.unwrap();
+        sleep(1).await;
+        begin.notify_one();
+        sleep(1).await;
+        assert_eq!(handle.snapshot().counts.cancelled, 2);
+        // The worker is busy for ever, so nothing but the queue's own look makes room.
+        for _ in 0..2 {
+            handle.try_submit(Do::Pass).unwrap();
+        }
+        let refused = handle.try_submit(Do::Pass);
+        assert!(matches!(refused, Err(TrySubmitError::Full(Do::Pass))));
+        let report = handle.shutdown(Shutdown::Abort).await.unwrap();
+        assert!(report.producer_errors.is_empty(), "{report}");
+        assert_eq!(report.stages[0].counts.started, 1, "{report}");
     });
 }
 
