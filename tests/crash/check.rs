@@ -355,7 +355,7 @@ impl<P: Fn(u64) -> Plan> Checker<P> {
             });
         let first = task.undos[at].tried.is_none();
         let left_out = |held: &Held| {
-            held.must_back() && held.tried.is_none() && !(cleans_up && !of_last(held.undo))
+            held.must_back() && held.tried.is_none() && (!cleans_up || of_last(held.undo))
         };
         if first && task.undos[..at].iter().any(left_out) {
             wrong.push("G3: a cancel starts before that of an undo registered earlier");

@@ -32,6 +32,8 @@ pub(crate) struct Orders {
     pub(crate) rolls_back: bool,
     /// The journal and the log survive a loss of power.
     pub(crate) power: bool,
+    /// How many tasks each of its two producers submits.
+    pub(crate) most: Option<usize>,
     /// It brings everything to its end, submits nothing new, and is not killed.
     pub(crate) last: bool,
     /// Tasks whose `submit` had not returned when the process before was killed.
@@ -56,11 +58,13 @@ type Handle = PipelineHandle<u64, u64>;
 pub(crate) fn run() {
     let Ok(orders) = env::var(ORDERS) else { return };
     let orders: Orders = serde_json::from_str(&orders).unwrap();
-    // What tasks do on purpose would hide what the pipeline doesn't.
+    // What tasks do on purpose would hide what nobody meant to.
     let before = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |panic| {
         if !panic.payload().is::<OnPurpose>() {
             before(panic);
+            // Wherever it was, be it caught.
+            std::process::abort();
         }
     }));
     actix_rt::System::new().block_on(live(orders));
@@ -117,12 +121,14 @@ async fn live(orders: Orders) {
         return finish(orders, handle, log).await;
     }
     let first = u64::from(orders.run) * 100_000;
-    let new = (first..).step_by(2);
+    let most = orders.most.unwrap_or(usize::MAX);
+    let new = |from| (from..).step_by(2).take(most);
     let again = orders.again.clone().into_iter();
     futures::join!(
-        produce(&orders, &handle, &log, again.chain(new)),
-        produce(&orders, &handle, &log, (first + 1..).step_by(2)),
+        produce(&orders, &handle, &log, again.chain(new(first))),
+        produce(&orders, &handle, &log, new(first + 1)),
     );
+    pending().await
 }
 
 /// Submits one task after the other.

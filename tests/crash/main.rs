@@ -23,9 +23,10 @@ mod plan;
 use std::{
     env,
     fs::{self, File},
-    io::{BufRead, BufReader, Lines, Read, Seek, SeekFrom},
+    io::{BufRead, BufReader, Read, Seek, SeekFrom},
     path::{Path, PathBuf},
-    process::{Child, ChildStdout, Command, Stdio},
+    process::{Child, Command, Stdio},
+    sync::mpsc::{self, Receiver},
     thread,
     time::{Duration, Instant, SystemTime},
 };
@@ -101,6 +102,9 @@ fn summary(log: &[Line], kills: u32) -> String {
     )
 }
 
+/// How long a child may take to start, and the last one to end.
+const PATIENCE: Duration = Duration::from_secs(100);
+
 struct Killer {
     folder: PathBuf,
     seed: u64,
@@ -116,8 +120,10 @@ impl Killer {
             folder: self.folder.clone(),
             seed: self.seed,
             run,
-            rolls_back: !last && self.numbers.below(12) == 0,
+            rolls_back: !last && run % 12 == 5,
             power: self.numbers.below(4) == 0,
+            // Then everything has ended at the next start.
+            most: (run % 10 == 8).then_some(4),
             last,
             again: std::mem::take(&mut self.again),
         };
@@ -144,8 +150,9 @@ impl Killer {
             true => self.numbers.below(40),
             false => 20 + self.numbers.below(130),
         });
+        let said = until_up(&mut child);
         if !early {
-            until_up(&mut child);
+            said.recv_timeout(PATIENCE).ok();
         }
         thread::sleep(after);
         let ended = child.try_wait().unwrap();
@@ -165,8 +172,18 @@ impl Killer {
     fn finish(&mut self, run: u32) -> Result<(), String> {
         let mut child = self.start(run, true);
         let said = until_up(&mut child);
-        let status = child.wait().unwrap();
-        drop(said);
+        said.recv_timeout(PATIENCE).ok();
+        let until = Instant::now() + PATIENCE;
+        let status = loop {
+            match child.try_wait().unwrap() {
+                Some(status) => break status,
+                None if Instant::now() < until => thread::sleep(Duration::from_millis(10)),
+                None => {
+                    child.kill().unwrap();
+                    break child.wait().unwrap();
+                }
+            }
+        };
         match status.success() {
             true => Ok(()),
             false => Err(format!("the last run ended, {status}: {}", self.errors())),
@@ -194,11 +211,18 @@ impl Killer {
     }
 }
 
-/// Waits until a child says that it is up, or ends.
-fn until_up(child: &mut Child) -> Option<Lines<BufReader<ChildStdout>>> {
-    let mut lines = BufReader::new(child.stdout.take()?).lines();
-    lines.any(|line| line.is_ok_and(|line| line.ends_with(UP)));
-    Some(lines)
+/// Reads what a child says, and tells once it is up. It isn't where it ended first.
+fn until_up(child: &mut Child) -> Receiver<()> {
+    let (up, is_up) = mpsc::channel();
+    let stdout = child.stdout.take().unwrap();
+    thread::spawn(move || {
+        for line in BufReader::new(stdout).lines().map_while(Result::ok) {
+            if line.ends_with(UP) {
+                up.send(()).ok();
+            }
+        }
+    });
+    is_up
 }
 
 /// What was added to a file since.

@@ -21,7 +21,7 @@ pub(crate) struct Step {
     /// It registers one more, and withdraws that.
     pub(crate) withdraws: bool,
     pub(crate) act: Act,
-    /// What the cancel of its first undo does. The others work.
+    /// What the cancel of its first undo does, be it the withdrawn one. The others work.
     pub(crate) back: Back,
     pub(crate) pause_ms: u64,
 }
@@ -119,7 +119,9 @@ impl Plan {
     /// was submitted, `rolled_back` of them to roll back.
     pub(crate) fn allows(&self, told: &Told, starts: u32, rolled_back: u32) -> bool {
         let some = |act| self.steps.iter().any(|step| step.act == act);
-        let gets_stuck = |step: &Step| step.undos > 0 && step.back == Back::FailsAlways;
+        // A kill may come before the one undo that there is was withdrawn.
+        let has_undos = |step: &Step| step.undos > 0 || step.withdraws;
+        let gets_stuck = |step: &Step| has_undos(step) && step.back == Back::FailsAlways;
         match told.end {
             How::Done => self
                 .steps
