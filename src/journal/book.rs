@@ -1,7 +1,10 @@
 //! What the writer knows of every live task, and the rows that a batch of changes makes. Pure but
 //! for what it is told of the time.
 
-use std::collections::{HashMap, hash_map::Entry};
+use std::{
+    collections::{HashMap, hash_map::Entry},
+    hash::{BuildHasherDefault, Hasher},
+};
 
 use super::{
     live::{Effect, Live, Mark},
@@ -17,7 +20,7 @@ use crate::{
 #[derive(Default)]
 pub(super) struct Book {
     last_stage: StageIx,
-    live: HashMap<u64, Held>,
+    live: HashMap<u64, Held, BuildHasherDefault<ByNumber>>,
     keys: HashMap<Box<str>, u64>,
     last_id: u64,
     last_block: u64,
@@ -30,8 +33,27 @@ pub(super) struct Book {
     gone: Vec<Op>,
     block: Block,
     kept: Vec<KeptRow>,
-    /// Ids were given out since the last batch.
-    counted: bool,
+}
+
+/// Tasks are numbered one after the other, by us: that spreads them as it is.
+#[derive(Default)]
+struct ByNumber(u64);
+
+impl Hasher for ByNumber {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write_u64(&mut self, number: u64) {
+        // The table looks at the highest bits too.
+        self.0 = number.wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(32);
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        for byte in bytes {
+            self.0 = (self.0 ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3);
+        }
+    }
 }
 
 /// A live task, and what of it is not written yet.
@@ -110,7 +132,6 @@ impl Book {
                     self.keys.insert(key.clone(), task);
                 }
                 self.last_id = self.last_id.max(task);
-                self.counted = true;
                 place.insert(Held {
                     live: Live::accepted(key.clone(), *left, *work_timeout, now),
                     dirty: false,
@@ -218,11 +239,13 @@ impl Book {
         Ok(())
     }
 
+    /// The highest number that a task has had, for when nothing else in the file says so.
+    pub(super) fn last_task(&self) -> Op {
+        Op::Word("last task", self.last_id.to_string())
+    }
+
     /// What is to be written of all that was taken in since the last time.
     pub(super) fn rows(&mut self, now: u64, ops: &mut Vec<Op>) -> Result<(), String> {
-        if std::mem::take(&mut self.counted) {
-            ops.push(Op::Word("last task", self.last_id.to_string()));
-        }
         for id in self.touched.drain(..) {
             let Some(held) = self.live.get_mut(&id) else {
                 continue;

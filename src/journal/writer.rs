@@ -6,6 +6,7 @@ use std::{
     mem,
     sync::{Arc, Condvar, Mutex, PoisonError},
     thread::JoinHandle,
+    time::{Duration, Instant},
 };
 
 use tokio::sync::oneshot;
@@ -48,10 +49,26 @@ struct Inbox {
     wishes: Vec<Wish>,
     /// The number of the last wish.
     last: u64,
-    /// The writer sleeps.
-    idle: bool,
+    /// Somebody waits for one of them.
+    urgent: bool,
+    writer: Writing,
     closed: bool,
 }
+
+/// What the writer does meanwhile.
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
+enum Writing {
+    #[default]
+    Busy,
+    /// Nothing: it has nothing to write.
+    Idle,
+    /// It lets what nobody waits for gather.
+    Gathering,
+}
+
+/// How long what nobody waits for is left unwritten at most, so that it mostly goes along with
+/// something else and costs no commit of its own.
+const LEISURE: Duration = Duration::from_millis(2);
 
 pub(super) struct Writer {
     desk: Arc<Desk>,
@@ -59,7 +76,8 @@ pub(super) struct Writer {
 }
 
 impl Desk {
-    fn ask(&self, wish: Wish) -> Result<u64, LedgerError> {
+    /// Puts a wish to the others. Who has an urgent one waits until it is granted.
+    fn ask(&self, wish: Wish, urgent: bool) -> Result<u64, LedgerError> {
         if let Some(error) = self.progress.failure() {
             return Err(error.clone());
         }
@@ -70,7 +88,14 @@ impl Desk {
         inbox.last += 1;
         let number = inbox.last;
         inbox.wishes.push(wish);
-        if mem::take(&mut inbox.idle) {
+        inbox.urgent |= urgent;
+        let sleeps = match inbox.writer {
+            Writing::Busy => false,
+            Writing::Idle => true,
+            Writing::Gathering => urgent,
+        };
+        if sleeps {
+            inbox.writer = Writing::Busy;
             drop(inbox);
             self.came.notify_one();
         }
@@ -80,17 +105,33 @@ impl Desk {
     /// Everything that has gathered, and the number of the last; `None` once there won't be more.
     fn gathered(&self, wishes: &mut Vec<Wish>) -> Option<u64> {
         let mut inbox = guard::lock(&self.inbox);
-        while inbox.wishes.is_empty() {
-            if inbox.closed {
-                return None;
+        let mut leisure = None;
+        while !inbox.urgent && !inbox.closed {
+            if inbox.wishes.is_empty() {
+                inbox.writer = Writing::Idle;
+                inbox = self
+                    .came
+                    .wait(inbox)
+                    .unwrap_or_else(PoisonError::into_inner);
+                continue;
             }
-            inbox.idle = true;
+            let until = *leisure.get_or_insert_with(|| Instant::now() + LEISURE);
+            let left = until.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                break;
+            }
+            inbox.writer = Writing::Gathering;
             inbox = self
                 .came
-                .wait(inbox)
-                .unwrap_or_else(PoisonError::into_inner);
+                .wait_timeout(inbox, left)
+                .unwrap_or_else(PoisonError::into_inner)
+                .0;
         }
-        inbox.idle = false;
+        inbox.writer = Writing::Busy;
+        inbox.urgent = false;
+        if inbox.wishes.is_empty() {
+            return None;
+        }
         mem::swap(&mut inbox.wishes, wishes);
         Some(inbox.last)
     }
@@ -124,9 +165,9 @@ impl Writer {
         })
     }
 
-    /// Writes a change, in its turn.
-    pub(super) fn note(&self, task: TaskId, note: Note) -> Result<Mark, LedgerError> {
-        let number = self.desk.ask(Wish::Note(task, note))?;
+    /// Writes a change, in its turn. What nobody waits for isn't urgent.
+    pub(super) fn note(&self, task: TaskId, note: Note, urgent: bool) -> Result<Mark, LedgerError> {
+        let number = self.desk.ask(Wish::Note(task, note), urgent)?;
         Ok(Mark::new(&self.desk.progress, number))
     }
 
@@ -137,7 +178,7 @@ impl Writer {
         note: Note,
     ) -> Result<oneshot::Receiver<Result<(), LedgerError>>, LedgerError> {
         let (answer, answered) = oneshot::channel();
-        self.desk.ask(Wish::Keyed(task, note, answer))?;
+        self.desk.ask(Wish::Keyed(task, note, answer), true)?;
         Ok(answered)
     }
 
@@ -146,7 +187,7 @@ impl Writer {
         key: &str,
     ) -> Result<oneshot::Receiver<Result<Option<Kept>, LedgerError>>, LedgerError> {
         let (answer, answered) = oneshot::channel();
-        self.desk.ask(Wish::OutcomeOf(key.into(), answer))?;
+        self.desk.ask(Wish::OutcomeOf(key.into(), answer), true)?;
         Ok(answered)
     }
 
@@ -154,7 +195,6 @@ impl Writer {
     pub(super) fn close(&self) {
         let mut inbox = guard::lock(&self.desk.inbox);
         inbox.closed = true;
-        inbox.idle = false;
         drop(inbox);
         self.desk.came.notify_one();
         if let Some(thread) = guard::lock(&self.thread).take() {
@@ -315,6 +355,8 @@ impl Clerk {
                 block: row.number,
                 keys,
             });
+            // Its tasks' numbers are used up all the same.
+            self.ops.push(self.book.last_task());
         }
         Ok(())
     }
