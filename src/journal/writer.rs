@@ -105,27 +105,27 @@ impl Desk {
     /// Everything that has gathered, and the number of the last; `None` once there won't be more.
     fn gathered(&self, wishes: &mut Vec<Wish>) -> Option<u64> {
         let mut inbox = guard::lock(&self.inbox);
-        let mut leisure = None;
+        // Where there is much to do there soon is more: what isn't urgent wakes nobody for now.
+        let mut until = Instant::now() + LEISURE;
         while !inbox.urgent && !inbox.closed {
-            if inbox.wishes.is_empty() {
+            let left = until.saturating_duration_since(Instant::now());
+            if !left.is_zero() {
+                inbox.writer = Writing::Gathering;
+                inbox = self
+                    .came
+                    .wait_timeout(inbox, left)
+                    .unwrap_or_else(PoisonError::into_inner)
+                    .0;
+            } else if inbox.wishes.is_empty() {
                 inbox.writer = Writing::Idle;
                 inbox = self
                     .came
                     .wait(inbox)
                     .unwrap_or_else(PoisonError::into_inner);
-                continue;
-            }
-            let until = *leisure.get_or_insert_with(|| Instant::now() + LEISURE);
-            let left = until.saturating_duration_since(Instant::now());
-            if left.is_zero() {
+                until = Instant::now() + LEISURE;
+            } else {
                 break;
             }
-            inbox.writer = Writing::Gathering;
-            inbox = self
-                .came
-                .wait_timeout(inbox, left)
-                .unwrap_or_else(PoisonError::into_inner)
-                .0;
         }
         inbox.writer = Writing::Busy;
         inbox.urgent = false;
