@@ -114,13 +114,23 @@ impl Core {
 
     /// The outcome of the task with this key, once it has one.
     pub(crate) fn outcome_of<O: 'static>(
-        &self,
+        self: &Arc<Self>,
         key: &str,
     ) -> impl Future<Output = Result<Option<Outcome<O>>, Error>> + Send + use<O> {
         let kept = self.ledger.as_ref().map(|ledger| ledger.outcome_of(key));
+        let core = Arc::downgrade(self);
         async move {
             let Some(kept) = kept else { return Ok(None) };
             let kept = kept.await.map_err(|error| Error::Suspended(error.text()))?;
+            // The ledger may know before the reporter does. Who has an outcome sees it in a snapshot.
+            let task = kept.as_ref().map(|outcome| outcome.task);
+            while core
+                .upgrade()
+                .and_then(|core| core.table.find(task?))
+                .is_some()
+            {
+                tokio::task::yield_now().await;
+            }
             Ok(kept.map(|kept| {
                 let Outcome {
                     task,
