@@ -124,11 +124,8 @@ impl Core {
             let kept = kept.await.map_err(|error| Error::Suspended(error.text()))?;
             // The ledger may know before the reporter does. Who has an outcome sees it in a snapshot.
             let task = kept.as_ref().map(|outcome| outcome.task);
-            while core
-                .upgrade()
-                .and_then(|core| core.table.find(task?))
-                .is_some()
-            {
+            let is_counted = |core: Arc<Core>| task.is_none_or(|task| core.table.is_filed(task));
+            while !core.upgrade().is_none_or(is_counted) {
                 tokio::task::yield_now().await;
             }
             Ok(kept.map(|kept| {
