@@ -114,13 +114,20 @@ impl Core {
 
     /// The outcome of the task with this key, once it has one.
     pub(crate) fn outcome_of<O: 'static>(
-        &self,
+        self: &Arc<Self>,
         key: &str,
     ) -> impl Future<Output = Result<Option<Outcome<O>>, Error>> + Send + use<O> {
         let kept = self.ledger.as_ref().map(|ledger| ledger.outcome_of(key));
+        let core = Arc::downgrade(self);
         async move {
             let Some(kept) = kept else { return Ok(None) };
             let kept = kept.await.map_err(|error| Error::Suspended(error.text()))?;
+            // The ledger may know before the reporter does. Who has an outcome sees it in a snapshot.
+            let task = kept.as_ref().map(|outcome| outcome.task);
+            let is_counted = |core: Arc<Core>| task.is_none_or(|task| core.table.is_filed(task));
+            while !core.upgrade().is_none_or(is_counted) {
+                tokio::task::yield_now().await;
+            }
             Ok(kept.map(|kept| {
                 let Outcome {
                     task,

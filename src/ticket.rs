@@ -3,6 +3,7 @@
 use std::{
     future::poll_fn,
     marker::PhantomData,
+    mem,
     sync::{Arc, Weak},
     task::{Poll, Waker},
 };
@@ -19,12 +20,17 @@ use crate::{
 /// A ticket from a [`PipelineHandle`](crate::PipelineHandle) gets the last stage's output with its
 /// outcome; one from an [`Intake`](crate::Intake) doesn't know its type.
 pub struct Ticket<O = ()> {
-    /// Until it is dropped.
-    task: Option<TaskRef>,
-    /// Of a task that had this key before.
-    key: Option<Box<Keyed>>,
+    hold: Hold,
     id: TaskId,
     output: PhantomData<fn() -> O>,
+}
+
+enum Hold {
+    Task(TaskRef),
+    /// Of a task that had this key before.
+    Key(Box<Keyed>),
+    /// It is dropped.
+    Nothing,
 }
 
 struct Keyed {
@@ -36,8 +42,7 @@ impl<O> Ticket<O> {
     #[inline]
     pub(crate) fn new(task: TaskRef, id: TaskId) -> Self {
         Ticket {
-            task: Some(task),
-            key: None,
+            hold: Hold::Task(task),
             id,
             output: PhantomData,
         }
@@ -46,8 +51,7 @@ impl<O> Ticket<O> {
     /// The ticket of a task that was submitted before, perhaps to another process.
     pub(crate) fn of_key(core: &Arc<Core>, id: TaskId, key: Box<str>) -> Self {
         Ticket {
-            task: None,
-            key: Some(Box::new(Keyed {
+            hold: Hold::Key(Box::new(Keyed {
                 core: Arc::downgrade(core),
                 key,
             })),
@@ -64,23 +68,26 @@ impl<O> Ticket<O> {
     /// Cancels the task: it stops, and what it did is taken back. Returns at once, `true` if this
     /// call is what ended it; `false` if it had ended, or was about to, for another reason.
     pub fn cancel(&self) -> bool {
-        if let Some(Keyed { core, .. }) = self.key.as_deref() {
-            return core.upgrade().is_some_and(|core| {
-                let task = core.table.find(self.id);
+        let cancel = |core: &Weak<Core>, task: Option<TaskRef>| {
+            core.upgrade().is_some_and(|core| {
+                let task = task.or_else(|| core.table.find(self.id));
                 task.is_some_and(|task| core.cancel(&task, StopCause::User))
-            });
+            })
+        };
+        match &self.hold {
+            Hold::Task(task) => cancel(&task.core, Some(task.clone())),
+            Hold::Key(keyed) => cancel(&keyed.core, None),
+            Hold::Nothing => false,
         }
-        let Some(task) = &self.task else { return false };
-        task.core
-            .upgrade()
-            .is_some_and(|core| core.cancel(task, StopCause::User))
     }
 }
 
 impl<O> Drop for Ticket<O> {
     #[inline]
     fn drop(&mut self) {
-        let Some(task) = self.task.take() else { return };
+        let Hold::Task(task) = mem::replace(&mut self.hold, Hold::Nothing) else {
+            return;
+        };
         task.leave_ticket();
         // Nobody will ask for the output any more.
         if task.wants_output() {
@@ -101,12 +108,13 @@ impl<O: 'static> Ticket<O> {
     /// # Cancel safety
     /// Can be dropped and called again. The output is given to the first call that completes.
     pub async fn outcome(&self) -> Result<Outcome<O>, Error> {
-        if let Some(Keyed { core, key }) = self.key.as_deref() {
-            let kept = core.upgrade().ok_or(Error::Gone)?.outcome_of(key);
-            return kept.await?.ok_or(Error::Gone);
-        }
-        let Some(task) = &self.task else {
-            return Err(Error::Gone);
+        let task = match &self.hold {
+            Hold::Task(task) => task,
+            Hold::Key(keyed) => {
+                let core = keyed.core.upgrade().ok_or(Error::Gone)?;
+                return core.outcome_of(&keyed.key).await?.ok_or(Error::Gone);
+            }
+            Hold::Nothing => return Err(Error::Gone),
         };
         let mut wait = Wait { task, number: None };
         poll_fn(|cx| {

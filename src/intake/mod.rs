@@ -24,7 +24,7 @@ use crate::{
     clock::{NEVER, Nanos, nanos},
     core::Core,
     error::{SubmitError, TrySubmitError},
-    ledger::Recorded,
+    ledger::{LedgerError, Recorded},
     message::ToReporter,
     task::{Admission, Refused},
     ticket::Ticket,
@@ -192,12 +192,17 @@ pub struct Submit<'a, C: Send + 'static, O = ()> {
 
 enum Step {
     New,
+    /// All that few tasks need: one word to look at for the others.
+    Slow(Box<Slow>),
+    Over,
+}
+
+enum Slow {
     /// New, with a key.
     Keyed(Box<str>),
     /// Waiting for a place and for room.
-    Full(Box<Full>),
-    Recording(Box<Recording>),
-    Over,
+    Full(Full),
+    Recording(Recording),
 }
 
 struct Full {
@@ -251,7 +256,7 @@ impl<'a, C: Send + 'static, O> Submit<'a, C, O> {
     /// one that is in flight or whose outcome is kept has it, nothing is submitted, and the ticket is
     /// that one's. For pipelines with a journal.
     pub fn key(mut self, key: impl Into<String>) -> Self {
-        self.step = Step::Keyed(key.into().into());
+        self.step = Step::Slow(Box::new(Slow::Keyed(key.into().into())));
         self
     }
 
@@ -266,16 +271,17 @@ impl<'a, C: Send + 'static, O> Submit<'a, C, O> {
     pub async fn if_room(mut self) -> Result<Ticket<O>, TrySubmitError<C>> {
         poll_fn(|cx| {
             let polled = Pin::new(&mut self).poll(cx);
-            match (polled, &self.step) {
-                (Poll::Ready(result), _) => Poll::Ready(result.map_err(Into::into)),
-                (Poll::Pending, Step::Full(_)) => {
+            let is_full = matches!(&self.step, Step::Slow(slow) if matches!(**slow, Slow::Full(_)));
+            match polled {
+                Poll::Ready(result) => Poll::Ready(result.map_err(Into::into)),
+                Poll::Pending if is_full => {
                     self.step = Step::Over;
                     match self.context.take() {
                         Some(context) => Poll::Ready(Err(TrySubmitError::Full(context))),
                         None => Poll::Pending,
                     }
                 }
-                (Poll::Pending, _) => Poll::Pending,
+                Poll::Pending => Poll::Pending,
             }
         })
         .await
@@ -306,18 +312,22 @@ impl<'a, C: Send + 'static, O> Submit<'a, C, O> {
         };
         // It may have been polled: what waits for room may hold the very room that is free, and
         // what waits for a record is accepted with that one or not at all.
-        match mem::replace(&mut self.step, Step::Over) {
-            Step::Recording(recording) => {
+        let Step::Slow(slow) = mem::replace(&mut self.step, Step::Over) else {
+            return try_submit(self.slip, context, &self.terms);
+        };
+        match *slow {
+            Slow::Recording(recording) => {
                 let Recording {
                     task,
                     recorded,
                     key,
-                } = *recording;
+                } = recording;
                 settle_now(self.slip, context, task, recorded, key)
             }
             // A key is looked up in the journal, for which this call can't wait.
-            Step::Keyed(_) => Err(TrySubmitError::Full(context)),
-            Step::Full(full) if full.key.is_some() => Err(TrySubmitError::Full(context)),
+            Slow::Keyed(_) | Slow::Full(Full { key: Some(_), .. }) => {
+                Err(TrySubmitError::Full(context))
+            }
             waiting => {
                 drop(waiting);
                 try_submit(self.slip, context, &self.terms)
@@ -335,7 +345,7 @@ impl<'a, C: Send + 'static, O> Submit<'a, C, O> {
             place.forget();
             Ok(())
         });
-        Step::Full(Box::new(Full { wait, key }))
+        Step::Slow(Box::new(Slow::Full(Full { wait, key })))
     }
 
     fn refuse(&mut self, why: Option<Refused>) -> Poll<Result<Ticket<O>, SubmitError<C>>> {
@@ -368,11 +378,11 @@ impl<'a, C: Send + 'static, O> Submit<'a, C, O> {
         let context = self.context.as_ref()?;
         match self.slip.admit(context, &self.terms, key.as_deref()) {
             Ok((task, recorded)) => {
-                self.step = Step::Recording(Box::new(Recording {
+                self.step = Step::Slow(Box::new(Slow::Recording(Recording {
                     task,
                     recorded,
                     key,
-                }));
+                })));
                 None
             }
             Err(why) => {
@@ -384,56 +394,75 @@ impl<'a, C: Send + 'static, O> Submit<'a, C, O> {
 
     fn go_on(&mut self, cx: &mut Context<'_>) -> Poll<Result<Ticket<O>, SubmitError<C>>> {
         loop {
-            match &mut self.step {
-                Step::New | Step::Keyed(_) => {
-                    let key = match mem::replace(&mut self.step, Step::New) {
-                        Step::Keyed(key) => Some(key),
-                        _ => None,
-                    };
-                    match self.slip.take_permits() {
-                        Ok(()) => {
-                            if let Some(over) = self.admit(key) {
-                                return over;
-                            }
-                        }
-                        Err(TryAcquireError::NoPermits) => self.step = self.wait(key),
-                        Err(TryAcquireError::Closed) => {
-                            return self.refuse(self.slip.core.table.refused());
-                        }
+            let slow = match &mut self.step {
+                Step::New => {
+                    if let Some(over) = self.take_room(None) {
+                        return over;
                     }
+                    continue;
                 }
-                Step::Full(full) => match full.wait.as_mut().poll(cx) {
+                Step::Slow(slow) => &mut **slow,
+                // Polled after it was ready, which a future need not answer.
+                Step::Over => return Poll::Pending,
+            };
+            let over = match slow {
+                Slow::Keyed(key) => {
+                    let key = mem::take(key);
+                    self.take_room(Some(key))
+                }
+                Slow::Full(full) => match full.wait.as_mut().poll(cx) {
                     Poll::Pending => return Poll::Pending,
                     Poll::Ready(Ok(())) => {
                         let key = full.key.take();
-                        if let Some(over) = self.admit(key) {
-                            return over;
-                        }
+                        self.admit(key)
                     }
                     Poll::Ready(Err(_)) => return self.refuse(self.slip.core.table.refused()),
                 },
-                Step::Recording(recording) => {
+                Slow::Recording(recording) => {
                     let result = match Pin::new(&mut recording.recorded).poll(cx) {
                         Poll::Pending => return Poll::Pending,
                         Poll::Ready(result) => result,
                     };
-                    let Step::Recording(recording) = mem::replace(&mut self.step, Step::Over)
-                    else {
-                        return Poll::Pending;
-                    };
-                    let Some(context) = self.context.take() else {
-                        return Poll::Pending;
-                    };
-                    let Recording { task, key, .. } = *recording;
-                    return Poll::Ready(match result {
-                        Ok(()) => Ok(self.slip.accept(task, context)),
-                        Err(error) => self.slip.unaccept(task.task, &error, key, context),
-                    });
+                    Some(self.recorded(result))
                 }
-                // Polled after it was ready, which a future need not answer.
-                Step::Over => return Poll::Pending,
+            };
+            if let Some(over) = over {
+                return over;
             }
         }
+    }
+
+    /// Takes a place and room, or waits for them.
+    fn take_room(
+        &mut self,
+        key: Option<Box<str>>,
+    ) -> Option<Poll<Result<Ticket<O>, SubmitError<C>>>> {
+        match self.slip.take_permits() {
+            Ok(()) => self.admit(key),
+            Err(TryAcquireError::NoPermits) => {
+                self.step = self.wait(key);
+                None
+            }
+            Err(TryAcquireError::Closed) => Some(self.refuse(self.slip.core.table.refused())),
+        }
+    }
+
+    fn recorded(
+        &mut self,
+        result: Result<(), LedgerError>,
+    ) -> Poll<Result<Ticket<O>, SubmitError<C>>> {
+        let Step::Slow(slow) = mem::replace(&mut self.step, Step::Over) else {
+            return Poll::Pending;
+        };
+        let (Slow::Recording(Recording { task, key, .. }), Some(context)) =
+            (*slow, self.context.take())
+        else {
+            return Poll::Pending;
+        };
+        Poll::Ready(match result {
+            Ok(()) => Ok(self.slip.accept(task, context)),
+            Err(error) => self.slip.unaccept(task.task, &error, key, context),
+        })
     }
 }
 
@@ -460,7 +489,9 @@ impl<C: Send + 'static, O> Future for Submit<'_, C, O> {
 impl<C: Send + 'static, O> Drop for Submit<'_, C, O> {
     #[inline]
     fn drop(&mut self) {
-        if let Step::Recording(recording) = &self.step {
+        if let Step::Slow(slow) = &self.step
+            && let Slow::Recording(recording) = &**slow
+        {
             self.slip.abandon(&recording.task.task);
         }
     }

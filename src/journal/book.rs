@@ -1,7 +1,10 @@
 //! What the writer knows of every live task, and the rows that a batch of changes makes. Pure but
 //! for what it is told of the time.
 
-use std::collections::{HashMap, hash_map::Entry};
+use std::{
+    collections::{HashMap, hash_map::Entry},
+    hash::{BuildHasherDefault, Hasher},
+};
 
 use super::{
     live::{Effect, Live, Mark},
@@ -17,7 +20,7 @@ use crate::{
 #[derive(Default)]
 pub(super) struct Book {
     last_stage: StageIx,
-    live: HashMap<u64, Held>,
+    live: HashMap<u64, Held, BuildHasherDefault<ByNumber>>,
     keys: HashMap<Box<str>, u64>,
     last_id: u64,
     last_block: u64,
@@ -25,13 +28,34 @@ pub(super) struct Book {
     pub(super) outcomes: u64,
     /// The tasks that this batch has changed.
     touched: Vec<u64>,
+    /// Those among them whose row is not made yet.
+    stale: Vec<u64>,
     /// Undos that this batch has made or changed: task and number, with the value of a new one.
     undos: Vec<(u64, usize, Option<Vec<u8>>)>,
     gone: Vec<Op>,
     block: Block,
     kept: Vec<KeptRow>,
-    /// Ids were given out since the last batch.
-    counted: bool,
+}
+
+/// Tasks are numbered one after the other, by us: that spreads them as it is.
+#[derive(Default)]
+struct ByNumber(u64);
+
+impl Hasher for ByNumber {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write_u64(&mut self, number: u64) {
+        // The table looks at the highest bits too.
+        self.0 = number.wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(32);
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        for byte in bytes {
+            self.0 = (self.0 ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3);
+        }
+    }
 }
 
 /// A live task, and what of it is not written yet.
@@ -39,6 +63,9 @@ struct Held {
     live: Live,
     /// Its row is to be written, this context with it.
     dirty: bool,
+    /// It is not made yet, or not any more what is in `row`.
+    stale: bool,
+    row: Option<TaskRow>,
     context: Option<Vec<u8>>,
     /// What the last stage returned, of a task that has a key.
     output: Option<Vec<u8>>,
@@ -76,6 +103,8 @@ impl Book {
             Held {
                 live,
                 dirty: false,
+                stale: false,
+                row: None,
                 context: None,
                 output: None,
                 written: true,
@@ -110,10 +139,11 @@ impl Book {
                     self.keys.insert(key.clone(), task);
                 }
                 self.last_id = self.last_id.max(task);
-                self.counted = true;
                 place.insert(Held {
                     live: Live::accepted(key.clone(), *left, *work_timeout, now),
                     dirty: false,
+                    stale: false,
+                    row: None,
                     context: None,
                     output: None,
                     written: false,
@@ -134,24 +164,26 @@ impl Book {
             .live
             .take(note, self.last_stage, now)
             .map_err(|odd| format!("task {task}: {odd}"))?;
-        let clean = !held.dirty;
-        match effect {
-            Effect::Row => held.dirty = true,
+        let changed = match effect {
+            Effect::Row | Effect::Stuck => true,
             Effect::Context(context) => {
-                held.dirty = true;
                 held.context = Some(context);
+                true
             }
             Effect::Output(output) => {
                 if held.live.more.key.is_some() {
                     held.output = Some(output);
                 }
+                false
             }
-            Effect::Undo(undo, value) => self.undos.push((task, undo, Some(value))),
+            Effect::Undo(undo, value) => {
+                self.undos.push((task, undo, Some(value)));
+                false
+            }
             Effect::Undone(undo, row) => {
-                held.dirty |= row;
                 self.undos.push((task, undo, None));
+                row
             }
-            Effect::Stuck => held.dirty = true,
             Effect::Gone => {
                 let Some(held) = self.live.remove(&task) else {
                     return Ok(None);
@@ -163,9 +195,14 @@ impl Book {
                 let (key, output) = (held.live.more.key, held.output);
                 return Ok(outcome.and_then(|outcome| self.file(key, outcome, output)));
             }
-        }
-        if clean && held.dirty {
-            self.touched.push(task);
+        };
+        if changed {
+            if !std::mem::replace(&mut held.dirty, true) {
+                self.touched.push(task);
+            }
+            if !std::mem::replace(&mut held.stale, true) {
+                self.stale.push(task);
+            }
         }
         let key = held.live.more.key.clone();
         Ok(outcome.and_then(|outcome| self.file(key, outcome, None)))
@@ -218,17 +255,33 @@ impl Book {
         Ok(())
     }
 
+    /// The highest number that a task has had, for when nothing else in the file says so.
+    pub(super) fn last_task(&self) -> Op {
+        Op::Word("last task", self.last_id.to_string())
+    }
+
+    /// Makes the rows of what has changed, so that less is left to do once they can be written.
+    pub(super) fn prepare(&mut self) -> Result<(), String> {
+        for id in self.stale.drain(..) {
+            if let Some(held) = self.live.get_mut(&id) {
+                held.stale = false;
+                held.row = Some(TaskRow::of(id, &held.live)?);
+            }
+        }
+        Ok(())
+    }
+
     /// What is to be written of all that was taken in since the last time.
     pub(super) fn rows(&mut self, now: u64, ops: &mut Vec<Op>) -> Result<(), String> {
-        if std::mem::take(&mut self.counted) {
-            ops.push(Op::Word("last task", self.last_id.to_string()));
-        }
+        self.prepare()?;
         for id in self.touched.drain(..) {
             let Some(held) = self.live.get_mut(&id) else {
                 continue;
             };
             held.dirty = false;
-            let row = TaskRow::of(id, &held.live)?;
+            let Some(row) = held.row.take() else {
+                continue;
+            };
             ops.push(match held.context.take() {
                 Some(context) => Op::Task(row, Blob::context(id, context)),
                 None => Op::State(row),

@@ -148,7 +148,7 @@ impl Ledger for Keeper {
             };
         }
         let waits = self.waits(task, &note);
-        match self.writer.note(task, note) {
+        match self.writer.note(task, note, waits) {
             Err(error) => Recorded::failed(error),
             Ok(mark) if waits => Recorded::at(mark),
             Ok(_) => Recorded::now(),

@@ -262,7 +262,12 @@ impl Memory {
 impl Store for Memory {
     fn contents(&mut self) -> Result<Contents, StoreError> {
         let tables = self.tables();
+        let mut last_task = 0;
+        for row in tables.blocks.values() {
+            last_task = last_task.max(row.block()?.last_task());
+        }
         Ok(Contents {
+            last_task,
             outcomes: tables.blocks.values().map(|row| row.count).sum(),
             last_block: tables.blocks.keys().last().copied().unwrap_or(0),
             words: tables.words.into_iter().collect(),

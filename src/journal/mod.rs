@@ -46,7 +46,7 @@ use self::{
 /// What a pipeline remembers over the end of its process: an embedded journal, in one file.
 ///
 /// ```no_run
-/// # use batrun::prelude::*;
+/// # use batrun::{Journal, prelude::*};
 /// # async fn example() -> Result<(), Box<dyn std::error::Error>> {
 /// let report = Pipeline::new("orders")
 ///     .journal(Journal::open("orders.journal")?)

@@ -95,9 +95,10 @@ impl Journal {
             Some(_) => {}
             None => ops.push(Op::Word("pipeline", start.pipeline.clone())),
         }
-        let last_id = match word("last task").map(|id| id.parse()) {
-            None => 0,
-            Some(Ok(id)) => id,
+        let last_id = match word("last task").map(|id| id.parse::<u64>()) {
+            None => contents.last_task,
+            // Outcomes that are not kept any more have had numbers too.
+            Some(Ok(id)) => contents.last_task.max(id),
             Some(Err(_)) => {
                 let why = "the last task's number is none".to_owned();
                 return Err(JournalError::Corrupt { path, why });

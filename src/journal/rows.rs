@@ -76,6 +76,14 @@ pub(super) struct KeptRow {
     pub(super) sum: u32,
 }
 
+impl Block {
+    /// The highest number of a task in it.
+    pub(super) fn last_task(&self) -> u64 {
+        let rest = self.rest.iter().map(|outcome| outcome.task.0);
+        rest.chain(self.done.iter().copied()).max().unwrap_or(0)
+    }
+}
+
 /// The outcomes of a block.
 #[derive(Clone, Debug, Default, serde::Serialize, serde::Deserialize)]
 pub(super) struct Block {
@@ -107,21 +115,48 @@ impl Corrupt {
 }
 
 /// A checksum over parts, each with its length, so that none can borrow from the next.
-struct Sum(crc32fast::Hasher);
+struct Sum {
+    hasher: crc32fast::Hasher,
+    /// Numbers that are not in there yet: few large pieces are quicker than many small ones.
+    gathered: [u8; 64],
+    len: usize,
+}
 
 impl Sum {
     fn of(table: &str) -> Self {
-        Sum(crc32fast::Hasher::new()).bytes(table.as_bytes())
+        let sum = Sum {
+            hasher: crc32fast::Hasher::new(),
+            gathered: [0; 64],
+            len: 0,
+        };
+        sum.bytes(table.as_bytes())
+    }
+
+    fn flush(&mut self) {
+        self.hasher.update(&self.gathered[..self.len]);
+        self.len = 0;
+    }
+
+    fn put(&mut self, bytes: &[u8]) {
+        if self.len + bytes.len() > self.gathered.len() {
+            self.flush();
+        }
+        if bytes.len() > self.gathered.len() {
+            self.hasher.update(bytes);
+        } else {
+            self.gathered[self.len..self.len + bytes.len()].copy_from_slice(bytes);
+            self.len += bytes.len();
+        }
     }
 
     fn number(mut self, number: u64) -> Self {
-        self.0.update(&number.to_le_bytes());
+        self.put(&number.to_le_bytes());
         self
     }
 
     fn bytes(self, bytes: &[u8]) -> Self {
         let mut sum = self.number(bytes.len() as u64);
-        sum.0.update(bytes);
+        sum.put(bytes);
         sum
     }
 
@@ -132,14 +167,16 @@ impl Sum {
         }
     }
 
-    fn end(self) -> u32 {
-        self.0.finalize()
+    fn end(mut self) -> u32 {
+        self.flush();
+        self.hasher.finalize()
     }
 }
 
 /// Values that describe themselves: MessagePack, with the names of fields.
 pub(crate) fn encode<T: Serialize + ?Sized>(value: &T) -> Result<Vec<u8>, String> {
-    let bytes = rmp_serde::to_vec_named(value).map_err(|error| error.to_string())?;
+    let mut bytes = Vec::with_capacity(64);
+    rmp_serde::encode::write_named(&mut bytes, value).map_err(|error| error.to_string())?;
     if bytes.len() > LARGEST {
         return Err(format!(
             "it takes {} bytes, and {LARGEST} is the most",

@@ -1,5 +1,7 @@
 //! Rows in a file of SQLite's, in the format that any of its tools reads.
 
+mod write;
+
 use std::{
     fs::{File, TryLockError},
     io,
@@ -11,6 +13,7 @@ use rusqlite::{
     Connection, Error, OpenFlags, OptionalExtension, Row, Rows, config::DbConfig, params,
 };
 
+use self::write::Statements;
 use super::{
     Durability, JournalError,
     rows::{Blob, BlockRow, Corrupt, KeptRow, StageRow, TaskRow, UndoRow, word_sum},
@@ -364,119 +367,6 @@ fn block_row(row: &Row<'_>) -> Result<BlockRow, Error> {
     })
 }
 
-fn write(connection: &Connection, op: &Op) -> Result<(), Error> {
-    // Integers are signed there; the bits are the same.
-    let signed = |number: u64| number as i64;
-    match op {
-        Op::Task(row, context) => {
-            connection
-                .prepare_cached("REPLACE INTO task VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)")?
-                .execute(params![
-                    signed(row.id),
-                    row.key,
-                    row.stage,
-                    &*row.state,
-                    row.stuck,
-                    row.more,
-                    row.sum,
-                    context.bytes,
-                    context.sum,
-                ])?;
-        }
-        Op::State(row) => {
-            connection
-                .prepare_cached(
-                    "UPDATE task SET stage = ?2, state = ?3, stuck = ?4, more = ?5, sum = ?6 \
-                     WHERE id = ?1",
-                )?
-                .execute(params![
-                    signed(row.id),
-                    row.stage,
-                    &*row.state,
-                    row.stuck,
-                    row.more,
-                    row.sum,
-                ])?;
-        }
-        Op::Gone { task, undos } => {
-            connection
-                .prepare_cached("DELETE FROM task WHERE id = ?1")?
-                .execute([signed(*task)])?;
-            if *undos {
-                connection
-                    .prepare_cached("DELETE FROM undo WHERE task = ?1")?
-                    .execute([signed(*task)])?;
-            }
-        }
-        Op::Undo(row, value) => {
-            connection
-                .prepare_cached("REPLACE INTO undo VALUES (?1, ?2, ?3, ?4, ?5, ?6)")?
-                .execute(params![
-                    signed(row.task),
-                    row.undo,
-                    row.more,
-                    row.sum,
-                    value.bytes,
-                    value.sum,
-                ])?;
-        }
-        Op::UndoState(row) => {
-            connection
-                .prepare_cached(
-                    "UPDATE undo SET more = ?3, sum = ?4 WHERE task = ?1 AND undo = ?2",
-                )?
-                .execute(params![signed(row.task), row.undo, row.more, row.sum])?;
-        }
-        Op::Block(row) => {
-            connection
-                .prepare_cached("REPLACE INTO outcomes VALUES (?1, ?2, ?3, ?4, ?5)")?
-                .execute(params![
-                    signed(row.number),
-                    signed(row.at),
-                    signed(row.count),
-                    row.body,
-                    row.sum,
-                ])?;
-        }
-        Op::Kept(row) => {
-            connection
-                .prepare_cached("REPLACE INTO kept VALUES (?1, ?2, ?3, ?4, ?5, ?6)")?
-                .execute(params![
-                    row.key,
-                    signed(row.task),
-                    signed(row.at),
-                    row.outcome,
-                    row.output,
-                    row.sum,
-                ])?;
-        }
-        Op::Forget { block, keys } => {
-            connection
-                .prepare_cached("DELETE FROM outcomes WHERE number = ?1")?
-                .execute([signed(*block)])?;
-            let mut forget =
-                connection.prepare_cached("DELETE FROM kept WHERE key = ?1 AND task = ?2")?;
-            for (key, task) in keys {
-                forget.execute(params![key, signed(*task)])?;
-            }
-        }
-        Op::Stages(stages) => {
-            connection.execute("DELETE FROM stage", [])?;
-            for stage in stages {
-                connection
-                    .prepare_cached("INSERT INTO stage VALUES (?1, ?2, ?3, ?4)")?
-                    .execute(params![stage.number, stage.name, stage.version, stage.sum])?;
-            }
-        }
-        Op::Word(name, value) => {
-            connection
-                .prepare_cached("REPLACE INTO word VALUES (?1, ?2, ?3)")?
-                .execute(params![name, value, word_sum(name, value)])?;
-        }
-    }
-    Ok(())
-}
-
 /// Those that could be read, and why the others could not.
 type Read<T> = (Vec<T>, Vec<Corrupt>);
 
@@ -628,10 +518,10 @@ impl Store for Sqlite {
         }
         let connection = self.connection()?;
         let mut blocks = connection.prepare("SELECT number, at, count, body, sum FROM outcomes")?;
-        let (mut outcomes, mut last_block) = (0, 0);
+        let (mut outcomes, mut last_block, mut last_task) = (0, 0, 0);
         for row in blocks.query_map([], block_row)? {
             let row = row?;
-            row.check()?;
+            last_task = last_task.max(row.block()?.last_task());
             outcomes += row.count;
             last_block = last_block.max(row.number);
         }
@@ -647,6 +537,7 @@ impl Store for Sqlite {
             stages,
             outcomes,
             last_block,
+            last_task,
         })
     }
 
@@ -663,9 +554,11 @@ impl Store for Sqlite {
     fn commit(&mut self, ops: &[Op]) -> Result<(), StoreError> {
         let connection = self.connection()?;
         connection.prepare_cached("BEGIN IMMEDIATE")?.execute([])?;
+        let mut statements = Statements::new(connection);
         for op in ops {
-            write(connection, op)?;
+            statements.write(op)?;
         }
+        drop(statements);
         connection.prepare_cached("COMMIT")?.execute([])?;
         Ok(())
     }

@@ -39,6 +39,8 @@ pub(super) struct Contents {
     /// How many outcomes there are.
     pub(super) outcomes: u64,
     pub(super) last_block: u64,
+    /// The highest number of a task that has one of them.
+    pub(super) last_task: u64,
 }
 
 /// What goes wrong in a store.

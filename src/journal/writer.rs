@@ -4,8 +4,9 @@
 use std::{
     collections::HashMap,
     mem,
-    sync::{Arc, Condvar, Mutex, PoisonError},
+    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, mpsc},
     thread::JoinHandle,
+    time::{Duration, Instant},
 };
 
 use tokio::sync::oneshot;
@@ -48,10 +49,37 @@ struct Inbox {
     wishes: Vec<Wish>,
     /// The number of the last wish.
     last: u64,
-    /// The writer sleeps.
-    idle: bool,
+    /// Somebody waits for one of them.
+    urgent: bool,
+    writer: Writing,
     closed: bool,
+    back: Option<Back>,
 }
+
+/// What the writer does meanwhile.
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
+enum Writing {
+    #[default]
+    Busy,
+    /// Nothing: it has nothing to write.
+    Idle,
+    /// It lets what nobody waits for gather.
+    Gathering,
+    /// The store is busy with another commit: it looks at what there is once that is much.
+    Away,
+    /// It can't go on without the store.
+    Blocked,
+}
+
+/// So many wishes are much.
+const MUCH: usize = 512;
+
+/// A commit of fewer changes isn't worth another thread.
+const FEW: usize = 256;
+
+/// How long what nobody waits for is left unwritten at most, so that it mostly goes along with
+/// something else and costs no commit of its own.
+const LEISURE: Duration = Duration::from_millis(2);
 
 pub(super) struct Writer {
     desk: Arc<Desk>,
@@ -59,7 +87,8 @@ pub(super) struct Writer {
 }
 
 impl Desk {
-    fn ask(&self, wish: Wish) -> Result<u64, LedgerError> {
+    /// Puts a wish to the others. Who has an urgent one waits until it is granted.
+    fn ask(&self, wish: Wish, urgent: bool) -> Result<u64, LedgerError> {
         if let Some(error) = self.progress.failure() {
             return Err(error.clone());
         }
@@ -70,30 +99,109 @@ impl Desk {
         inbox.last += 1;
         let number = inbox.last;
         inbox.wishes.push(wish);
-        if mem::take(&mut inbox.idle) {
+        inbox.urgent |= urgent;
+        let sleeps = match inbox.writer {
+            Writing::Busy => false,
+            Writing::Idle => true,
+            Writing::Gathering => urgent,
+            Writing::Away => inbox.wishes.len() >= MUCH,
+            Writing::Blocked => false,
+        };
+        if sleeps {
+            inbox.writer = Writing::Busy;
             drop(inbox);
             self.came.notify_one();
         }
         Ok(number)
     }
 
-    /// Everything that has gathered, and the number of the last; `None` once there won't be more.
-    fn gathered(&self, wishes: &mut Vec<Wish>) -> Option<u64> {
+    /// Everything that has gathered, and the number of the last.
+    ///
+    /// Where the store is `away`, that is once there is much of it, or once the store is back.
+    fn gathered(&self, wishes: &mut Vec<Wish>, away: bool) -> News {
         let mut inbox = guard::lock(&self.inbox);
-        while inbox.wishes.is_empty() {
-            if inbox.closed {
-                return None;
+        if away {
+            while inbox.back.is_none() && inbox.wishes.len() < MUCH {
+                inbox.writer = Writing::Away;
+                inbox = self
+                    .came
+                    .wait(inbox)
+                    .unwrap_or_else(PoisonError::into_inner);
             }
-            inbox.idle = true;
+        } else {
+            inbox = self.wait_for_wishes(inbox);
+        }
+        inbox.writer = Writing::Busy;
+        inbox.urgent = false;
+        mem::swap(&mut inbox.wishes, wishes);
+        News {
+            last: inbox.last,
+            back: inbox.back.take(),
+            closed: inbox.closed,
+        }
+    }
+
+    fn wait_for_wishes<'a>(&self, mut inbox: MutexGuard<'a, Inbox>) -> MutexGuard<'a, Inbox> {
+        // Where there is much to do there soon is more: what isn't urgent wakes nobody for now.
+        let mut until = Instant::now() + LEISURE;
+        while !inbox.urgent && !inbox.closed {
+            let left = until.saturating_duration_since(Instant::now());
+            if !left.is_zero() {
+                inbox.writer = Writing::Gathering;
+                inbox = self
+                    .came
+                    .wait_timeout(inbox, left)
+                    .unwrap_or_else(PoisonError::into_inner)
+                    .0;
+            } else if inbox.wishes.is_empty() {
+                inbox.writer = Writing::Idle;
+                inbox = self
+                    .came
+                    .wait(inbox)
+                    .unwrap_or_else(PoisonError::into_inner);
+                until = Instant::now() + LEISURE;
+            } else {
+                break;
+            }
+        }
+        inbox
+    }
+
+    /// Waits for the store.
+    fn wait_for_store(&self) -> Back {
+        let mut inbox = guard::lock(&self.inbox);
+        loop {
+            if let Some(back) = inbox.back.take() {
+                inbox.writer = Writing::Busy;
+                return back;
+            }
+            inbox.writer = Writing::Blocked;
             inbox = self
                 .came
                 .wait(inbox)
                 .unwrap_or_else(PoisonError::into_inner);
         }
-        inbox.idle = false;
-        mem::swap(&mut inbox.wishes, wishes);
-        Some(inbox.last)
     }
+
+    /// The store is back from a commit.
+    fn give_back(&self, back: Back) {
+        guard::lock(&self.inbox).back = Some(back);
+        self.came.notify_one();
+    }
+}
+
+/// What the writer finds when it looks.
+struct News {
+    last: u64,
+    back: Option<Back>,
+    closed: bool,
+}
+
+/// A store, what was to be written to it, and whether it was.
+struct Back {
+    store: Box<dyn Store>,
+    ops: Vec<Op>,
+    result: Result<(), StoreError>,
 }
 
 impl Writer {
@@ -107,26 +215,39 @@ impl Writer {
             came: Condvar::new(),
             progress: Arc::default(),
         });
+        let (jobs, given) = mpsc::channel();
         let mut clerk = Clerk {
             desk: desk.clone(),
-            store,
+            store: Some(store),
+            jobs,
             book,
             retention,
             waiting: HashMap::new(),
+            ended: Vec::new(),
+            answers: Answers::default(),
             ops: Vec::new(),
         };
+        let returned = desk.clone();
+        let committer = std::thread::Builder::new()
+            .name("batrun-commit".to_owned())
+            .spawn(move || commit_all(&given, &returned))?;
         let thread = std::thread::Builder::new()
             .name("batrun-journal".to_owned())
-            .spawn(move || clerk.run())?;
+            .spawn(move || {
+                clerk.run();
+                // Which ends the other one.
+                drop(clerk);
+                committer.join().ok();
+            })?;
         Ok(Writer {
             desk,
             thread: Mutex::new(Some(thread)),
         })
     }
 
-    /// Writes a change, in its turn.
-    pub(super) fn note(&self, task: TaskId, note: Note) -> Result<Mark, LedgerError> {
-        let number = self.desk.ask(Wish::Note(task, note))?;
+    /// Writes a change, in its turn. What nobody waits for isn't urgent.
+    pub(super) fn note(&self, task: TaskId, note: Note, urgent: bool) -> Result<Mark, LedgerError> {
+        let number = self.desk.ask(Wish::Note(task, note), urgent)?;
         Ok(Mark::new(&self.desk.progress, number))
     }
 
@@ -137,7 +258,7 @@ impl Writer {
         note: Note,
     ) -> Result<oneshot::Receiver<Result<(), LedgerError>>, LedgerError> {
         let (answer, answered) = oneshot::channel();
-        self.desk.ask(Wish::Keyed(task, note, answer))?;
+        self.desk.ask(Wish::Keyed(task, note, answer), true)?;
         Ok(answered)
     }
 
@@ -146,7 +267,7 @@ impl Writer {
         key: &str,
     ) -> Result<oneshot::Receiver<Result<Option<Kept>, LedgerError>>, LedgerError> {
         let (answer, answered) = oneshot::channel();
-        self.desk.ask(Wish::OutcomeOf(key.into(), answer))?;
+        self.desk.ask(Wish::OutcomeOf(key.into(), answer), true)?;
         Ok(answered)
     }
 
@@ -154,7 +275,6 @@ impl Writer {
     pub(super) fn close(&self) {
         let mut inbox = guard::lock(&self.desk.inbox);
         inbox.closed = true;
-        inbox.idle = false;
         drop(inbox);
         self.desk.came.notify_one();
         if let Some(thread) = guard::lock(&self.thread).take() {
@@ -169,46 +289,59 @@ impl Drop for Writer {
     }
 }
 
+/// Commits what it is given, beside the clerk, who takes in meanwhile what comes next.
+fn commit_all(jobs: &mpsc::Receiver<(Box<dyn Store>, Vec<Op>)>, desk: &Desk) {
+    while let Ok((mut store, ops)) = jobs.recv() {
+        let result = store.commit(&ops);
+        desk.give_back(Back { store, ops, result });
+    }
+}
+
 /// The writer's own.
 struct Clerk {
     desk: Arc<Desk>,
-    store: Box<dyn Store>,
+    /// `None` while it is away, for a commit.
+    store: Option<Box<dyn Store>>,
+    jobs: mpsc::Sender<(Box<dyn Store>, Vec<Op>)>,
     book: Book,
     retention: Retention,
     /// Who waits for the outcome of a live task, by its key.
     waiting: HashMap<Box<str>, Vec<Answer<Option<Kept>>>>,
+    /// Tasks with keys that have ended in this batch.
+    ended: Vec<Ended>,
+    /// What is answered once this batch is written.
+    answers: Answers,
     ops: Vec<Op>,
 }
 
 impl Clerk {
     fn run(&mut self) {
+        let mut under_way = None;
         let mut wishes = Vec::new();
-        let failed = loop {
-            let Some(last) = self.desk.gathered(&mut wishes) else {
-                break None;
-            };
-            let mut answers = Answers::default();
-            let written = self.write(&mut wishes, &mut answers);
-            match written {
-                Ok(()) => {
-                    self.desk.progress.reach(last);
-                    answers.give();
-                }
-                // Whether any of it was written nobody knows. Nothing is written any more: a disk
-                // that could not sync once may say that it could the next time.
-                Err(why) => break Some((LedgerError::new(why), answers)),
-            }
-        };
-        self.store.close(failed.is_none());
-        if let Some((error, answers)) = failed {
+        let result = self.work(&mut wishes, &mut under_way);
+        // A commit that is still under way is not to be answered as if it were none.
+        if self.store.is_none() {
+            let back = self.desk.wait_for_store();
+            self.store = Some(back.store);
+        }
+        if let Some(store) = &mut self.store {
+            store.close(result.is_ok());
+        }
+        if let Err(why) = result {
+            // Whether any of it was written nobody knows. Nothing is written any more: a disk that
+            // could not sync once may say that it could the next time.
+            let error = LedgerError::new(why);
             log::error!("the journal has failed, and nothing is written to it any more: {error}");
             self.desk.progress.fail(error.clone());
-            answers.refuse(&error);
+            if let Some((_, answers)) = under_way {
+                answers.refuse(&error);
+            }
+            mem::take(&mut self.answers).refuse(&error);
             let mut inbox = guard::lock(&self.desk.inbox);
             inbox.closed = true;
-            let left = mem::take(&mut inbox.wishes);
+            wishes.append(&mut inbox.wishes);
             drop(inbox);
-            for wish in left {
+            for wish in wishes {
                 match wish {
                     Wish::Note(..) => {}
                     Wish::Keyed(_, _, answer) => drop(answer.send(Err(error.clone()))),
@@ -219,22 +352,108 @@ impl Clerk {
         self.waiting.clear();
     }
 
-    fn write(&mut self, wishes: &mut Vec<Wish>, answers: &mut Answers) -> Result<(), String> {
-        let now = wall_clock();
+    /// Until it is closed or something fails. `under_way` is what the commit that is under way is
+    /// about: the number of its last wish, and who is to be answered.
+    fn work(
+        &mut self,
+        wishes: &mut Vec<Wish>,
+        under_way: &mut Option<(u64, Answers)>,
+    ) -> Result<(), String> {
+        // The number of the last wish that was taken in.
+        let mut taken = 0;
+        loop {
+            let News { last, back, closed } = self.desk.gathered(wishes, self.store.is_none());
+            if let Some(back) = back {
+                self.take_back(back)?;
+            }
+            let none = wishes.is_empty();
+            self.take_in(wishes)?;
+            taken = taken.max(last);
+            if self.store.is_none() {
+                continue;
+            }
+            // What was under way is written.
+            let written = under_way.take();
+            self.make_rows()?;
+            if self.ops.len() < FEW {
+                if let Some((number, answers)) = written {
+                    self.desk.progress.reach(number);
+                    answers.give();
+                }
+                self.commit_here()?;
+                self.desk.progress.reach(taken);
+                mem::take(&mut self.answers).give();
+                if none && closed {
+                    return Ok(());
+                }
+                continue;
+            }
+            *under_way = Some((taken, mem::take(&mut self.answers)));
+            if let Some(store) = self.store.take() {
+                let ops = mem::take(&mut self.ops);
+                if let Err(refused) = self.jobs.send((store, ops)) {
+                    self.store = Some(refused.0.0);
+                    return Err("the thread that commits is gone".to_owned());
+                }
+            }
+            // Whoever waits for what is written is woken while the next commit runs.
+            if let Some((number, answers)) = written {
+                self.desk.progress.reach(number);
+                answers.give();
+            }
+        }
+    }
+
+    fn take_back(&mut self, back: Back) -> Result<(), String> {
+        let Back {
+            store,
+            mut ops,
+            result,
+        } = back;
+        self.store = Some(store);
+        ops.clear();
+        self.ops = ops;
+        result.map_err(|error| error.to_string())
+    }
+
+    fn store(&mut self) -> Result<&mut Box<dyn Store>, String> {
+        if self.store.is_none() {
+            let back = self.desk.wait_for_store();
+            self.take_back(back)?;
+        }
+        self.store
+            .as_mut()
+            .ok_or_else(|| "there is no store".to_owned())
+    }
+
+    fn commit_here(&mut self) -> Result<(), String> {
+        if self.ops.is_empty() {
+            return Ok(());
+        }
+        let ops = mem::take(&mut self.ops);
+        let result = self.store()?.commit(&ops);
+        self.ops = ops;
         self.ops.clear();
-        let mut ended = Vec::new();
+        result.map_err(|error| error.to_string())
+    }
+
+    fn take_in(&mut self, wishes: &mut Vec<Wish>) -> Result<(), String> {
+        let now = wall_clock();
         for wish in wishes.drain(..) {
             match wish {
                 Wish::Note(task, note) => {
-                    ended.extend(self.book.take(task.0, note, now)?);
+                    let ended = self.book.take(task.0, note, now)?;
+                    self.ended.extend(ended);
                 }
-                Wish::Keyed(task, note, answer) => match self.taken(&note, &ended)? {
+                Wish::Keyed(task, note, answer) => match self.taken(&note)? {
                     Some(other) => {
-                        answers.acks.push((answer, Err(LedgerError::known(other))));
+                        let known = LedgerError::known(other);
+                        self.answers.acks.push((answer, Err(known)));
                     }
                     None => {
-                        ended.extend(self.book.take(task.0, note, now)?);
-                        answers.acks.push((answer, Ok(())));
+                        let ended = self.book.take(task.0, note, now)?;
+                        self.ended.extend(ended);
+                        self.answers.acks.push((answer, Ok(())));
                     }
                 },
                 Wish::OutcomeOf(key, answer) => {
@@ -242,13 +461,19 @@ impl Clerk {
                     if live {
                         self.waiting.entry(key).or_default().push(answer);
                     } else {
-                        let kept = self.look_up(&key, &ended)?;
-                        answers.kept.push((answer, kept));
+                        let kept = self.look_up(&key)?;
+                        self.answers.kept.push((answer, kept));
                     }
                 }
             }
         }
-        for ended in ended {
+        self.book.prepare()
+    }
+
+    /// What is to be written of all that was taken in since the last commit.
+    fn make_rows(&mut self) -> Result<(), String> {
+        let now = wall_clock();
+        for ended in mem::take(&mut self.ended) {
             self.book.keep(&ended, now)?;
             let Ended {
                 key,
@@ -257,36 +482,31 @@ impl Clerk {
             } = ended;
             for answer in self.waiting.remove(&key).unwrap_or_default() {
                 let kept = (outcome.clone(), output.clone());
-                answers.kept.push((answer, Some(kept)));
+                self.answers.kept.push((answer, Some(kept)));
             }
         }
         self.book.rows(now, &mut self.ops)?;
-        self.forget(now).map_err(|error| error.to_string())?;
-        if self.ops.is_empty() {
-            return Ok(());
-        }
-        self.store
-            .commit(&self.ops)
-            .map_err(|error| error.to_string())
+        self.forget(now)
     }
 
     /// The other task that has this one's key.
-    fn taken(&mut self, note: &Note, ended: &[Ended]) -> Result<Option<TaskId>, String> {
+    fn taken(&mut self, note: &Note) -> Result<Option<TaskId>, String> {
         let Note::Accepted { key: Some(key), .. } = note else {
             return Ok(None);
         };
         if let Some(live) = self.book.with_key(key) {
             return Ok(Some(live));
         }
-        let kept = self.look_up(key, ended)?;
+        let kept = self.look_up(key)?;
         Ok(kept.map(|(outcome, _)| outcome.task))
     }
 
-    fn look_up(&mut self, key: &str, ended: &[Ended]) -> Result<Option<Kept>, String> {
-        if let Some(ended) = ended.iter().rev().find(|ended| *ended.key == *key) {
+    fn look_up(&mut self, key: &str) -> Result<Option<Kept>, String> {
+        let ended = self.ended.iter().rev().find(|ended| *ended.key == *key);
+        if let Some(ended) = ended {
             return Ok(Some((ended.outcome.clone(), ended.output.clone())));
         }
-        let row = self.store.kept(key).map_err(|error| error.to_string())?;
+        let row = self.store()?.kept(key).map_err(|error| error.to_string())?;
         row.map(|row: KeptRow| {
             let outcome = row.outcome().map_err(|error| error.to_string())?;
             Ok((outcome, row.output))
@@ -295,12 +515,13 @@ impl Clerk {
     }
 
     /// Lets go of outcomes whose time has passed, or that are too many.
-    fn forget(&mut self, now: u64) -> Result<(), StoreError> {
+    fn forget(&mut self, now: u64) -> Result<(), String> {
         // Some more than may be kept are, so that not each commit has to look.
         if !self.retention.is_due(self.book.outcomes, now) {
             return Ok(());
         }
-        let oldest = self.store.blocks(0, FORGET_AT_ONCE)?;
+        let oldest = self.store()?.blocks(0, FORGET_AT_ONCE);
+        let oldest = oldest.map_err(|error| error.to_string())?;
         if oldest.is_empty() {
             self.retention.look_again(now);
         }
@@ -309,12 +530,14 @@ impl Clerk {
                 self.retention.look_again(row.at);
                 return Ok(());
             }
-            let keys = row.block()?.keys;
+            let keys = row.block().map_err(|error| error.to_string())?.keys;
             self.book.outcomes = self.book.outcomes.saturating_sub(row.count);
             self.ops.push(Op::Forget {
                 block: row.number,
                 keys,
             });
+            // Its tasks' numbers are used up all the same.
+            self.ops.push(self.book.last_task());
         }
         Ok(())
     }

@@ -382,6 +382,11 @@ impl Table {
             .cloned()
     }
 
+    /// Whether a task that was accepted is in flight no more, and counted among those that ended.
+    pub(crate) fn is_filed(&self, id: TaskId) -> bool {
+        !guard::lock(&self.inner).ids.contains(&id.0)
+    }
+
     /// Every task in flight, in the order of their ids.
     pub(crate) fn live(&self) -> Vec<TaskRef> {
         let inner = guard::lock(&self.inner);

@@ -14,7 +14,7 @@
 //! | that a run can be made again after it was taken back, and a cancel be called twice | [`Repeat`], [`assert_repeatable`] |
 //! | what took place and what was taken back, without a real world | [`Recorder`], [`scripted`] |
 //! | what a stage left in a folder | [`tree`] |
-//! | that a pipeline with a journal goes on after a crash, and copes with a disk that fails | [`Disk`](crate::testing::Disk) |
+//! | that a pipeline with a journal goes on after a crash, and copes with a disk that fails | [`Disk`] |
 //! | what a producer makes | [`produced`] |
 //!
 //! # A stage alone

@@ -3,7 +3,7 @@
 use std::{
     env,
     future::pending,
-    io::{self, Write},
+    io::{self, Read, Write},
     path::PathBuf,
     time::{Duration, Instant},
 };
@@ -67,6 +67,11 @@ pub(crate) fn run() {
             std::process::abort();
         }
     }));
+    // Nobody is left to kill it once its parent has ended.
+    std::thread::spawn(|| {
+        io::stdin().read_to_end(&mut Vec::new()).ok();
+        std::process::abort();
+    });
     actix_rt::System::new().block_on(live(orders));
 }
 

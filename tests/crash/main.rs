@@ -135,7 +135,8 @@ impl Killer {
         Command::new(env::current_exe().unwrap())
             .args(["--exact", "child", "--nocapture"])
             .env(ORDERS, serde_json::to_string(&orders).unwrap())
-            .stdin(Stdio::null())
+            // Closed when this process ends, however it does: see `child::run`.
+            .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(errors)
             .spawn()

@@ -41,7 +41,7 @@ impl Stage for Put {
         task.on_cancel(what.clone()).await?;
         self.notes.note(&what);
         self.world.0.lock().unwrap().insert(what);
-        if self.name == "last" && n % 3 == 0 {
+        if self.name == "last" && n.is_multiple_of(3) {
             return Err(Failure::permanent("no"));
         }
         Ok(n)

@@ -24,11 +24,17 @@ fn tests_in(directory: &Path, names: &mut Vec<String>) {
     }
 }
 
+/// What promises are called, and how many there are of each kind.
+const KINDS: [(char, u32); 2] = [('G', 13), ('J', 5)];
+
 /// `G3` for `g03_first_registered_first_cancelled`.
 fn promise_of(test: &str) -> Option<String> {
-    let (number, _) = test.strip_prefix('g')?.split_once('_')?;
+    let (kind, _) = KINDS
+        .iter()
+        .find(|(kind, _)| test.starts_with(kind.to_ascii_lowercase()))?;
+    let (number, _) = test[1..].split_once('_')?;
     let number: u32 = number.parse().ok()?;
-    Some(format!("G{number}"))
+    Some(format!("{kind}{number}"))
 }
 
 #[test]
@@ -43,7 +49,8 @@ fn every_promise_has_a_test_and_every_numbered_test_a_promise() {
             proofs.entry(promise).or_default().push(name);
         }
     }
-    let promises: Vec<String> = (1..=13).map(|number| format!("G{number}")).collect();
+    let of_kind = |(kind, last): (char, u32)| (1..=last).map(move |n| format!("{kind}{n}"));
+    let promises: Vec<String> = KINDS.into_iter().flat_map(of_kind).collect();
     for promise in &promises {
         assert!(proofs.contains_key(promise), "{promise} has no test");
     }

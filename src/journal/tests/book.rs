@@ -69,21 +69,21 @@ proptest! {
                 check(&mut *store, &tracked);
                 continue;
             }
-            if !tracked.contains_key(&id) {
-                if ended.contains(&id) {
-                    continue;
-                }
-                let note = || Note::Accepted {
-                    key: Some(format!("key {id}").into()),
+            if ended.contains(&id) && !tracked.contains_key(&id) {
+                continue;
+            }
+            let task = tracked.entry(id).or_insert_with(|| {
+                let key: Option<Box<str>> = Some(format!("key {id}").into());
+                let note = Note::Accepted {
+                    key: key.clone(),
                     context: vec![id as u8],
                     left: Some(10),
                     work_timeout: None,
                 };
-                book.take(id, note(), now).unwrap();
-                let live = Live::accepted(Some(format!("key {id}").into()), Some(10), None, now);
-                tracked.insert(id, Tracked { live, attempt: 0 });
-            }
-            let task = tracked.get_mut(&id).unwrap();
+                book.take(id, note, now).unwrap();
+                let live = Live::accepted(key, Some(10), None, now);
+                Tracked { live, attempt: 0 }
+            });
             let Some(notes) = fitting(what, id, task) else { continue };
             let [first, second] = notes;
             let before = task.live.clone();
