@@ -193,6 +193,9 @@ impl Book {
                     self.gone.push(Op::Gone { task, undos });
                 }
                 let (key, output) = (held.live.more.key, held.output);
+                // What the last stage returned counts only if it was in time.
+                let is_done = outcome.as_ref().is_some_and(Outcome::is_done);
+                let output = output.filter(|_| is_done);
                 return Ok(outcome.and_then(|outcome| self.file(key, outcome, output)));
             }
         };
