@@ -135,7 +135,8 @@ fn plain(failure: &Failure) -> Failure {
         text = rest.to_owned();
     }
     if text.len() > LONGEST {
-        text.truncate(text.floor_char_boundary(LONGEST));
+        let end = (0..=LONGEST).rev().find(|at| text.is_char_boundary(*at));
+        text.truncate(end.unwrap_or(0));
         text.push_str(" ..");
     }
     Failure::of(failure.kind(), text)

@@ -40,12 +40,53 @@ pub(crate) struct Start {
 
 /// What a journal had in it.
 pub(crate) struct Recovered {
-    pub(crate) tasks: Vec<RecoveredTask>,
+    pub(crate) tasks: Parts<RecoveredTask>,
     /// What waits for a person.
     pub(crate) stuck: Vec<Stuck>,
     /// Those among them that could not be used as they were, and have their outcome now.
     pub(crate) quarantined: Vec<Outcome>,
     pub(crate) last_id: TaskId,
+}
+
+/// A list of many, in parts: it never moves as it grows, and the memory of a large part goes back to
+/// the system once that is taken out.
+pub(crate) struct Parts<T>(Vec<Vec<T>>);
+
+impl<T> Parts<T> {
+    /// Glibc asks the system for each piece above 32 MB by itself; smaller ones it may keep.
+    const LARGEST: usize = (33 << 20) / size_of::<T>();
+
+    fn new() -> Self {
+        Parts(Vec::new())
+    }
+
+    fn push(&mut self, item: T) {
+        match self.0.last_mut() {
+            Some(last) if last.len() < last.capacity() => last.push(item),
+            _ => {
+                let mut part = Vec::with_capacity(self.len().clamp(64, Self::LARGEST));
+                part.push(item);
+                self.0.push(part);
+            }
+        }
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.0.iter().map(Vec::len).sum()
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &T> {
+        self.0.iter().flatten()
+    }
+}
+
+impl<T> IntoIterator for Parts<T> {
+    type Item = T;
+    type IntoIter = std::iter::Flatten<std::vec::IntoIter<Vec<T>>>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.0.into_iter().flatten()
+    }
 }
 
 /// A task that goes on.
@@ -120,7 +161,7 @@ impl Journal {
             book: Book::new(last_stage, last_id, contents.last_block, contents.outcomes),
             ops,
             recovered: Recovered {
-                tasks: Vec::new(),
+                tasks: Parts::new(),
                 stuck: Vec::new(),
                 quarantined: Vec::new(),
                 last_id: TaskId(last_id),
@@ -260,6 +301,8 @@ impl Reader<'_> {
         let mut live = row.live().map_err(shown)?;
         let context = context.context_of(id).map_err(shown)?;
         let mut values = Vec::with_capacity(undos.len());
+        // A list that grows by itself has room for four.
+        live.undos.reserve_exact(undos.len());
         for (number, (row, value)) in undos.into_iter().enumerate() {
             if row.undo as usize != number {
                 return Err(format!("undo {number} of task {id} is missing"));

@@ -586,6 +586,8 @@ impl Store for Sqlite {
             Ok(_) => {}
             Err(corrupt) => drop(ill.get_or_insert(corrupt)),
         })?;
+        // The whole file has passed through the cache, and little of it is asked for again.
+        self.connection()?.execute_batch("PRAGMA shrink_memory")?;
         ill.map_or(Ok(()), |corrupt| Err(corrupt.into()))
     }
 
