@@ -19,7 +19,7 @@ pub struct Failure {
     kind: FailureKind,
 }
 
-const PANICKED: &str = "panicked: ";
+pub(crate) const PANICKED: &str = "panicked: ";
 
 /// What sort of failure it was.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]

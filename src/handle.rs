@@ -199,6 +199,7 @@ impl<I: Send + 'static, O: Send + 'static> PipelineHandle<I, O> {
         let resolved = core.table.resolve(task);
         if resolved && let Ok(Err(error)) = core.record(task, Change::Resolved).ready() {
             core.unrecorded(&error);
+            return false;
         }
         resolved
     }

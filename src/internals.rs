@@ -165,3 +165,9 @@ impl Board {
         });
     }
 }
+
+/// Reads bytes as whatever a column of a journal may hold; for fuzzing.
+#[cfg(feature = "journal")]
+pub fn read_rows(bytes: &[u8]) {
+    crate::journal::read_rows(bytes);
+}

@@ -112,7 +112,11 @@ impl<O: 'static> Ticket<O> {
             Hold::Task(task) => task,
             Hold::Key(keyed) => {
                 let core = keyed.core.upgrade().ok_or(Error::Gone)?;
-                return core.outcome_of(&keyed.key).await?.ok_or(Error::Gone);
+                // Once its outcome is forgotten, the key may be another task's.
+                let kept = core.outcome_of(&keyed.key).await?;
+                return kept
+                    .filter(|outcome| outcome.task == self.id)
+                    .ok_or(Error::Gone);
             }
             Hold::Nothing => return Err(Error::Gone),
         };

@@ -256,7 +256,12 @@ impl<'a, C: Send + 'static, O> Submit<'a, C, O> {
     /// one that is in flight or whose outcome is kept has it, nothing is submitted, and the ticket is
     /// that one's. For pipelines with a journal.
     pub fn key(mut self, key: impl Into<String>) -> Self {
-        self.step = Step::Slow(Box::new(Slow::Keyed(key.into().into())));
+        // One that was polled may be recorded already, without a key.
+        self.leave();
+        self.step = match self.step {
+            Step::Over => Step::Over,
+            _ => Step::Slow(Box::new(Slow::Keyed(key.into().into()))),
+        };
         self
     }
 
@@ -346,6 +351,16 @@ impl<'a, C: Send + 'static, O> Submit<'a, C, O> {
             Ok(())
         });
         Step::Slow(Box::new(Slow::Full(Full { wait, key })))
+    }
+
+    /// A task that may be recorded by now is not waited for any more.
+    #[inline]
+    fn leave(&self) {
+        if let Step::Slow(slow) = &self.step
+            && let Slow::Recording(recording) = &**slow
+        {
+            self.slip.abandon(&recording.task.task);
+        }
     }
 
     fn refuse(&mut self, why: Option<Refused>) -> Poll<Result<Ticket<O>, SubmitError<C>>> {
@@ -489,10 +504,6 @@ impl<C: Send + 'static, O> Future for Submit<'_, C, O> {
 impl<C: Send + 'static, O> Drop for Submit<'_, C, O> {
     #[inline]
     fn drop(&mut self) {
-        if let Step::Slow(slow) = &self.step
-            && let Slow::Recording(recording) = &**slow
-        {
-            self.slip.abandon(&recording.task.task);
-        }
+        self.leave();
     }
 }

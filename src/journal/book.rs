@@ -20,7 +20,8 @@ use crate::{
 #[derive(Default)]
 pub(super) struct Book {
     last_stage: StageIx,
-    live: HashMap<u64, Held, BuildHasherDefault<ByNumber>>,
+    /// Each in a box: a table is half empty, and larger for a while when it grows.
+    live: HashMap<u64, Box<Held>, BuildHasherDefault<ByNumber>>,
     keys: HashMap<Box<str>, u64>,
     last_id: u64,
     last_block: u64,
@@ -100,7 +101,7 @@ impl Book {
         }
         self.live.insert(
             id,
-            Held {
+            Box::new(Held {
                 live,
                 dirty: false,
                 stale: false,
@@ -108,7 +109,7 @@ impl Book {
                 context: None,
                 output: None,
                 written: true,
-            },
+            }),
         );
     }
 
@@ -139,7 +140,7 @@ impl Book {
                     self.keys.insert(key.clone(), task);
                 }
                 self.last_id = self.last_id.max(task);
-                place.insert(Held {
+                place.insert(Box::new(Held {
                     live: Live::accepted(key.clone(), *left, *work_timeout, now),
                     dirty: false,
                     stale: false,
@@ -147,7 +148,7 @@ impl Book {
                     context: None,
                     output: None,
                     written: false,
-                })
+                }))
             }
             // It was given up, and somebody was still at work on it.
             (Entry::Vacant(_), _) => return Ok(None),
@@ -193,6 +194,9 @@ impl Book {
                     self.gone.push(Op::Gone { task, undos });
                 }
                 let (key, output) = (held.live.more.key, held.output);
+                // What the last stage returned counts only if it was in time.
+                let is_done = outcome.as_ref().is_some_and(Outcome::is_done);
+                let output = output.filter(|_| is_done);
                 return Ok(outcome.and_then(|outcome| self.file(key, outcome, output)));
             }
         };

@@ -7,7 +7,9 @@ use super::{
     writer::{Kept, Writer},
 };
 use crate::{
-    LedgerError,
+    Failure, LedgerError,
+    error::PANICKED,
+    guard,
     keeping::Codec,
     ledger::{Change, KeptOutcome, Ledger, Recorded, Transition, Value},
     task::{End, Outcome, StageIx, StageName, TaskId},
@@ -88,7 +90,7 @@ impl Keeper {
             Change::Failed { stage, failure } => Note::Stopped {
                 end: Box::new(End::Failed {
                     stage: self.stage_name(stage),
-                    failure: failure.clone(),
+                    failure: plain(failure),
                 }),
             },
             Change::TimedOut { stage } => Note::Stopped {
@@ -105,12 +107,18 @@ impl Keeper {
             Change::CancelStarted { undo, attempt } => Note::CancelStarted { undo, attempt },
             Change::CancelEnded { undo, failure } => Note::CancelEnded {
                 undo,
-                failure: failure.map(|failure| Box::new(failure.clone())),
+                failure: failure.map(|failure| Box::new(plain(failure))),
             },
             Change::Ended { end: End::Done, .. } => Note::Done,
             Change::Ended { end, rollback } => Note::Ended(Box::new(Outcome {
                 task,
-                end: end.clone(),
+                end: match end {
+                    End::Failed { stage, failure } => End::Failed {
+                        stage: stage.clone(),
+                        failure: plain(failure),
+                    },
+                    other => other.clone(),
+                },
                 rollback: rollback.clone(),
                 output: None,
             })),
@@ -118,6 +126,24 @@ impl Keeper {
         })
     }
 }
+
+/// A failure's kind and text, which is all that is kept of it: the error itself is the user's, and
+/// must not be shown or dropped on the writer's thread.
+fn plain(failure: &Failure) -> Failure {
+    let mut text = guard::shown(failure);
+    if let Some(rest) = text.strip_prefix(PANICKED) {
+        text = rest.to_owned();
+    }
+    if text.len() > LONGEST {
+        let end = (0..=LONGEST).rev().find(|at| text.is_char_boundary(*at));
+        text.truncate(end.unwrap_or(0));
+        text.push_str(" ..");
+    }
+    Failure::of(failure.kind(), text)
+}
+
+/// An error's text is kept up to here.
+const LONGEST: usize = 64 << 10;
 
 fn encoded(
     encode: fn(Value<'_>) -> Option<Result<Vec<u8>, String>>,

@@ -32,6 +32,9 @@ pub(super) struct More {
     /// How many attempts of this stage ended with the process.
     #[serde(rename = "i", skip_serializing_if = "is_default")]
     pub(super) interrupted: u32,
+    /// How many of these were kills.
+    #[serde(rename = "x", skip_serializing_if = "is_default")]
+    pub(super) kills: u32,
     #[serde(rename = "g", skip_serializing_if = "is_default")]
     pub(super) generation: u32,
     /// An undo of the failed attempt was cancelled, so the next attempt is another generation.
@@ -232,7 +235,7 @@ impl Live {
             Note::Finished { stage, output } => {
                 self.apply(Event::Finish(stage))?;
                 let more = &mut self.more;
-                (more.attempt, more.interrupted) = (1, 0);
+                (more.attempt, more.interrupted, more.kills) = (1, 0, 0);
                 (more.generation, more.undone) = (0, false);
                 Ok(Effect::Context(output))
             }

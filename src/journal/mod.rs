@@ -35,6 +35,8 @@ pub(crate) use keeper::Keeper;
 #[cfg(feature = "testing")]
 pub use memory::{Disk, DiskFault};
 pub(crate) use recovery::{Recovered, RecoveredTask, Start, Todo};
+#[cfg(feature = "internals")]
+pub(crate) use rows::read_rows;
 pub(crate) use rows::{decode, encode};
 
 use self::{

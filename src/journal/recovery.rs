@@ -23,6 +23,10 @@ use crate::{
     },
 };
 
+/// The word that says how the process before has ended.
+pub(super) const ENDED: &str = "ended";
+pub(super) const ON_PURPOSE: &str = "on purpose";
+
 /// A task of which a stage, or a cancel, has ended with the process so often is left alone.
 const MOST_INTERRUPTED: u32 = 3;
 
@@ -145,10 +149,13 @@ impl Journal {
                 return Err(JournalError::Corrupt { path, why });
             }
         };
+        let killed = word(ENDED).as_deref() != Some(ON_PURPOSE);
+        ops.push(Op::Word(ENDED, "no".to_owned()));
         let stages = Stages::new(&contents, &start);
         let last_stage = (start.stages.len() - 1) as StageIx;
         let mut reader = Reader {
             now: wall_clock(),
+            killed,
             start: &start,
             stages: &stages,
             book: Book::new(last_stage, last_id, contents.last_block, contents.outcomes),
@@ -278,6 +285,8 @@ impl Stages {
 
 struct Reader<'a> {
     now: u64,
+    /// The process before did not end on purpose.
+    killed: bool,
     start: &'a Start,
     stages: &'a Stages,
     book: Book,
@@ -395,6 +404,7 @@ impl Reader<'_> {
             .map_err(|why| format!("its context can't be read: {why}"))?;
         if live.state == State::Running(stage) {
             live.more.interrupted += 1;
+            live.more.kills += u32::from(self.killed);
             live.state = State::Cleaning(stage);
         }
         if left.is_some_and(|left| left.is_zero()) {
@@ -403,10 +413,10 @@ impl Reader<'_> {
         if self.start.recovery == Recovery::RollBack {
             return Ok(Todo::Stop(Ended::Cancelled(stage, StopCause::Recovery)));
         }
-        if live.more.interrupted >= MOST_INTERRUPTED {
+        if live.more.kills >= MOST_INTERRUPTED {
             let text = format!(
                 "the process ended {} times while the stage was at work on it",
-                live.more.interrupted
+                live.more.kills
             );
             let failure = Failure::of(FailureKind::Interrupted, text);
             return Ok(Todo::Stop(Ended::Failed(stage, failure)));
@@ -429,7 +439,7 @@ impl Reader<'_> {
             Some(value)
         };
         if std::mem::take(&mut mark.running) {
-            mark.interrupted += 1;
+            mark.interrupted += u32::from(self.killed);
         }
         if mark.interrupted >= MOST_INTERRUPTED && !over {
             return Err(format!(

@@ -462,3 +462,30 @@ pub(super) fn word_sum(name: &str, value: &str) -> u32 {
         .bytes(value.as_bytes())
         .end()
 }
+
+/// Reads bytes as whatever a column may hold: an error or a value, never a panic.
+#[cfg(feature = "internals")]
+pub(crate) fn read_rows(bytes: &[u8]) {
+    let _ = decode::<Block>(bytes);
+    let _ = decode::<Outcome>(bytes);
+    let _ = decode::<Mark>(bytes);
+    let _ = decode::<More>(bytes);
+    // As a row whose checksum is right, too.
+    for state in STATES {
+        let mut row = TaskRow {
+            id: 1,
+            key: None,
+            stage: Some(0),
+            state: state.into(),
+            stuck: false,
+            more: bytes.to_vec(),
+            sum: 0,
+        };
+        row.sum = row.checksum();
+        if let Ok(live) = row.live() {
+            let again =
+                TaskRow::of(1, &live).and_then(|row| row.live().map_err(|error| error.to_string()));
+            assert_eq!(again, Ok(live), "what was read is written as it was");
+        }
+    }
+}

@@ -59,7 +59,7 @@ pub(super) struct Sqlite {
     /// None once it is closed.
     connection: Option<Connection>,
     /// Whoever has it locked is the only one to write.
-    _lock: Option<File>,
+    lock: Option<File>,
 }
 
 impl From<Error> for StoreError {
@@ -82,6 +82,25 @@ impl From<Error> for StoreError {
 /// The file beside it that says who has it.
 fn lock_path(path: &Path) -> PathBuf {
     beside(path, "-lock")
+}
+
+/// The one name of a file that may have others, and no special name of SQLite's (`:memory:`).
+fn whole_path(path: &Path) -> Result<PathBuf, JournalError> {
+    let failed = |error: io::Error| JournalError::Io {
+        path: path.to_owned(),
+        error: error.into(),
+    };
+    if path.exists() {
+        return path.canonicalize().map_err(failed);
+    }
+    let name = path
+        .file_name()
+        .ok_or_else(|| failed(io::Error::from(io::ErrorKind::InvalidFilename)))?;
+    let folder = match path.parent() {
+        Some(folder) if !folder.as_os_str().is_empty() => folder,
+        _ => Path::new("."),
+    };
+    Ok(folder.canonicalize().map_err(failed)?.join(name))
 }
 
 /// SQLite's log.
@@ -119,6 +138,7 @@ fn lock(path: &Path) -> Result<File, JournalError> {
 impl Sqlite {
     /// Opens a journal to write to it, and makes it if there is none.
     pub(super) fn open(path: &Path, durability: Durability) -> Result<Self, JournalError> {
+        let path = &whole_path(path)?;
         let lock = lock(path)?;
         let made = !path.exists();
         let empty = path.metadata().map_or(true, |file| file.len() == 0);
@@ -174,7 +194,7 @@ impl Sqlite {
         }
         Ok(Sqlite {
             connection: Some(connection),
-            _lock: Some(lock),
+            lock: Some(lock),
         })
     }
 
@@ -196,8 +216,18 @@ impl Sqlite {
         known(path, &connection)?;
         Ok(Sqlite {
             connection: Some(connection),
-            _lock: None,
+            lock: None,
         })
+    }
+
+    /// Lets somebody else have it. Closing the file would not do where a process that is just being
+    /// started still has a copy of it.
+    fn unlock(&mut self) {
+        if let Some(lock) = self.lock.take()
+            && let Err(error) = lock.unlock()
+        {
+            log::warn!("the journal's lock could not be given back: {error}");
+        }
     }
 
     /// Copies the log into the file.
@@ -213,7 +243,7 @@ impl Sqlite {
 
     /// Whether only looking is allowed.
     pub(super) fn is_look(&self) -> bool {
-        self._lock.is_none()
+        self.lock.is_none()
     }
 
     /// Reads the whole file, and says what SQLite finds wrong with it.
@@ -228,6 +258,14 @@ impl Sqlite {
         self.connection
             .as_ref()
             .ok_or_else(|| StoreError::Failed("the journal is closed".to_owned()))
+    }
+}
+
+impl Drop for Sqlite {
+    fn drop(&mut self) {
+        // The file first.
+        self.connection = None;
+        self.unlock();
     }
 }
 
@@ -586,6 +624,6 @@ impl Store for Sqlite {
         if let Err((_, error)) = connection.close() {
             log::warn!("the journal could not be closed: {error}");
         }
-        self._lock = None;
+        self.unlock();
     }
 }

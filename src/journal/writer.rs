@@ -15,6 +15,7 @@ use super::{
     Retention,
     book::{Book, Ended},
     note::{Note, wall_clock},
+    recovery::{ENDED, ON_PURPOSE},
     rows::KeptRow,
     store::{Op, Store, StoreError},
 };
@@ -292,7 +293,8 @@ impl Drop for Writer {
 /// Commits what it is given, beside the clerk, who takes in meanwhile what comes next.
 fn commit_all(jobs: &mpsc::Receiver<(Box<dyn Store>, Vec<Op>)>, desk: &Desk) {
     while let Ok((mut store, ops)) = jobs.recv() {
-        let result = store.commit(&ops);
+        let result = guard::run(|| store.commit(&ops))
+            .unwrap_or_else(|panic| Err(StoreError::Failed(guard::shown(&panic))));
         desk.give_back(Back { store, ops, result });
     }
 }
@@ -318,14 +320,19 @@ impl Clerk {
     fn run(&mut self) {
         let mut under_way = None;
         let mut wishes = Vec::new();
-        let result = self.work(&mut wishes, &mut under_way);
+        // Whatever it panics with, nobody is to wait for ever.
+        let result = guard::run(|| self.work(&mut wishes, &mut under_way))
+            .unwrap_or_else(|panic| Err(guard::shown(&panic)));
         // A commit that is still under way is not to be answered as if it were none.
         if self.store.is_none() {
             let back = self.desk.wait_for_store();
             self.store = Some(back.store);
         }
         if let Some(store) = &mut self.store {
-            store.close(result.is_ok());
+            // Nothing is at work any more: what was interrupted, was so on purpose.
+            let ended = Op::Word(ENDED, ON_PURPOSE.to_owned());
+            let clean = result.is_ok() && store.commit(&[ended]).is_ok();
+            store.close(clean);
         }
         if let Err(why) = result {
             // Whether any of it was written nobody knows. Nothing is written any more: a disk that
@@ -344,8 +351,8 @@ impl Clerk {
             for wish in wishes {
                 match wish {
                     Wish::Note(..) => {}
-                    Wish::Keyed(_, _, answer) => drop(answer.send(Err(error.clone()))),
-                    Wish::OutcomeOf(_, answer) => drop(answer.send(Err(error.clone()))),
+                    Wish::Keyed(_, _, answer) => tell(answer, Err(error.clone())),
+                    Wish::OutcomeOf(_, answer) => tell(answer, Err(error.clone())),
                 }
             }
         }
@@ -459,7 +466,12 @@ impl Clerk {
                 Wish::OutcomeOf(key, answer) => {
                     let live = self.book.with_key(&key).is_some();
                     if live {
-                        self.waiting.entry(key).or_default().push(answer);
+                        let waiting = self.waiting.entry(key).or_default();
+                        // Who does not wait any more leaves nothing, not even where many do.
+                        if waiting.len() >= 16 && waiting.len().is_power_of_two() {
+                            waiting.retain(|answer| !answer.is_closed());
+                        }
+                        waiting.push(answer);
                     } else {
                         let kept = self.look_up(&key)?;
                         self.answers.kept.push((answer, kept));
@@ -555,19 +567,24 @@ struct Answers {
 impl Answers {
     fn give(self) {
         for (answer, result) in self.acks {
-            answer.send(result).ok();
+            tell(answer, result);
         }
         for (answer, kept) in self.kept {
-            answer.send(Ok(kept)).ok();
+            tell(answer, Ok(kept));
         }
     }
 
     fn refuse(self, error: &LedgerError) {
         for (answer, _) in self.acks {
-            answer.send(Err(error.clone())).ok();
+            tell(answer, Err(error.clone()));
         }
         for (answer, _) in self.kept {
-            answer.send(Err(error.clone())).ok();
+            tell(answer, Err(error.clone()));
         }
     }
+}
+
+/// Answers, which wakes who waits: with a waker that may be the user's own.
+fn tell<T>(answer: Answer<T>, result: Result<T, LedgerError>) {
+    guard::run(|| answer.send(result).ok()).ok();
 }

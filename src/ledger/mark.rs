@@ -61,7 +61,8 @@ impl Progress {
         }
         drop(waiting);
         for waker in wakers {
-            waker.wake();
+            // It may be the user's own.
+            guard::run(|| waker.wake()).ok();
         }
     }
 

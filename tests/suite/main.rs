@@ -36,6 +36,8 @@ mod testing;
 // What its users turn and put in, and what they are told.
 mod actors;
 #[cfg(feature = "journal")]
+mod attacks;
+#[cfg(feature = "journal")]
 mod disks;
 mod embedding;
 #[cfg(feature = "journal")]

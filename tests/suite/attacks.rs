@@ -1,0 +1,311 @@
+//! What was tried to break a pipeline with a journal, and does not.
+
+use std::{
+    fs,
+    pin::Pin,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
+    task::{Context, Wake, Waker},
+    thread,
+    time::Duration,
+};
+
+use batrun::{
+    Durability, End, Error, Journal, JournalError, PipelineHandle, TaskId, prelude::*,
+    testing::Disk,
+};
+use serde::{Deserialize, Serialize, Serializer};
+use tokio::time::timeout;
+
+use crate::kit::{sleep, until};
+
+const SOON: Shutdown = Shutdown::Drain(Duration::from_secs(20));
+
+fn on(disk: &Disk) -> Journal {
+    disk.journal(Durability::Power).unwrap()
+}
+
+/// Hangs on 13.
+async fn echo(journal: Journal) -> PipelineHandle<u32, u32> {
+    let echo = stage_fn("echo", async |n: u32, _: &TaskContext<'_, ()>| {
+        if n == 13 {
+            std::future::pending::<()>().await;
+        }
+        Ok(n)
+    });
+    let pipeline = Pipeline::new("p").journal(journal);
+    pipeline.stage(echo.workers(4)).start().await.unwrap()
+}
+
+/// Registers undos from two threads at once.
+struct Split;
+
+impl actix::Actor for Split {
+    type Context = actix::Context<Self>;
+}
+
+impl actix::Handler<TaskMsg<u32, Reply<u32, u64>>> for Split {
+    type Result = ();
+
+    fn handle(&mut self, message: TaskMsg<u32, Reply<u32, u64>>, _: &mut Self::Context) {
+        let (n, reply) = message.into_parts();
+        thread::spawn(move || {
+            thread::scope(|scope| {
+                for first in [0, 1_000] {
+                    let reply = &reply;
+                    scope.spawn(move || {
+                        for undo in first..first + 50 {
+                            let registered = reply.on_cancel(undo);
+                            futures::executor::block_on(registered).map(drop).unwrap();
+                        }
+                    });
+                }
+            });
+            reply.done(n);
+        });
+    }
+}
+
+impl actix::Handler<Cancel<u64>> for Split {
+    type Result = ();
+
+    fn handle(&mut self, message: Cancel<u64>, _: &mut Self::Context) {
+        message.into_parts().1.done();
+    }
+}
+
+#[actix::test]
+async fn j2_threads_of_an_actor_may_register_at_once() {
+    use actix::Actor;
+    let disk = Disk::new();
+    let pipeline = Pipeline::new("p").journal(on(&disk));
+    let handle = pipeline
+        .actor("split", Split.start())
+        .start()
+        .await
+        .unwrap();
+    for n in 0..10 {
+        let ticket = handle.submit(n).await.unwrap();
+        assert!(ticket.outcome().await.unwrap().is_done());
+    }
+    let report = handle.shutdown(SOON).await.unwrap();
+    assert_eq!(report.suspended, None);
+}
+
+#[actix::test]
+async fn j1_the_ticket_of_a_forgotten_key_is_no_other_tasks() {
+    let disk = Disk::new();
+    let handle = echo(on(&disk).keep_most(2)).await;
+    let first = handle.submit(1).key("k").await.unwrap();
+    first.outcome().await.unwrap();
+    let old = handle.submit(1).key("k").await.unwrap();
+    for n in 20..30 {
+        handle.submit(n).await.unwrap().outcome().await.unwrap();
+    }
+    let new = handle.submit(2).key("k").await.unwrap();
+    new.outcome().await.unwrap();
+    assert_ne!(old.id(), new.id());
+    assert!(matches!(old.outcome().await, Err(Error::Gone)));
+    handle.shutdown(SOON).await.unwrap();
+}
+
+#[actix::test]
+async fn j1_who_is_resolved_after_the_end_is_not() {
+    let disk = Disk::new();
+    let start = || {
+        let fails = stage_fn("s", async |_: u32, task: &TaskContext<'_, u32>| {
+            task.on_cancel(1).await?;
+            Err::<u32, _>(Failure::permanent("no"))
+        });
+        let stuck =
+            fails.cancel_with(async |_: u32, _: &CancelContext<'_>| Err(Failure::permanent("no")));
+        Pipeline::new("p").journal(on(&disk)).stage(stuck).start()
+    };
+    let handle = start().await.unwrap();
+    let ticket = handle.submit(1).await.unwrap();
+    ticket.outcome().await.unwrap();
+    handle.shutdown(SOON).await.unwrap();
+    assert!(!handle.resolve(ticket.id()));
+    let handle = start().await.unwrap();
+    assert_eq!(handle.stuck().len(), 1);
+    handle.shutdown(SOON).await.unwrap();
+}
+
+#[actix::test]
+async fn j1_a_suspension_on_purpose_is_no_kill() {
+    let disk = Disk::new();
+    for _ in 0..4 {
+        let handle = echo(on(&disk)).await;
+        handle.submit(13).key("k").await.unwrap();
+        until(|| handle.snapshot().stages[0].counts.started > 0).await;
+        handle.shutdown(Shutdown::Suspend).await.unwrap();
+    }
+    let handle = echo(on(&disk)).await;
+    let outcome = timeout(Duration::from_millis(100), handle.outcome_of("k")).await;
+    assert!(outcome.is_err(), "{outcome:?}");
+    handle.shutdown(Shutdown::Abort).await.unwrap();
+}
+
+#[test]
+fn j4_a_journal_has_one_name() {
+    let folder = tempfile::tempdir().unwrap();
+    let (real, link) = (folder.path().join("real"), folder.path().join("link"));
+    let held = Journal::open(&real).unwrap();
+    std::os::unix::fs::symlink(&real, &link).unwrap();
+    let other = Journal::open(&link).map(drop);
+    assert!(matches!(other, Err(JournalError::Held { .. })), "{other:?}");
+    drop(held);
+    Journal::open(&link).map(drop).unwrap();
+    // Not SQLite's own names for databases that are no files.
+    Journal::open(folder.path().join(":memory:"))
+        .map(drop)
+        .unwrap();
+    assert!(fs::metadata(folder.path().join(":memory:")).unwrap().len() > 0);
+    Journal::open("").map(drop).unwrap_err();
+}
+
+struct Panics;
+
+impl Wake for Panics {
+    fn wake(self: Arc<Self>) {
+        panic!("a waker of mine");
+    }
+}
+
+#[actix::test]
+async fn g06_a_waker_that_panics_stops_nobody_else() {
+    let disk = Disk::new();
+    let handle = echo(on(&disk)).await;
+    disk.stop();
+    let waker = Waker::from(Arc::new(Panics));
+    let mut plain = handle.submit(1);
+    let mut keyed = handle.submit(1).key("k");
+    let mut cx = Context::from_waker(&waker);
+    assert!(Pin::new(&mut plain).poll(&mut cx).is_pending());
+    assert!(Pin::new(&mut keyed).poll(&mut cx).is_pending());
+    until(|| disk.is_waiting()).await;
+    disk.go_on();
+    let next = timeout(Duration::from_secs(5), handle.submit(2)).await;
+    next.unwrap().unwrap().outcome().await.unwrap();
+    drop((plain, keyed));
+    handle.shutdown(SOON).await.unwrap();
+}
+
+/// An error that looks where it is shown and dropped.
+#[derive(Debug)]
+struct Spy(Arc<AtomicBool>);
+
+impl Spy {
+    fn look(&self) {
+        if thread::current().name() == Some("batrun-journal") {
+            self.0.store(true, Ordering::SeqCst);
+        }
+    }
+}
+
+impl std::fmt::Display for Spy {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.look();
+        f.write_str(&"long ".repeat(1 << 20))
+    }
+}
+
+impl std::error::Error for Spy {}
+
+impl Drop for Spy {
+    fn drop(&mut self) {
+        self.look();
+    }
+}
+
+#[actix::test]
+async fn g06_an_error_is_neither_shown_nor_dropped_by_the_writer() {
+    let disk = Disk::new();
+    let seen = Arc::new(AtomicBool::new(false));
+    let spied = seen.clone();
+    let fails = stage_fn("s", async move |_: u32, _: &TaskContext<'_, ()>| {
+        Err::<u32, _>(Failure::permanent(Spy(spied.clone())))
+    });
+    let pipeline = Pipeline::new("p").journal(on(&disk));
+    let handle = pipeline.stage(fails).start().await.unwrap();
+    let ticket = handle.submit(0).key("k").await.unwrap();
+    drop(ticket.outcome().await.unwrap());
+    let kept = handle.outcome_of("k").await.unwrap().unwrap();
+    // Not all of a text that is megabytes long.
+    assert!(kept.to_string().len() < 100_000);
+    handle.shutdown(SOON).await.unwrap();
+    assert!(!seen.load(Ordering::SeqCst));
+}
+
+#[actix::test]
+async fn g01_a_key_that_comes_after_a_poll_loses_no_task() {
+    let disk = Disk::new();
+    let handle = echo(on(&disk)).await;
+    disk.stop();
+    let mut submit = handle.submit(1);
+    assert!(futures::poll!(&mut submit).is_pending());
+    disk.go_on();
+    let ticket = submit.key("k").await.unwrap();
+    assert!(ticket.outcome().await.unwrap().is_done());
+    until(|| handle.snapshot().in_flight == 0).await;
+    handle.shutdown(SOON).await.unwrap();
+}
+
+type Cancels = Mutex<Option<Box<dyn Fn() -> bool + Send>>>;
+static CANCELS: Cancels = Mutex::new(None);
+
+/// Its task is cancelled while it is encoded.
+#[derive(Clone, Debug, Deserialize)]
+struct Slow(u32);
+
+impl Serialize for Slow {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        if let Some(cancel) = CANCELS.lock().unwrap().take() {
+            assert!(cancel());
+        }
+        to.serialize_newtype_struct("Slow", &self.0)
+    }
+}
+
+#[actix::test]
+async fn j3_what_came_too_late_is_not_kept_as_an_output() {
+    let disk = Disk::new();
+    let slow = stage_fn("s", async |n: u32, _: &TaskContext<'_, ()>| Ok(Slow(n)));
+    let pipeline = Pipeline::new("p").journal(on(&disk));
+    let handle = pipeline.stage(slow).start().await.unwrap();
+    let canceller = handle.clone();
+    *CANCELS.lock().unwrap() = Some(Box::new(move || canceller.cancel(TaskId(1))));
+    let ticket = handle.submit(7).key("k").await.unwrap();
+    let outcome = ticket.outcome().await.unwrap();
+    assert!(matches!(outcome.end, End::Cancelled { .. }), "{outcome}");
+    let kept = handle.outcome_of("k").await.unwrap().unwrap();
+    assert!(kept.output.is_none());
+    handle.shutdown(SOON).await.unwrap();
+}
+
+#[actix::test]
+async fn j1_keys_at_once_from_threads_stand_for_one_task_each() {
+    let folder = tempfile::tempdir().unwrap();
+    let journal = Journal::open_with(folder.path().join("j"), Durability::Process).unwrap();
+    let handle = echo(journal).await;
+    for key in ["", "a\0b", "a\0c", "a", &"k".repeat(1 << 20)] {
+        let threads: Vec<_> = (0..4)
+            .map(|_| {
+                let (handle, key) = (handle.clone(), key.to_owned());
+                thread::spawn(move || {
+                    futures::executor::block_on(async {
+                        let ticket = handle.submit(1).key(key).await.unwrap();
+                        ticket.outcome().await.unwrap().task
+                    })
+                })
+            })
+            .collect();
+        let tasks: Vec<_> = threads.into_iter().map(|one| one.join().unwrap()).collect();
+        assert!(tasks.iter().all(|task| *task == tasks[0]), "{tasks:?}");
+    }
+    let report = handle.shutdown(SOON).await.unwrap();
+    assert_eq!((report.counts.accepted, report.counts.done), (5, 5));
+    sleep(0).await;
+}
