@@ -30,6 +30,10 @@ pub(super) const ON_PURPOSE: &str = "on purpose";
 /// A task of which a stage, or a cancel, has ended with the process so often is left alone.
 const MOST_INTERRUPTED: u32 = 3;
 
+/// No count and no number comes so far by itself, and what is beyond could not be counted on.
+const MOST_TIMES: u32 = u32::MAX / 2;
+const LAST_NUMBER: u64 = i64::MAX as u64 / 2;
+
 /// The pipeline that a journal is to be of.
 pub(crate) struct Start {
     pub(crate) pipeline: String,
@@ -149,6 +153,10 @@ impl Journal {
                 return Err(JournalError::Corrupt { path, why });
             }
         };
+        if last_id.max(contents.last_block) > LAST_NUMBER {
+            let why = "its last number is none".to_owned();
+            return Err(JournalError::Corrupt { path, why });
+        }
         let killed = word(ENDED).as_deref() != Some(ON_PURPOSE);
         ops.push(Op::Word(ENDED, "no".to_owned()));
         let stages = Stages::new(&contents, &start);
@@ -297,6 +305,9 @@ struct Reader<'a> {
 impl Reader<'_> {
     fn read(&mut self, (row, context, undos): TaskRead) -> Result<(), String> {
         let id = row.id;
+        if id > LAST_NUMBER {
+            return Err(format!("a task has the number {id}"));
+        }
         let shown = |corrupt: super::rows::Corrupt| corrupt.to_string();
         let mut live = row.live().map_err(shown)?;
         let context = context.context_of(id).map_err(shown)?;
@@ -357,6 +368,9 @@ impl Reader<'_> {
         context: &[u8],
         values: &[Vec<u8>],
     ) -> Result<RecoveredTask, String> {
+        if counts(live).any(|count| count > MOST_TIMES) {
+            return Err("its counts are none".to_owned());
+        }
         let mut undos = Vec::with_capacity(values.len());
         for (number, (mark, value)) in live.undos.iter_mut().zip(values).enumerate() {
             undos.push(self.undo(number, mark, value)?);
@@ -532,6 +546,14 @@ impl Reader<'_> {
         }
         self.recovered.quarantined.push(outcome);
     }
+}
+
+/// How often things have happened to a task.
+fn counts(live: &Live) -> impl Iterator<Item = u32> {
+    let more = &live.more;
+    let own = [more.attempt, more.interrupted, more.kills, more.generation];
+    let of_undo = |mark: &Mark| [mark.attempt, mark.generation, mark.tries, mark.interrupted];
+    own.into_iter().chain(live.undos.iter().flat_map(of_undo))
 }
 
 #[cfg(test)]

@@ -556,11 +556,11 @@ impl Store for Sqlite {
         }
         let connection = self.connection()?;
         let mut blocks = connection.prepare("SELECT number, at, count, body, sum FROM outcomes")?;
-        let (mut outcomes, mut last_block, mut last_task) = (0, 0, 0);
+        let (mut outcomes, mut last_block, mut last_task) = (0_u64, 0, 0);
         for row in blocks.query_map([], block_row)? {
             let row = row?;
             last_task = last_task.max(row.block()?.last_task());
-            outcomes += row.count;
+            outcomes = outcomes.saturating_add(row.count);
             last_block = last_block.max(row.number);
         }
         // They are looked up one by one, and one whose key was damaged would not be found: a second

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod book;
+mod counts;
 mod cut;
 mod rows;
 mod stores;
