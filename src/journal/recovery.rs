@@ -68,7 +68,11 @@ impl<T> Parts<T> {
         match self.0.last_mut() {
             Some(last) if last.len() < last.capacity() => last.push(item),
             _ => {
-                let mut part = Vec::with_capacity(self.len().clamp(64, Self::LARGEST));
+                let room = match self.len() {
+                    few @ ..4_096 => few.max(64),
+                    _ => Self::LARGEST,
+                };
+                let mut part = Vec::with_capacity(room);
                 part.push(item);
                 self.0.push(part);
             }
