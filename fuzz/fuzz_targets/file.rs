@@ -43,11 +43,17 @@ async fn fill(path: &std::path::Path) {
             _ => Ok(n),
         }
     });
-    let stage = stage.cancel_with(async |_: String, _: &CancelContext<'_>| Ok(())).workers(4);
+    let stage = stage
+        .cancel_with(async |_: String, _: &CancelContext<'_>| Ok(()))
+        .workers(4);
     let pipeline = Pipeline::new("fuzz").journal(Journal::open(path).expect("a journal"));
     let handle = pipeline.stage(stage).start().await.expect("it starts");
     for n in 0..10 {
-        let ticket = handle.submit(n).key(format!("key {n}")).await.expect("accepted");
+        let ticket = handle
+            .submit(n)
+            .key(format!("key {n}"))
+            .await
+            .expect("accepted");
         if n < 7 {
             ticket.outcome().await.expect("an outcome");
         }
