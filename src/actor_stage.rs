@@ -4,7 +4,7 @@ use std::{
     fmt::Debug,
     marker::PhantomData,
     sync::{
-        Arc,
+        Arc, Mutex,
         atomic::{AtomicBool, Ordering},
     },
 };
@@ -16,6 +16,7 @@ use crate::{
     CancelContext, Failure, IntoWork, Stage, TaskContext, TaskMsg, Work,
     core::Core,
     error::UndoError,
+    guard,
     message::Batch,
     stage::{is_stopping, key, register, settle, withdraw},
     task::{Key, StageIx, TaskId, TaskRef},
@@ -31,6 +32,8 @@ pub struct Reply<O, U = ()> {
     stage: StageIx,
     attempt: u32,
     stop: Arc<Stop>,
+    /// An undo's number is taken and recorded in one go, whichever thread of the actor's asks.
+    turn: Mutex<()>,
     answer: oneshot::Sender<Result<O, Failure>>,
     undo: PhantomData<fn(U)>,
 }
@@ -78,7 +81,10 @@ impl<O, U: Clone + Debug + Send + 'static> Reply<O, U> {
     /// # Errors
     /// [`UndoError`]; the effect must then not take place.
     pub async fn on_cancel(&self, undo: U) -> Result<usize, UndoError> {
-        let (number, stopping, recorded) = register(&self.core, &self.task, self.stage, undo)?;
+        let turn = guard::lock(&self.turn);
+        let registered = register(&self.core, &self.task, self.stage, undo);
+        drop(turn);
+        let (number, stopping, recorded) = registered?;
         if let Some(recorded) = recorded {
             settle(&self.core, recorded).await?;
         }
@@ -94,11 +100,10 @@ impl<O, U: Clone + Debug + Send + 'static> Reply<O, U> {
     /// # Errors
     /// [`UndoError::Unrecorded`] when that could not be recorded.
     pub async fn withdraw(&self, number: usize) -> Result<(), UndoError> {
-        settle(
-            &self.core,
-            withdraw(&self.core, &self.task, self.stage, number),
-        )
-        .await
+        let turn = guard::lock(&self.turn);
+        let recorded = withdraw(&self.core, &self.task, self.stage, number);
+        drop(turn);
+        settle(&self.core, recorded).await
     }
 
     /// Whether the task is late or cancelled. Its rollback waits for this reply.
@@ -116,7 +121,7 @@ impl<O, U: Clone + Debug + Send + 'static> Reply<O, U> {
     /// Hands the task on to the next stage.
     pub fn done(self, output: O) {
         if let Err(Ok(late)) = self.answer.send(Ok(output)) {
-            crate::guard::drop_quietly(late);
+            guard::drop_quietly(late);
         }
     }
 
@@ -238,6 +243,7 @@ where
             stage,
             attempt: task.attempt(),
             stop: stop.clone(),
+            turn: Mutex::default(),
             answer,
             undo: PhantomData,
         };

@@ -73,6 +73,17 @@ impl Failure {
         Self::of(FailureKind::Panic, text)
     }
 
+    /// From its kind and how it was shown.
+    pub(crate) fn as_shown(kind: FailureKind, mut shown: String) -> Self {
+        // It is added when the failure is shown.
+        if kind == FailureKind::Panic
+            && let Some(text) = shown.strip_prefix(PANICKED)
+        {
+            shown = text.to_owned();
+        }
+        Self::of(kind, shown)
+    }
+
     /// What sort of failure it is.
     pub fn kind(&self) -> FailureKind {
         self.kind
@@ -136,12 +147,7 @@ impl<'de> Deserialize<'de> for Failure {
             error: String,
         }
         let Shown { kind, error } = Shown::deserialize(from)?;
-        // It is added when the failure is shown.
-        let text = match kind {
-            FailureKind::Panic => error.strip_prefix(PANICKED).unwrap_or(&error).to_owned(),
-            _ => error,
-        };
-        Ok(Failure::of(kind, text))
+        Ok(Failure::as_shown(kind, error))
     }
 }
 

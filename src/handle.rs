@@ -192,16 +192,20 @@ impl<I: Send + 'static, O: Send + 'static> PipelineHandle<I, O> {
         self.inner.core.table.stuck()
     }
 
-    /// A person has dealt with a stuck task: it leaves the list. `false` if it wasn't there. A journal
-    /// has it in its next commit, which this doesn't wait for.
+    /// A person has dealt with a stuck task: it leaves the list. `false` if it wasn't there, or if it
+    /// stays because that can't be recorded: the pipeline has ended, or its journal has failed. A
+    /// journal has it in its next commit, which this doesn't wait for.
     pub fn resolve(&self, task: TaskId) -> bool {
         let core = &self.inner.core;
-        let resolved = core.table.resolve(task);
-        if resolved && let Ok(Err(error)) = core.record(task, Change::Resolved).ready() {
+        let Some(stuck) = core.table.resolve(task) else {
+            return false;
+        };
+        if let Ok(Err(error)) = core.record(task, Change::Resolved).ready() {
+            core.table.keep_stuck(stuck);
             core.unrecorded(&error);
             return false;
         }
-        resolved
+        true
     }
 
     /// The outcome of the task that was submitted with this [key](Submit::key), to this process or

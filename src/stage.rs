@@ -18,7 +18,6 @@ use crate::{
     clock::NEVER,
     core::Core,
     error::UndoError,
-    guard,
     ledger::{Change, Recorded, Value},
     task::{Key, StageIx, State, TaskId, TaskRef, Undo, UndoStatus, Undos},
 };
@@ -418,7 +417,6 @@ pub(crate) fn register<U: Clone + Debug + Send + 'static>(
     stage: StageIx,
     undo: U,
 ) -> Result<(usize, bool, Option<Recorded>), UndoError> {
-    let registering = core.ledger.as_ref().map(|_| guard::lock(&task.registering));
     let mut life = task.life();
     let (id, attempt, number) = (task.id(), task.attempt(), life.undos.len());
     if number >= core.max_undos {
@@ -478,7 +476,6 @@ pub(crate) fn register<U: Clone + Debug + Send + 'static>(
             Err(later) => later,
         };
         task.life().undos[number].value = Some(Box::new(undo));
-        drop(registering);
         Some(recorded)
     };
     log::debug!(

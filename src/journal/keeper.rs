@@ -7,9 +7,7 @@ use super::{
     writer::{Kept, Writer},
 };
 use crate::{
-    Failure, LedgerError,
-    error::PANICKED,
-    guard,
+    Failure, LedgerError, guard,
     keeping::Codec,
     ledger::{Change, KeptOutcome, Ledger, Recorded, Transition, Value},
     task::{End, Outcome, StageIx, StageName, TaskId},
@@ -131,15 +129,12 @@ impl Keeper {
 /// must not be shown or dropped on the writer's thread.
 fn plain(failure: &Failure) -> Failure {
     let mut text = guard::shown(failure);
-    if let Some(rest) = text.strip_prefix(PANICKED) {
-        text = rest.to_owned();
-    }
     if text.len() > LONGEST {
         let end = (0..=LONGEST).rev().find(|at| text.is_char_boundary(*at));
         text.truncate(end.unwrap_or(0));
         text.push_str(" ..");
     }
-    Failure::of(failure.kind(), text)
+    Failure::as_shown(failure.kind(), text)
 }
 
 /// An error's text is kept up to here.

@@ -112,15 +112,17 @@ impl Future for Mark {
             return Poll::Ready(result);
         }
         let (progress, number) = (self.progress.clone(), self.number);
+        // A waker may be the user's: it is cloned and dropped under no lock.
+        let waker = cx.waker().clone();
         let mut waiting = guard::lock(&progress.waiting);
         // It may have been reached before anyone was seen to wait here.
         if let Some(result) = self.result() {
             return Poll::Ready(result);
         }
-        let waker = Some(cx.waker().clone());
-        match self.slot {
-            Some(slot) => waiting.slots[slot].waker = waker,
+        let before = match self.slot {
+            Some(slot) => waiting.slots[slot].waker.replace(waker),
             None => {
+                let waker = Some(waker);
                 let slot = Slot { number, waker };
                 self.slot = Some(match waiting.free.pop() {
                     Some(free) => {
@@ -132,8 +134,11 @@ impl Future for Mark {
                         waiting.slots.len() - 1
                     }
                 });
+                None
             }
-        }
+        };
+        drop(waiting);
+        guard::drop_quietly(before);
         Poll::Pending
     }
 }
@@ -142,8 +147,10 @@ impl Drop for Mark {
     fn drop(&mut self) {
         if let Some(slot) = self.slot {
             let mut waiting = guard::lock(&self.progress.waiting);
-            waiting.slots[slot].waker = None;
+            let waker = waiting.slots[slot].waker.take();
             waiting.free.push(slot);
+            drop(waiting);
+            guard::drop_quietly(waker);
         }
     }
 }

@@ -61,6 +61,8 @@ impl Drop for Course {
 pub(super) enum Waiting {
     /// A record, then a step.
     Record,
+    /// The record of its end, which holds whatever happens now.
+    End,
     /// A cancel's answer.
     Cancel(usize),
     /// The delay before another try of this undo.
@@ -98,7 +100,10 @@ impl Reporter {
                 let Some(course) = self.courses.get_mut(&slot) else {
                     return;
                 };
-                course.waiting = Waiting::Record;
+                course.waiting = match then {
+                    Then::File(_) => Waiting::End,
+                    _ => Waiting::Record,
+                };
                 let (to_self, course) = (ctx.address(), course.number);
                 actix_rt::spawn(async move {
                     let result = later.await;
@@ -458,7 +463,10 @@ impl Reporter {
 
     /// Gives up a task whose call has not returned: it ends stuck, its undos listed, not run.
     pub(super) fn give_up(&mut self, task: &TaskRef, ctx: &mut Context<Self>) {
-        if !task.is_live() {
+        // Nor where its end is on its way to the ledger: that is its outcome.
+        let ends =
+            |course: &Course| Arc::ptr_eq(&course.task, task) && course.waiting == Waiting::End;
+        if !task.is_live() || self.courses.get(&task.slot).is_some_and(ends) {
             return;
         }
         let Some(end) = end_of(task, &self.core.stages) else {

@@ -119,7 +119,9 @@ impl Reporter {
         if log::log_enabled!(log::Level::Debug) {
             log::debug!("{}", guard::shown(&outcome));
         }
-        self.core.table.keep_stuck(&outcome.rollback);
+        if let Went::Stuck(stuck) = &outcome.rollback {
+            self.core.table.keep_stuck(stuck.clone());
+        }
         if self.last_failures.len() == LAST_FAILURES {
             self.last_failures.pop_front();
         }

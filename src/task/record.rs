@@ -52,9 +52,6 @@ pub(crate) struct Task {
     /// Its pipeline, for its ticket.
     pub(crate) core: Weak<Core>,
     life: Mutex<Life>,
-    /// Held while an undo gets its number and is recorded: an actor stage may register from several
-    /// threads.
-    pub(crate) registering: Mutex<()>,
 }
 
 const _: () = assert!(std::mem::offset_of!(Task, core) <= 64);
@@ -134,7 +131,6 @@ impl Task {
             wants_output: AtomicBool::new(false),
             touched: AtomicBool::new(false),
             life: Mutex::new(Life::default()),
-            registering: Mutex::new(()),
             core,
         }
     }

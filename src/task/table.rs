@@ -11,7 +11,7 @@ use tokio::sync::{Notify, Semaphore};
 
 #[cfg(feature = "journal")]
 use super::Restored;
-use super::{End, Ended, Rollback, State, Stuck, Task, TaskId, TaskRef, Wheel};
+use super::{End, Ended, State, Stuck, Task, TaskId, TaskRef, Wheel};
 use crate::{
     clock::{NEVER, Nanos},
     core::Core,
@@ -347,10 +347,8 @@ impl Table {
     }
 
     /// Remembers a stuck task until a person resolves it.
-    pub(crate) fn keep_stuck(&self, rollback: &Rollback) {
-        if let Rollback::Stuck(stuck) = rollback {
-            guard::lock(&self.inner).stuck.push(stuck.clone());
-        }
+    pub(crate) fn keep_stuck(&self, stuck: Stuck) {
+        guard::lock(&self.inner).stuck.push(stuck);
     }
 
     pub(crate) fn stuck(&self) -> Vec<Stuck> {
@@ -358,11 +356,10 @@ impl Table {
     }
 
     /// A person has dealt with it.
-    pub(crate) fn resolve(&self, id: TaskId) -> bool {
+    pub(crate) fn resolve(&self, id: TaskId) -> Option<Stuck> {
         let mut inner = guard::lock(&self.inner);
-        let before = inner.stuck.len();
-        inner.stuck.retain(|stuck| stuck.task != id);
-        inner.stuck.len() < before
+        let at = inner.stuck.iter().position(|stuck| stuck.task == id)?;
+        Some(inner.stuck.remove(at))
     }
 
     pub(crate) fn counts(&self) -> Counts {

@@ -19,7 +19,7 @@ use batrun::{
 use serde::{Deserialize, Serialize, Serializer};
 use tokio::time::timeout;
 
-use crate::kit::{sleep, until};
+use crate::kit::until;
 
 const SOON: Shutdown = Shutdown::Drain(Duration::from_secs(20));
 
@@ -128,6 +128,7 @@ async fn j1_who_is_resolved_after_the_end_is_not() {
     ticket.outcome().await.unwrap();
     handle.shutdown(SOON).await.unwrap();
     assert!(!handle.resolve(ticket.id()));
+    assert_eq!(handle.stuck().len(), 1);
     let handle = start().await.unwrap();
     assert_eq!(handle.stuck().len(), 1);
     handle.shutdown(SOON).await.unwrap();
@@ -307,5 +308,4 @@ async fn j1_keys_at_once_from_threads_stand_for_one_task_each() {
     }
     let report = handle.shutdown(SOON).await.unwrap();
     assert_eq!((report.counts.accepted, report.counts.done), (5, 5));
-    sleep(0).await;
 }

@@ -2,7 +2,10 @@
 
 use std::{
     collections::BTreeSet,
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
@@ -253,4 +256,59 @@ async fn j2_nothing_follows_from_what_is_not_synced() {
     disk.go_on();
     assert!(ticket.outcome().await.unwrap().is_done());
     handle.shutdown(Shutdown::Abort).await.unwrap();
+}
+
+#[actix::test]
+async fn j1_a_task_is_not_given_up_once_its_end_is_on_its_way_to_the_disk() {
+    // The shutdown's patience ends at each of the commits that follow the cancel.
+    for commits in 0..4 {
+        let disk = Disk::new();
+        let step = async || {
+            until(|| disk.is_waiting()).await;
+            let before = disk.syncs();
+            disk.step();
+            until(|| disk.syncs() > before).await;
+        };
+        let undone = Arc::new(AtomicBool::new(false));
+        let fails = stage_fn("s", async |n: u32, task: &TaskContext<'_, u32>| {
+            task.on_cancel(n).await?;
+            Err::<u32, _>(Failure::permanent("no"))
+        });
+        let done = undone.clone();
+        let fails = fails.cancel_with(async move |_: u32, _: &CancelContext<'_>| {
+            done.store(true, Ordering::SeqCst);
+            Ok(())
+        });
+        let journal = || disk.journal(Durability::Power).unwrap();
+        let pipeline = Pipeline::new("p").journal(journal());
+        let pipeline = pipeline.abandon_after(Duration::from_millis(100));
+        let handle = pipeline.stage(fails).start().await.unwrap();
+        let ticket = handle.submit(1).key("one").await.unwrap();
+        disk.stop();
+        while !undone.load(Ordering::SeqCst) {
+            if disk.is_waiting() {
+                step().await;
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        for _ in 0..commits {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+            if disk.is_waiting() {
+                step().await;
+            }
+        }
+        let ending = handle.clone();
+        let ended = actix_rt::spawn(async move { ending.shutdown(Shutdown::Abort).await });
+        tokio::time::sleep(Duration::from_millis(250)).await;
+        disk.go_on();
+        let report = ended.await.unwrap().unwrap();
+        let told = ticket.outcome().await.unwrap();
+        let pass = stage_fn("s", async |n: u32, _: &TaskContext<'_, u32>| Ok(n));
+        let pipeline = Pipeline::new("p").journal(journal());
+        let handle = pipeline.stage(pass).start().await.unwrap();
+        let kept = handle.outcome_of("one").await.unwrap().unwrap();
+        assert_eq!(told.rollback, kept.rollback, "after {commits} commits");
+        assert_eq!(report.stuck, handle.stuck(), "after {commits} commits");
+        handle.shutdown(Shutdown::Abort).await.unwrap();
+    }
 }

@@ -162,7 +162,6 @@ async fn j1_roll_back_takes_back_what_it_finds() {
         .shutdown(Shutdown::Drain(Duration::from_secs(5)))
         .await
         .unwrap();
-    let _ = Arc::new(());
 }
 
 /// Fails its first attempt, then for good, and has a cancel that hangs until it is told not to.
