@@ -1,7 +1,9 @@
 //! Everything that actors say to each other.
 
 use std::{
+    future::Future,
     mem,
+    pin::Pin,
     sync::{Arc, Mutex},
 };
 
@@ -226,6 +228,8 @@ pub(crate) enum ToReporter {
         undo: usize,
         result: Result<(), Failure>,
     },
+    /// Nobody else sees to this.
+    Await(Pin<Box<dyn Future<Output = ()> + Send>>),
     /// A producer has ended.
     ProducerEnded {
         name: Arc<str>,

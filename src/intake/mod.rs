@@ -76,7 +76,8 @@ impl<C: Send + 'static> Intake<C> {
     ///
     /// # Cancel safety
     /// Dropped before it is ready, it leaves the task unaccepted; with a [`Ledger`](crate::Ledger)
-    /// the task may have been recorded and is then cancelled.
+    /// the task may have been recorded and is then cancelled, or goes on if it has a
+    /// [key](Submit::key).
     pub fn submit(&self, context: C) -> Submit<'_, C> {
         Submit::new(&self.slip, context, Terms::new(false))
     }
@@ -254,14 +255,23 @@ impl<'a, C: Send + 'static, O> Submit<'a, C, O> {
 
     /// A name that the task can be found by, after a restart too, and that no other task has: where
     /// one that is in flight or whose outcome is kept has it, nothing is submitted, and the ticket is
-    /// that one's. For pipelines with a journal.
+    /// that one's. For pipelines with a journal. At most 1,024 bytes: more are refused with
+    /// [`SubmitError::Unrecorded`]. Like every limit, it is given before the first poll: once the task
+    /// is being recorded, it changes nothing.
+    ///
+    /// A `submit` with a key may be dropped: what is being recorded by then goes on if it can be
+    /// recorded, as if the ticket had been dropped. Submitted again with its key, it is not done again.
     pub fn key(mut self, key: impl Into<String>) -> Self {
-        // One that was polled may be recorded already, without a key.
-        self.leave();
-        self.step = match self.step {
-            Step::Over => Step::Over,
-            _ => Step::Slow(Box::new(Slow::Keyed(key.into().into()))),
-        };
+        let key = key.into().into_boxed_str();
+        match &mut self.step {
+            Step::New => self.step = Step::Slow(Box::new(Slow::Keyed(key))),
+            Step::Slow(slow) => match &mut **slow {
+                Slow::Keyed(before) => *before = key,
+                Slow::Full(full) => full.key = Some(key),
+                Slow::Recording(_) => {}
+            },
+            Step::Over => {}
+        }
         self
     }
 
@@ -353,13 +363,12 @@ impl<'a, C: Send + 'static, O> Submit<'a, C, O> {
         Step::Slow(Box::new(Slow::Full(Full { wait, key })))
     }
 
-    /// A task that may be recorded by now is not waited for any more.
-    #[inline]
-    fn leave(&self) {
-        if let Step::Slow(slow) = &self.step
-            && let Slow::Recording(recording) = &**slow
-        {
-            self.slip.abandon(&recording.task.task);
+    /// A task that may be recorded by now is not waited for any more. With a key it goes on, since that
+    /// is taken; without one it is taken back.
+    fn leave(&mut self, recording: Recording) {
+        match (&recording.key, self.context.take()) {
+            (Some(_), Some(context)) => self.slip.go_on_without(recording, context),
+            _ => self.slip.abandon(&recording.task.task),
         }
     }
 
@@ -504,6 +513,11 @@ impl<C: Send + 'static, O> Future for Submit<'_, C, O> {
 impl<C: Send + 'static, O> Drop for Submit<'_, C, O> {
     #[inline]
     fn drop(&mut self) {
-        self.leave();
+        if let Step::Slow(_) = &self.step
+            && let Step::Slow(slow) = mem::replace(&mut self.step, Step::Over)
+            && let Slow::Recording(recording) = *slow
+        {
+            self.leave(recording);
+        }
     }
 }

@@ -9,14 +9,14 @@ use std::{
 use actix::Recipient;
 use tokio::sync::{Semaphore, TryAcquireError};
 
-use super::{Terms, tray::Tray};
+use super::{Recording, Terms, tray::Tray};
 use crate::{
     clock::NEVER,
     core::Core,
     error::SubmitError,
     guard,
     ledger::{Change, LedgerError, Recorded, Value, Why},
-    message::{Batch, Hop, ToProducer},
+    message::{Batch, Hop, ToProducer, ToReporter},
     task::{Refused, StopCause, TaskRef},
     ticket::Ticket,
 };
@@ -240,6 +240,28 @@ impl<C: Send + 'static> Slip<C> {
                 Err(SubmitError::Unrecorded(context, error.text()))
             }
         }
+    }
+
+    /// A task with a key that is being recorded, and that nobody waits for any more: it goes on once
+    /// that is done.
+    pub(super) fn go_on_without(self: &Arc<Self>, recording: Recording, context: C) {
+        let slip = self.clone();
+        let Recording {
+            task,
+            recorded,
+            key,
+        } = recording;
+        let accepted = async move {
+            match recorded.await {
+                Ok(()) => drop(slip.accept::<()>(task, context)),
+                Err(error) => {
+                    let refused = slip.unaccept::<()>(task.task, &error, key, context);
+                    guard::drop_quietly(refused);
+                }
+            }
+        };
+        let message = ToReporter::Await(Box::pin(accepted));
+        self.core.tell_reporter(message);
     }
 
     /// A task that was recorded, or may have been, and that nobody waits for any more.

@@ -54,7 +54,7 @@ impl Keeper {
                 deadline,
                 work_timeout,
             } => Note::Accepted {
-                key: key.map(Into::into),
+                key: key.map(short).transpose()?,
                 context: encoded(self.codec(0)?.encode_input, context, "the context")?,
                 left: nanos_left(deadline),
                 work_timeout: nanos_left(work_timeout),
@@ -139,6 +139,19 @@ fn plain(failure: &Failure) -> Failure {
 
 /// An error's text is kept up to here.
 const LONGEST: usize = 64 << 10;
+
+/// The bytes a key may have.
+const KEY: usize = 1024;
+
+fn short(key: &str) -> Result<Box<str>, LedgerError> {
+    if key.len() > KEY {
+        return Err(LedgerError::refused(format_args!(
+            "the key has {} bytes, and {KEY} are the most",
+            key.len()
+        )));
+    }
+    Ok(key.into())
+}
 
 fn encoded(
     encode: fn(Value<'_>) -> Option<Result<Vec<u8>, String>>,

@@ -3,7 +3,7 @@
 mod write;
 
 use std::{
-    fs::{File, TryLockError},
+    fs::{File, Metadata, TryLockError},
     io,
     path::{Path, PathBuf},
     time::Duration,
@@ -60,6 +60,8 @@ pub(super) struct Sqlite {
     connection: Option<Connection>,
     /// Whoever has it locked is the only one to write.
     lock: Option<File>,
+    /// What SQLite counts what others write with.
+    others: i64,
 }
 
 impl From<Error> for StoreError {
@@ -91,7 +93,9 @@ fn whole_path(path: &Path) -> Result<PathBuf, JournalError> {
         error: error.into(),
     };
     if path.exists() {
-        return path.canonicalize().map_err(failed);
+        let path = path.canonicalize().map_err(failed)?;
+        one_name(&path, &path.metadata().map_err(failed)?)?;
+        return Ok(path);
     }
     let name = path
         .file_name()
@@ -101,6 +105,23 @@ fn whole_path(path: &Path) -> Result<PathBuf, JournalError> {
         _ => Path::new("."),
     };
     Ok(folder.canonicalize().map_err(failed)?.join(name))
+}
+
+/// Under another name the file would have another log and another lock.
+#[cfg(unix)]
+fn one_name(path: &Path, file: &Metadata) -> Result<(), JournalError> {
+    if std::os::unix::fs::MetadataExt::nlink(file) > 1 {
+        return Err(JournalError::Io {
+            path: path.to_owned(),
+            error: "the file has several names (hard links), and a journal can have but one".into(),
+        });
+    }
+    Ok(())
+}
+
+#[cfg(not(unix))]
+fn one_name(_: &Path, _: &Metadata) -> Result<(), JournalError> {
+    Ok(())
 }
 
 /// SQLite's log.
@@ -192,9 +213,11 @@ impl Sqlite {
                     error: error.into(),
                 })?;
         }
+        let others = others(&connection).map_err(failed)?;
         Ok(Sqlite {
             connection: Some(connection),
             lock: Some(lock),
+            others,
         })
     }
 
@@ -217,6 +240,7 @@ impl Sqlite {
         Ok(Sqlite {
             connection: Some(connection),
             lock: None,
+            others: 0,
         })
     }
 
@@ -289,6 +313,13 @@ fn make(connection: &Connection) -> Result<(), Error> {
         "BEGIN IMMEDIATE; PRAGMA application_id = {APPLICATION}; PRAGMA user_version = {FORMAT}; \
          {tables}; COMMIT;"
     ))
+}
+
+/// Changes once another connection has written.
+fn others(connection: &Connection) -> Result<i64, Error> {
+    connection
+        .prepare_cached("PRAGMA data_version")?
+        .query_row([], |row| row.get(0))
 }
 
 fn unusable(path: &Path, error: Error) -> JournalError {
@@ -594,6 +625,12 @@ impl Store for Sqlite {
     fn commit(&mut self, ops: &[Op]) -> Result<(), StoreError> {
         let connection = self.connection()?;
         connection.prepare_cached("BEGIN IMMEDIATE")?.execute([])?;
+        // The lock was deleted, perhaps. Of two, the one that would write next is the one that stops.
+        if others(connection)? != self.others {
+            return Err(StoreError::Failed(
+                "somebody else has written to the journal".to_owned(),
+            ));
+        }
         let mut statements = Statements::new(connection);
         for op in ops {
             statements.write(op)?;

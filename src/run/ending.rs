@@ -106,6 +106,15 @@ impl Ending {
             sender.send(Some(report)).ok();
         });
     }
+
+    /// The runtime went first. A handle that is kept does not keep the ledger, but what still works
+    /// does.
+    pub(super) fn forsake(&mut self) {
+        if let Some(ledger) = self.ledger.take() {
+            let leaving = self.grounds.leave(move || ledger.close());
+            *guard::lock(&self.finish.janitor) = leaving;
+        }
+    }
 }
 
 impl Finish {

@@ -314,6 +314,7 @@ impl Drop for Reporter {
             self.outcomes.close();
             self.core.table.refuse(crate::task::Refused::Closed);
             self.forsake(&self.core.table.live(), || Answer::Gone);
+            self.ending.forsake();
         }
     }
 }
@@ -378,6 +379,7 @@ impl Handler<ToReporter> for Reporter {
             ToReporter::CancelDone { task, undo, result } => {
                 self.cancel_done(&task, undo, result, ctx);
             }
+            ToReporter::Await(task) => drop(actix_rt::spawn(task)),
             ToReporter::ProducerEnded { name, result } => {
                 self.producers_left = self.producers_left.saturating_sub(1);
                 if let Err(failure) = result

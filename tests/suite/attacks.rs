@@ -13,7 +13,7 @@ use std::{
 };
 
 use batrun::{
-    Durability, End, Error, Journal, JournalError, PipelineHandle, TaskId, prelude::*,
+    Durability, End, Error, Journal, JournalError, PipelineHandle, SubmitError, TaskId, prelude::*,
     testing::Disk,
 };
 use serde::{Deserialize, Serialize, Serializer};
@@ -291,7 +291,7 @@ async fn j1_keys_at_once_from_threads_stand_for_one_task_each() {
     let folder = tempfile::tempdir().unwrap();
     let journal = Journal::open_with(folder.path().join("j"), Durability::Process).unwrap();
     let handle = echo(journal).await;
-    for key in ["", "a\0b", "a\0c", "a", &"k".repeat(1 << 20)] {
+    for key in ["", "a\0b", "a\0c", "a", &"k".repeat(1024)] {
         let threads: Vec<_> = (0..4)
             .map(|_| {
                 let (handle, key) = (handle.clone(), key.to_owned());
@@ -308,4 +308,91 @@ async fn j1_keys_at_once_from_threads_stand_for_one_task_each() {
     }
     let report = handle.shutdown(SOON).await.unwrap();
     assert_eq!((report.counts.accepted, report.counts.done), (5, 5));
+}
+
+#[actix::test]
+async fn j1_a_key_of_more_bytes_than_are_kept_is_refused() {
+    let disk = Disk::new();
+    let handle = echo(on(&disk)).await;
+    match handle.submit(1).key("k".repeat(1025)).await {
+        Err(refused @ SubmitError::Unrecorded(1, _)) => {
+            assert!(refused.to_string().contains("1025 bytes"), "{refused}");
+        }
+        other => panic!("{:?}", other.map(|ticket| ticket.id())),
+    }
+    let report = handle.shutdown(SOON).await.unwrap();
+    assert_eq!((report.counts.accepted, report.suspended), (0, None));
+}
+
+#[actix::test]
+async fn j1_a_dropped_submit_does_not_use_up_its_key() {
+    let disk = Disk::new();
+    let handle = echo(on(&disk)).await;
+    disk.stop();
+    let mut submit = Box::pin(handle.submit(7).key("k"));
+    assert!(futures::poll!(&mut submit).is_pending());
+    drop(submit);
+    disk.go_on();
+    let ticket = handle.submit(7).key("k").await.unwrap();
+    assert!(ticket.outcome().await.unwrap().is_done());
+    let report = handle.shutdown(SOON).await.unwrap();
+    assert_eq!((report.counts.accepted, report.counts.done), (1, 1));
+}
+
+#[actix::test]
+async fn j4_who_lost_the_lock_writes_nothing_more() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("j");
+    let first = echo(Journal::open(&path).unwrap()).await;
+    first.submit(1).await.unwrap().outcome().await.unwrap();
+    fs::remove_file(folder.path().join("j-lock")).unwrap();
+    let second = echo(Journal::open(&path).unwrap()).await;
+    let ticket = second.submit(2).await.unwrap();
+    assert!(ticket.outcome().await.unwrap().is_done());
+    let refused = first.submit(3).await.map(drop);
+    assert!(
+        matches!(refused, Err(SubmitError::Suspended(3))),
+        "{refused:?}"
+    );
+    let why = first.ended().await.unwrap().suspended.unwrap();
+    assert!(why.contains("somebody else has written"), "{why}");
+    second.shutdown(SOON).await.unwrap();
+}
+
+#[test]
+fn j4_a_file_with_several_names_is_no_journal() {
+    let folder = tempfile::tempdir().unwrap();
+    let (one, other) = (folder.path().join("one"), folder.path().join("other"));
+    drop(Journal::open(&one).unwrap());
+    fs::hard_link(&one, &other).unwrap();
+    for name in [&one, &other] {
+        let refused = Journal::open(name).map(drop).unwrap_err().to_string();
+        assert!(refused.contains("several names"), "{refused}");
+    }
+    fs::remove_file(&other).unwrap();
+    drop(Journal::open(&one).unwrap());
+}
+
+#[test]
+fn j4_a_handle_that_outlives_its_runtime_does_not_hold_the_journal() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("j");
+    let handle = actix_rt::System::new().block_on(async {
+        let hangs = stage_fn("echo", async |n: u32, _: &TaskContext<'_, ()>| {
+            std::future::pending::<()>().await;
+            Ok(n)
+        });
+        let pipeline = Pipeline::new("p").journal(Journal::open(&path).unwrap());
+        let pipeline = pipeline.stage(hangs).current_arbiter();
+        let handle = pipeline.start().await.unwrap();
+        handle.submit(13).await.unwrap();
+        handle
+    });
+    actix_rt::System::new().block_on(async {
+        until(|| Journal::open(&path).is_ok()).await;
+        let next = echo(Journal::open(&path).unwrap()).await;
+        assert_eq!(next.snapshot().counts.accepted, 1);
+        next.shutdown(Shutdown::Abort).await.unwrap();
+    });
+    drop(handle);
 }

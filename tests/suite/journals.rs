@@ -1,6 +1,6 @@
 //! A pipeline with a journal: what a restart finds, and what it makes of it.
 
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 
 use batrun::{
     Durability, End, Journal, JournalFile, Recovery, Rollback, TaskId, prelude::*, testing::Disk,
