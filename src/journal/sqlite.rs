@@ -1,5 +1,8 @@
 //! Rows in a file of SQLite's, in the format that any of its tools reads.
 
+mod error;
+mod read;
+mod tables;
 mod write;
 
 use std::{
@@ -9,51 +12,24 @@ use std::{
     time::Duration,
 };
 
-use rusqlite::{
-    Connection, Error, OpenFlags, OptionalExtension, Row, Rows, config::DbConfig, params,
-};
+use rusqlite::{Connection, Error, OpenFlags, config::DbConfig};
 
-use self::write::Statements;
+pub(super) use self::tables::FORMAT;
+use self::{
+    error::unusable,
+    read::{block_row, kept_row},
+    tables::{known, make, whole},
+    write::Statements,
+};
 use super::{
     Durability, JournalError,
-    rows::{Blob, BlockRow, Corrupt, KeptRow, StageRow, TaskRow, UndoRow, word_sum},
+    rows::{BlockRow, KeptRow},
     store::{Contents, Op, Store, StoreError, TaskRead},
 };
-
-/// Says whose file it is: `Btrn`.
-const APPLICATION: i32 = 0x4274_726e;
-/// The version of the tables.
-pub(super) const FORMAT: i32 = 1;
 
 /// Pages of the log before they are copied into the file: 32 MB, so that a page that changes often
 /// is copied seldom.
 const CHECKPOINT_PAGES: u32 = 8_192;
-
-/// As SQLite has them in its schema, to the letter.
-const TABLES: [&str; 6] = [
-    "CREATE TABLE word (
-    name TEXT PRIMARY KEY, value TEXT NOT NULL, sum INTEGER NOT NULL
-) WITHOUT ROWID",
-    "CREATE TABLE stage (
-    number INTEGER PRIMARY KEY, name TEXT NOT NULL, version INTEGER NOT NULL, sum INTEGER NOT NULL
-)",
-    "CREATE TABLE task (
-    id INTEGER PRIMARY KEY, key TEXT, stage INTEGER, state TEXT NOT NULL, stuck INTEGER NOT NULL,
-    more BLOB NOT NULL, sum INTEGER NOT NULL, context BLOB NOT NULL, context_sum INTEGER NOT NULL
-)",
-    "CREATE TABLE undo (
-    task INTEGER NOT NULL, undo INTEGER NOT NULL, more BLOB NOT NULL, sum INTEGER NOT NULL,
-    value BLOB NOT NULL, value_sum INTEGER NOT NULL, PRIMARY KEY (task, undo)
-) WITHOUT ROWID",
-    "CREATE TABLE outcomes (
-    number INTEGER PRIMARY KEY, at INTEGER NOT NULL, count INTEGER NOT NULL, body BLOB NOT NULL,
-    sum INTEGER NOT NULL
-)",
-    "CREATE TABLE kept (
-    key TEXT PRIMARY KEY, task INTEGER NOT NULL, at INTEGER NOT NULL, outcome BLOB NOT NULL,
-    output BLOB, sum INTEGER NOT NULL
-) WITHOUT ROWID",
-];
 
 pub(super) struct Sqlite {
     /// None once it is closed.
@@ -62,23 +38,6 @@ pub(super) struct Sqlite {
     lock: Option<File>,
     /// What SQLite counts what others write with.
     others: i64,
-}
-
-impl From<Error> for StoreError {
-    fn from(error: Error) -> Self {
-        match error.sqlite_error_code() {
-            Some(rusqlite::ErrorCode::DatabaseCorrupt | rusqlite::ErrorCode::NotADatabase) => {
-                StoreError::Corrupt(Corrupt::new("the file", error))
-            }
-            _ => match error {
-                Error::FromSqlConversionFailure(..)
-                | Error::IntegralValueOutOfRange(..)
-                | Error::InvalidColumnType(..)
-                | Error::Utf8Error(..) => StoreError::Corrupt(Corrupt::new("a row", error)),
-                other => StoreError::Failed(other.to_string()),
-            },
-        }
-    }
 }
 
 /// The file beside it that says who has it.
@@ -307,275 +266,11 @@ fn prepare(connection: &Connection) -> Result<(), Error> {
     Ok(())
 }
 
-fn make(connection: &Connection) -> Result<(), Error> {
-    let tables = TABLES.join(";");
-    connection.execute_batch(&format!(
-        "BEGIN IMMEDIATE; PRAGMA application_id = {APPLICATION}; PRAGMA user_version = {FORMAT}; \
-         {tables}; COMMIT;"
-    ))
-}
-
 /// Changes once another connection has written.
 fn others(connection: &Connection) -> Result<i64, Error> {
     connection
         .prepare_cached("PRAGMA data_version")?
         .query_row([], |row| row.get(0))
-}
-
-fn unusable(path: &Path, error: Error) -> JournalError {
-    super::unusable(path, error.into())
-}
-
-/// Whether it is a journal, of this version.
-fn known(path: &Path, connection: &Connection) -> Result<(), JournalError> {
-    let failed = |error| unusable(path, error);
-    let pragma = |name| connection.pragma_query_value(None, name, |row| row.get::<_, i32>(0));
-    let application = pragma("application_id").map_err(failed)?;
-    if application != APPLICATION {
-        return Err(JournalError::NotAJournal {
-            path: path.to_owned(),
-        });
-    }
-    let found = pragma("user_version").map_err(failed)?;
-    if found != FORMAT {
-        return Err(JournalError::Format {
-            path: path.to_owned(),
-            found,
-            known: FORMAT,
-        });
-    }
-    // A column of which a letter was flipped may read as nothing.
-    let mut tables = connection
-        .prepare("SELECT sql FROM sqlite_schema WHERE sql IS NOT NULL")
-        .map_err(failed)?;
-    let mut tables = tables
-        .query_map([], |row| row.get::<_, String>(0))
-        .and_then(Iterator::collect::<Result<Vec<_>, _>>)
-        .map_err(failed)?;
-    let mut known = TABLES;
-    known.sort_unstable();
-    tables.sort_unstable();
-    if tables != known {
-        return Err(JournalError::Corrupt {
-            path: path.to_owned(),
-            why: "its tables are not those of a journal".to_owned(),
-        });
-    }
-    Ok(())
-}
-
-/// Whether it is whole as far as SQLite can tell.
-fn whole(path: &Path, connection: &Connection) -> Result<(), JournalError> {
-    let failed = |error| unusable(path, error);
-    let mut ill = connection
-        .prepare("PRAGMA integrity_check(1)")
-        .map_err(failed)?;
-    let ill: String = ill.query_row([], |row| row.get(0)).map_err(failed)?;
-    if ill != "ok" {
-        return Err(JournalError::Corrupt {
-            path: path.to_owned(),
-            why: ill,
-        });
-    }
-    Ok(())
-}
-
-fn text(row: &Row<'_>, at: usize) -> Result<String, Error> {
-    row.get(at)
-}
-
-fn task_row(row: &Row<'_>) -> Result<(TaskRow, Blob), Error> {
-    let task = TaskRow {
-        id: row.get::<_, i64>(0)? as u64,
-        key: row.get::<_, Option<String>>(1)?.map(Into::into),
-        stage: row.get(2)?,
-        state: text(row, 3)?.into(),
-        stuck: row.get(4)?,
-        more: row.get(5)?,
-        sum: row.get(6)?,
-    };
-    let context = Blob {
-        bytes: row.get(7)?,
-        sum: row.get(8)?,
-    };
-    Ok((task, context))
-}
-
-fn undo_row(row: &Row<'_>) -> Result<(UndoRow, Blob), Error> {
-    let undo = UndoRow {
-        task: row.get::<_, i64>(0)? as u64,
-        undo: row.get(1)?,
-        more: row.get(2)?,
-        sum: row.get(3)?,
-    };
-    let value = Blob {
-        bytes: row.get(4)?,
-        sum: row.get(5)?,
-    };
-    Ok((undo, value))
-}
-
-fn kept_row(row: &Row<'_>) -> Result<KeptRow, Error> {
-    Ok(KeptRow {
-        key: text(row, 0)?.into(),
-        task: row.get::<_, i64>(1)? as u64,
-        at: row.get::<_, i64>(2)? as u64,
-        outcome: row.get(3)?,
-        output: row.get(4)?,
-        sum: row.get(5)?,
-    })
-}
-
-fn block_row(row: &Row<'_>) -> Result<BlockRow, Error> {
-    Ok(BlockRow {
-        number: row.get::<_, i64>(0)? as u64,
-        at: row.get::<_, i64>(1)? as u64,
-        count: row.get::<_, i64>(2)? as u64,
-        body: row.get(3)?,
-        sum: row.get(4)?,
-    })
-}
-
-/// Those that could be read, and why the others could not.
-type Read<T> = (Vec<T>, Vec<Corrupt>);
-
-impl Sqlite {
-    /// The words about the journal itself.
-    pub(super) fn words(&self) -> Result<Read<(String, String)>, StoreError> {
-        let mut words = self
-            .connection()?
-            .prepare("SELECT name, value, sum FROM word")?;
-        let mut rows = words.query([])?;
-        let mut read = Read::default();
-        while let Some(row) = rows.next()? {
-            let (name, value) = (text(row, 0)?, text(row, 1)?);
-            if word_sum(&name, &value) == row.get::<_, u32>(2)? {
-                read.0.push((name, value));
-            } else {
-                let what = format!("the word {name:?}");
-                read.1.push(Corrupt::new(what, "its checksum differs"));
-            }
-        }
-        Ok(read)
-    }
-
-    pub(super) fn stages(&self) -> Result<Read<StageRow>, StoreError> {
-        let mut stages = self
-            .connection()?
-            .prepare("SELECT number, name, version, sum FROM stage ORDER BY number")?;
-        let mut rows = stages.query([])?;
-        let mut read = Read::default();
-        while let Some(row) = rows.next()? {
-            let stage = StageRow {
-                number: row.get(0)?,
-                name: text(row, 1)?,
-                version: row.get(2)?,
-                sum: row.get(3)?,
-            };
-            match stage.check() {
-                Ok(()) => read.0.push(stage),
-                Err(corrupt) => read.1.push(corrupt),
-            }
-        }
-        Ok(read)
-    }
-
-    /// Reads every task, or the one with this number. What is no row is told of in its place.
-    pub(super) fn read_tasks(
-        &self,
-        only: Option<u64>,
-        each: &mut dyn FnMut(Result<TaskRead, Corrupt>),
-    ) -> Result<(), StoreError> {
-        let connection = self.connection()?;
-        let of = |column| {
-            only.map_or(String::new(), |id| {
-                format!("WHERE {column} = {}", id as i64)
-            })
-        };
-        let mut tasks = connection.prepare(&format!(
-            "SELECT id, key, stage, state, stuck, more, sum, context, context_sum FROM task {} \
-             ORDER BY id",
-            of("id")
-        ))?;
-        let mut undos = connection.prepare(&format!(
-            "SELECT task, undo, more, sum, value, value_sum FROM undo {} ORDER BY task, undo",
-            of("task")
-        ))?;
-        let mut tasks = tasks.query([])?;
-        let mut undos = undos.query([])?;
-        let mut next = next_row(&mut undos, undo_row, each)?;
-        while let Some((task, context)) = next_row(&mut tasks, task_row, each)? {
-            let mut own = Vec::new();
-            while let Some(undo) = next.take_if(|(undo, _)| undo.task <= task.id) {
-                if undo.0.task < task.id {
-                    each(Err(orphan(&undo.0)));
-                } else {
-                    own.push(undo);
-                }
-                next = next_row(&mut undos, undo_row, each)?;
-            }
-            each(Ok((task, context, own)));
-        }
-        while let Some((undo, _)) = next {
-            each(Err(orphan(&undo)));
-            next = next_row(&mut undos, undo_row, each)?;
-        }
-        Ok(())
-    }
-
-    pub(super) fn kept_for(&self, key: &str) -> Result<Option<KeptRow>, StoreError> {
-        let mut kept = self.connection()?.prepare_cached(
-            "SELECT key, task, at, outcome, output, sum FROM kept WHERE key = ?1",
-        )?;
-        Ok(kept.query_row([key], kept_row).optional()?)
-    }
-
-    pub(super) fn blocks_after(
-        &self,
-        after: u64,
-        most: usize,
-    ) -> Result<Vec<BlockRow>, StoreError> {
-        let mut blocks = self.connection()?.prepare_cached(
-            "SELECT number, at, count, body, sum FROM outcomes WHERE number > ?1 \
-             ORDER BY number LIMIT ?2",
-        )?;
-        let blocks = blocks.query_map(params![after as i64, most as i64], block_row)?;
-        Ok(blocks.collect::<Result<_, _>>()?)
-    }
-
-    /// How many outcomes are kept, and the last block's number.
-    pub(super) fn outcomes(&self) -> Result<(u64, u64), StoreError> {
-        let (outcomes, last): (i64, i64) = self.connection()?.query_row(
-            "SELECT coalesce(sum(count), 0), coalesce(max(number), 0) FROM outcomes",
-            [],
-            |row| Ok((row.get(0)?, row.get(1)?)),
-        )?;
-        Ok((outcomes.max(0) as u64, last.max(0) as u64))
-    }
-}
-
-/// The next row that is one; of those before it, why they are none.
-fn next_row<T>(
-    rows: &mut Rows<'_>,
-    read: fn(&Row<'_>) -> Result<T, Error>,
-    each: &mut dyn FnMut(Result<TaskRead, Corrupt>),
-) -> Result<Option<T>, StoreError> {
-    while let Some(row) = rows.next()? {
-        match read(row).map_err(StoreError::from) {
-            Ok(row) => return Ok(Some(row)),
-            Err(StoreError::Corrupt(Corrupt { why, .. })) => {
-                let task: i64 = row.get(0).unwrap_or_default();
-                each(Err(Corrupt::new(format_args!("a row of task {task}"), why)));
-            }
-            Err(failed) => return Err(failed),
-        }
-    }
-    Ok(None)
-}
-
-fn orphan(undo: &UndoRow) -> Corrupt {
-    let what = format!("undo {} of task {}", undo.undo, undo.task);
-    Corrupt::new(what, "it has no task")
 }
 
 impl Store for Sqlite {
