@@ -12,7 +12,10 @@ use std::{
 
 use tokio::sync::oneshot;
 
-pub(super) use self::answers::Kept;
+pub(super) use self::{
+    answers::Kept,
+    clerk::{ENDED, ON_PURPOSE},
+};
 use self::{
     clerk::Clerk,
     desk::{Back, Desk, Wish},

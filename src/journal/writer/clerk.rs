@@ -16,11 +16,14 @@ use crate::{
         Retention,
         book::{Book, Ended},
         note::{Note, wall_clock},
-        recovery::{ENDED, ON_PURPOSE},
         rows::KeptRow,
         store::{Op, Store},
     },
 };
+
+/// The word that says how the process before has ended.
+pub(in crate::journal) const ENDED: &str = "ended";
+pub(in crate::journal) const ON_PURPOSE: &str = "on purpose";
 
 /// A commit of fewer changes isn't worth another thread.
 const FEW: usize = 256;
