@@ -1,18 +1,20 @@
 //! What the journal's tables hold, and the checksum that each row carries: SQLite's own file has
 //! none, so a flipped byte would be read as it is.
 
-use std::{fmt, fmt::Display};
+mod corrupt;
+mod sum;
+mod value;
 
-use serde::{Serialize, de::DeserializeOwned};
+use std::fmt;
 
+pub(super) use self::corrupt::Corrupt;
+pub(crate) use self::value::{decode, encode};
+use self::{corrupt::agree, sum::Sum};
 use super::live::{Live, Mark, More};
 use crate::{
     Outcome,
     task::{StageIx, State},
 };
-
-/// A value that the journal may hold is no larger: what SQLite takes in one piece, with room to spare.
-pub(super) const LARGEST: usize = 256 << 20;
 
 /// A task that has not ended, or that is stuck.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -76,14 +78,6 @@ pub(super) struct KeptRow {
     pub(super) sum: u32,
 }
 
-impl Block {
-    /// The highest number of a task in it.
-    pub(super) fn last_task(&self) -> u64 {
-        let rest = self.rest.iter().map(|outcome| outcome.task.0);
-        rest.chain(self.done.iter().copied()).max().unwrap_or(0)
-    }
-}
-
 /// The outcomes of a block.
 #[derive(Clone, Debug, Default, serde::Serialize, serde::Deserialize)]
 pub(super) struct Block {
@@ -93,108 +87,11 @@ pub(super) struct Block {
     pub(super) keys: Vec<(Box<str>, u64)>,
 }
 
-/// A row that is not what was written.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{what} is corrupt: {why}")]
-pub(super) struct Corrupt {
-    pub(super) what: String,
-    pub(super) why: String,
-}
-
-impl Corrupt {
-    pub(super) fn new(what: impl Display, why: impl Display) -> Self {
-        Corrupt {
-            what: what.to_string(),
-            why: why.to_string(),
-        }
-    }
-
-    fn sum(what: impl Display) -> Self {
-        Self::new(what, "its checksum differs")
-    }
-}
-
-/// A checksum over parts, each with its length, so that none can borrow from the next.
-struct Sum {
-    hasher: crc32fast::Hasher,
-    /// Numbers that are not in there yet: few large pieces are quicker than many small ones.
-    gathered: [u8; 64],
-    len: usize,
-}
-
-impl Sum {
-    fn of(table: &str) -> Self {
-        let sum = Sum {
-            hasher: crc32fast::Hasher::new(),
-            gathered: [0; 64],
-            len: 0,
-        };
-        sum.bytes(table.as_bytes())
-    }
-
-    fn flush(&mut self) {
-        self.hasher.update(&self.gathered[..self.len]);
-        self.len = 0;
-    }
-
-    fn put(&mut self, bytes: &[u8]) {
-        if self.len + bytes.len() > self.gathered.len() {
-            self.flush();
-        }
-        if bytes.len() > self.gathered.len() {
-            self.hasher.update(bytes);
-        } else {
-            self.gathered[self.len..self.len + bytes.len()].copy_from_slice(bytes);
-            self.len += bytes.len();
-        }
-    }
-
-    fn number(mut self, number: u64) -> Self {
-        self.put(&number.to_le_bytes());
-        self
-    }
-
-    fn bytes(self, bytes: &[u8]) -> Self {
-        let mut sum = self.number(bytes.len() as u64);
-        sum.put(bytes);
-        sum
-    }
-
-    fn maybe(self, bytes: Option<&[u8]>) -> Self {
-        match bytes {
-            None => self.number(u64::MAX),
-            Some(bytes) => self.bytes(bytes),
-        }
-    }
-
-    fn end(mut self) -> u32 {
-        self.flush();
-        self.hasher.finalize()
-    }
-}
-
-/// Values that describe themselves: MessagePack, with the names of fields.
-pub(crate) fn encode<T: Serialize + ?Sized>(value: &T) -> Result<Vec<u8>, String> {
-    let mut bytes = Vec::with_capacity(64);
-    rmp_serde::encode::write_named(&mut bytes, value).map_err(|error| error.to_string())?;
-    if bytes.len() > LARGEST {
-        return Err(format!(
-            "it takes {} bytes, and {LARGEST} is the most",
-            bytes.len()
-        ));
-    }
-    Ok(bytes)
-}
-
-/// The whole of the bytes, and nothing but these.
-pub(crate) fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, String> {
-    let mut decoder = rmp_serde::Deserializer::new(std::io::Cursor::new(bytes));
-    // An attacker's nesting must not take the stack.
-    decoder.set_max_depth(128);
-    let value = T::deserialize(&mut decoder).map_err(|error| error.to_string())?;
-    match decoder.position() {
-        end if end == bytes.len() as u64 => Ok(value),
-        end => Err(format!("{} bytes follow it", bytes.len() as u64 - end)),
+impl Block {
+    /// The highest number of a task in it.
+    pub(super) fn last_task(&self) -> u64 {
+        let rest = self.rest.iter().map(|outcome| outcome.task.0);
+        rest.chain(self.done.iter().copied()).max().unwrap_or(0)
     }
 }
 
@@ -235,9 +132,7 @@ impl TaskRow {
     /// What was written, its undos aside.
     pub(super) fn live(self) -> Result<Live, Corrupt> {
         let what = self.to_string();
-        if self.sum != self.checksum() {
-            return Err(Corrupt::sum(what));
-        }
+        agree(&what, self.sum, self.checksum())?;
         let stage = self.stage.ok_or("it has no stage");
         let state = match &*self.state {
             "queued" => stage.map(State::Queued),
@@ -288,9 +183,7 @@ impl Blob {
     pub(super) fn context_of(self, task: u64) -> Result<Vec<u8>, Corrupt> {
         let Blob { bytes, sum } = self;
         let read = Self::context(task, bytes);
-        if read.sum != sum {
-            return Err(Corrupt::sum(format_args!("the context of task {task}")));
-        }
+        agree(format_args!("the context of task {task}"), sum, read.sum)?;
         Ok(read.bytes)
     }
 
@@ -298,9 +191,7 @@ impl Blob {
     pub(super) fn undo_of(self, task: u64, undo: u32) -> Result<Vec<u8>, Corrupt> {
         let Blob { bytes, sum } = self;
         let read = Self::undo(task, undo, bytes);
-        if read.sum != sum {
-            return Err(Corrupt::sum(format_args!("undo {undo} of task {task}")));
-        }
+        agree(format_args!("undo {undo} of task {task}"), sum, read.sum)?;
         Ok(read.bytes)
     }
 }
@@ -326,11 +217,9 @@ impl UndoRow {
     }
 
     pub(super) fn mark(&self) -> Result<Mark, Corrupt> {
-        let what = || format!("undo {} of task {}", self.undo, self.task);
-        if self.sum != self.checksum() {
-            return Err(Corrupt::sum(what()));
-        }
-        decode(&self.more).map_err(|why| Corrupt::new(what(), why))
+        let what = format_args!("undo {} of task {}", self.undo, self.task);
+        agree(what, self.sum, self.checksum())?;
+        decode(&self.more).map_err(|why| Corrupt::new(what, why))
     }
 }
 
@@ -355,11 +244,8 @@ impl StageRow {
     }
 
     pub(super) fn check(&self) -> Result<(), Corrupt> {
-        if self.sum == self.checksum() {
-            Ok(())
-        } else {
-            Err(Corrupt::sum(format_args!("stage {}", self.number)))
-        }
+        let what = format_args!("stage {}", self.number);
+        agree(what, self.sum, self.checksum())
     }
 }
 
@@ -386,11 +272,7 @@ impl BlockRow {
     }
 
     pub(super) fn check(&self) -> Result<(), Corrupt> {
-        if self.sum == self.checksum() {
-            Ok(())
-        } else {
-            Err(Corrupt::sum(self))
-        }
+        agree(self, self.sum, self.checksum())
     }
 
     pub(super) fn block(&self) -> Result<Block, Corrupt> {
@@ -436,11 +318,7 @@ impl KeptRow {
     }
 
     pub(super) fn check(&self) -> Result<(), Corrupt> {
-        if self.sum == self.checksum() {
-            Ok(())
-        } else {
-            Err(Corrupt::sum(self))
-        }
+        agree(self, self.sum, self.checksum())
     }
 
     pub(super) fn outcome(&self) -> Result<Outcome, Corrupt> {
