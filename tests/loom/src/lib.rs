@@ -3,7 +3,7 @@
 //! `cargo test --release --manifest-path tests/loom/Cargo.toml`
 
 #![cfg(test)]
-#![allow(dead_code, missing_docs, clippy::unwrap_used)]
+#![allow(missing_docs, clippy::unwrap_used)]
 
 #[path = "../../../src/task/standing.rs"]
 mod standing;
