@@ -1,6 +1,8 @@
 //! A task's words: its id, its state machine, its record and the table of those in flight.
 
+mod counts;
 mod id;
+mod lease;
 mod outcome;
 mod record;
 mod standing;
@@ -11,14 +13,15 @@ mod wheel;
 
 use std::sync::atomic;
 
+pub use counts::Counts;
 pub use id::{Key, TaskId};
+pub(crate) use lease::{Blank, Lease};
 pub use outcome::{End, Outcome, Rollback, StageName, StopCause, Stuck, StuckUndo};
 #[cfg(feature = "journal")]
 pub(crate) use record::Restored;
-pub(crate) use record::{Answer, Ended, Halted, Life, Stop, Task, TaskRef};
+pub(crate) use record::{Admission, Answer, Ended, Halted, Life, Stop, Task, TaskRef};
 pub(crate) use standing::{Standing, fence};
 pub use state::{Event, Illegal, StageIx, State, next};
-pub use table::Counts;
-pub(crate) use table::{Admission, Blank, Lease, Refused, Table, end_of};
+pub(crate) use table::{Refused, Table, end_of};
 pub(crate) use undo::{AnyUndo, Undo, UndoStatus, Undos};
 pub(crate) use wheel::Wheel;

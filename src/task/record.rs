@@ -9,9 +9,7 @@ use std::{
     task::Waker,
 };
 
-use super::{
-    Admission, Event, Illegal, Outcome, StageIx, Standing, State, StopCause, TaskId, Undo, Undos,
-};
+use super::{Event, Illegal, Outcome, StageIx, Standing, State, StopCause, TaskId, Undo, Undos};
 use crate::{
     Failure,
     clock::{NEVER, Nanos},
@@ -20,6 +18,16 @@ use crate::{
 };
 
 pub(crate) type TaskRef = Arc<Task>;
+
+/// What a task is accepted with.
+#[derive(Clone, Copy)]
+pub(crate) struct Admission {
+    pub(crate) deadline: Nanos,
+    /// [`NEVER`] for none.
+    pub(crate) work_timeout: Nanos,
+    pub(crate) wants_output: bool,
+    pub(crate) count: u64,
+}
 
 /// A task, shared by whoever holds its context now, the table of tasks in flight and its ticket.
 ///

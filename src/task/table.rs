@@ -1,88 +1,25 @@
 //! The tasks in flight: their records, which are used again and again, their deadlines and the
 //! counts, under one lock, so that every snapshot is one consistent cut.
 
+mod census;
+#[cfg(feature = "journal")]
+mod inherited;
+
 use std::sync::{
     Arc, Mutex, MutexGuard, Weak,
     atomic::{AtomicU64, Ordering, fence},
 };
 
-use serde::Serialize;
 use tokio::sync::{Notify, Semaphore};
 
-#[cfg(feature = "journal")]
-use super::Restored;
-use super::{End, Ended, State, Stuck, Task, TaskId, TaskRef, Wheel};
+use super::{
+    Admission, Blank, Counts, End, Ended, Lease, State, Stuck, Task, TaskId, TaskRef, Wheel,
+};
 use crate::{
     clock::{NEVER, Nanos},
     core::Core,
     guard,
 };
-
-/// How many tasks were accepted, and what became of them.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
-#[non_exhaustive]
-pub struct Counts {
-    /// Tasks whose `submit` returned.
-    pub accepted: u64,
-    /// Tasks that every stage returned in time for.
-    pub done: u64,
-    /// Tasks that a stage failed.
-    pub failed: u64,
-    /// Tasks whose deadline passed.
-    pub timed_out: u64,
-    /// Tasks that were cancelled, by a user or by the shutdown.
-    pub cancelled: u64,
-    /// Tasks that a failed ledger left where they were.
-    pub suspended: u64,
-}
-
-impl Counts {
-    /// Tasks accepted that have no outcome yet, their rollbacks included.
-    pub fn in_flight(&self) -> u64 {
-        self.accepted - self.done - self.failed - self.timed_out - self.cancelled - self.suspended
-    }
-}
-
-/// What a task is accepted with.
-#[derive(Clone, Copy)]
-pub(crate) struct Admission {
-    pub(crate) deadline: Nanos,
-    /// [`NEVER`] for none.
-    pub(crate) work_timeout: Nanos,
-    pub(crate) wants_output: bool,
-    pub(crate) count: u64,
-}
-
-/// Records for tasks that one thread is about to accept, so that it needs the table's lock but once
-/// for all of them.
-pub(crate) struct Lease {
-    blanks: Vec<Blank>,
-    /// The next task's number, and the one after the last.
-    next: u64,
-    end: u64,
-}
-
-/// A record without a task: the hold that goes along with the task, and the ticket's.
-pub(crate) struct Blank {
-    task: TaskRef,
-    ticket: TaskRef,
-}
-
-impl Lease {
-    /// For `n` tasks more.
-    pub(crate) fn left(&self) -> usize {
-        self.blanks.len()
-    }
-
-    /// Gives the next task its record: the task's hold and its ticket's.
-    #[inline(always)]
-    pub(crate) fn admit(&mut self, with: &Admission) -> Option<(TaskRef, TaskRef)> {
-        let Blank { task, ticket } = self.blanks.pop()?;
-        task.renew(TaskId(self.next), with);
-        self.next += 1;
-        Some((task, ticket))
-    }
-}
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Refused {
@@ -173,32 +110,6 @@ impl Table {
         inner.counts.accepted += 1;
         self.watch(&mut inner, task.slot, with.deadline);
         Ok((task, ticket))
-    }
-
-    /// Gives a task of a process before its record again. Nobody holds one of the `places` for it.
-    #[cfg(feature = "journal")]
-    pub(crate) fn restore(&self, id: TaskId, with: &Admission, past: Restored) -> TaskRef {
-        let mut inner = guard::lock(&self.inner);
-        let Blank { task, ticket } = inner.blank(&self.core);
-        task.renew(id, with);
-        task.restore(past);
-        inner.tickets[task.slot as usize] = Some(ticket);
-        inner.last_id = inner.last_id.max(id.0);
-        inner.ids[task.slot as usize] = id.0;
-        inner.counts.accepted += 1;
-        self.watch(&mut inner, task.slot, with.deadline);
-        task
-    }
-
-    /// Takes over what a process before has left: its last task's number, and who is stuck. Some of
-    /// these have their outcome only now.
-    #[cfg(feature = "journal")]
-    pub(crate) fn take_over(&self, last: TaskId, stuck: Vec<Stuck>, failed: u64) {
-        let mut inner = guard::lock(&self.inner);
-        inner.last_id = inner.last_id.max(last.0);
-        inner.stuck = stuck;
-        inner.counts.accepted += failed;
-        inner.counts.failed += failed;
     }
 
     fn is_open(&self, inner: &Inner) -> Result<(), Refused> {
@@ -346,56 +257,6 @@ impl Table {
         in_flight
     }
 
-    /// Remembers a stuck task until a person resolves it.
-    pub(crate) fn keep_stuck(&self, stuck: Stuck) {
-        guard::lock(&self.inner).stuck.push(stuck);
-    }
-
-    pub(crate) fn stuck(&self) -> Vec<Stuck> {
-        guard::lock(&self.inner).stuck.clone()
-    }
-
-    /// A person has dealt with it.
-    pub(crate) fn resolve(&self, id: TaskId) -> Option<Stuck> {
-        let mut inner = guard::lock(&self.inner);
-        let at = inner.stuck.iter().position(|stuck| stuck.task == id)?;
-        Some(inner.stuck.remove(at))
-    }
-
-    pub(crate) fn counts(&self) -> Counts {
-        guard::lock(&self.inner).counts()
-    }
-
-    pub(crate) fn find(&self, id: TaskId) -> Option<TaskRef> {
-        let inner = guard::lock(&self.inner);
-        let entered = inner.ids.iter().position(|live| *live == id.0);
-        // One that was accepted through a lease may not have been entered yet.
-        let found = entered
-            .map(|slot| &inner.records[slot])
-            .or_else(|| inner.leased_task(id));
-        // A lease may just be giving the record to another task: its number is looked at last.
-        found
-            .filter(|task| id.0 != 0 && task.is_live() && task.id() == id)
-            .cloned()
-    }
-
-    /// Whether a task that was accepted is in flight no more, and counted among those that ended.
-    pub(crate) fn is_filed(&self, id: TaskId) -> bool {
-        !guard::lock(&self.inner).ids.contains(&id.0)
-    }
-
-    /// Every task in flight, in the order of their ids.
-    pub(crate) fn live(&self) -> Vec<TaskRef> {
-        let inner = guard::lock(&self.inner);
-        let entered = inner.ids.iter().zip(&inner.records);
-        let mut live: Vec<TaskRef> = entered
-            .filter(|(id, _)| **id != 0)
-            .map(|(_, task)| task.clone())
-            .collect();
-        live.sort_unstable_by_key(|task| task.id());
-        live
-    }
-
     /// Accepts nothing more. A suspension may follow a closing, not the other way round.
     pub(crate) fn refuse(&self, why: Refused) {
         let mut inner = guard::lock(&self.inner);
@@ -434,15 +295,6 @@ impl Inner {
             accepted: self.counts.accepted + leased.sum::<u64>(),
             ..self.counts
         }
-    }
-
-    /// A task that was accepted through a lease and is not entered yet.
-    fn leased_task(&self, id: TaskId) -> Option<&TaskRef> {
-        let any = self
-            .leased
-            .iter()
-            .any(|count| count.load(Ordering::Acquire) > 0);
-        self.records.iter().find(|task| any && task.id() == id)
     }
 
     /// A record for a task to come, that nobody else looks at.

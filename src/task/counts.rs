@@ -1,0 +1,28 @@
+//! How many tasks there were, and what became of them.
+
+use serde::Serialize;
+
+/// How many tasks were accepted, and what became of them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
+pub struct Counts {
+    /// Tasks whose `submit` returned.
+    pub accepted: u64,
+    /// Tasks that every stage returned in time for.
+    pub done: u64,
+    /// Tasks that a stage failed.
+    pub failed: u64,
+    /// Tasks whose deadline passed.
+    pub timed_out: u64,
+    /// Tasks that were cancelled, by a user or by the shutdown.
+    pub cancelled: u64,
+    /// Tasks that a failed ledger left where they were.
+    pub suspended: u64,
+}
+
+impl Counts {
+    /// Tasks accepted that have no outcome yet, their rollbacks included.
+    pub fn in_flight(&self) -> u64 {
+        self.accepted - self.done - self.failed - self.timed_out - self.cancelled - self.suspended
+    }
+}
