@@ -1,42 +1,31 @@
-//! The builder: puts the parts together and starts them.
+//! The builder: what a pipeline is made of, and its settings.
 
-use std::{
-    io,
-    marker::PhantomData,
-    sync::{Arc, Mutex, OnceLock, atomic::AtomicBool},
-    time::Duration,
-};
+mod launch;
 
-use actix::{Actor, Addr, Arbiter, Handler, Recipient, System, dev::ToEnvelope};
+use std::{marker::PhantomData, sync::Arc, time::Duration};
+
+use actix::{Actor, Addr, Handler, Recipient, System, dev::ToEnvelope};
 use tokio::sync::{Semaphore, oneshot};
 
+use self::launch::Launch;
 use crate::{
     Error, Reply, TaskMsg,
     actor_stage::{ActorStage, Cancel},
-    clock::Clock,
-    core::{Core, Lines},
     error::BuildError,
-    guard,
     handle::PipelineHandle,
-    intake::{Door, Intake, Slip},
+    intake::Intake,
     keeping::{Keeps, Volatile},
     ledger::Ledger,
-    message::{Hop, ToPool, ToProducer},
-    outcomes::Outcomes,
+    message::{Hop, ToProducer},
     policy::Order,
     producer::{Producer, ProducerActor},
-    report::{Board, Report},
-    run::{Ending, Grounds, Plan, Pool, PrivateSystem, Reporter, StagePolicy},
+    report::Report,
+    run::{Plan, Pool, PrivateSystem},
     stage::Stage,
-    task::Table,
     work::{Factory, IntoWork, Settings, Work, parallelism},
 };
 #[cfg(feature = "journal")]
-use crate::{
-    journal::{Journal, Keeper, Recovered, Start},
-    keeping::Durable,
-    run::{Feed, PoolFeed, restore},
-};
+use crate::{journal::Journal, keeping::Durable, run::PoolFeed};
 
 /// A pipeline in the making: its name, its producers and its stages, in order.
 ///
@@ -111,32 +100,6 @@ fn staged<S: Stage>(factory: Factory<S>) -> Factory<Staged<S>> {
 #[cfg(feature = "testing")]
 fn staged<S: Stage>(factory: Factory<S>) -> Factory<Staged<S>> {
     factory.map(crate::inject::Injected)
-}
-
-/// What the parts are started with.
-struct Launch {
-    core: Arc<Core>,
-    grounds: Arc<Grounds>,
-    /// Taken from the last stage to the first, as the pools are.
-    settings: Vec<Settings>,
-    boards: Vec<Arc<Board>>,
-    pools: Vec<Recipient<ToPool>>,
-    /// How restored tasks get to the pools, from the last one to the first.
-    #[cfg(feature = "journal")]
-    feeds: Option<Vec<Box<dyn Feed + Send>>>,
-}
-
-impl Launch {
-    /// Starts an actor where producers, pools and the reporter live.
-    fn start<A: Actor<Context = actix::Context<A>>>(
-        &self,
-        make: impl FnOnce() -> A + Send + 'static,
-    ) -> Addr<A> {
-        match self.grounds.first() {
-            Some(arbiter) => A::start_in_arbiter(arbiter, move |_| make()),
-            None => make().start(),
-        }
-    }
 }
 
 impl<I: Send + 'static> Pipeline<I, I> {
@@ -401,10 +364,7 @@ impl<I: Send + 'static, C: Send + 'static, D: 'static> Pipeline<I, C, D> {
     /// system gives no thread. Nothing was started then.
     pub async fn start(self) -> Result<PipelineHandle<I, C>, Error> {
         self.check()?;
-        #[cfg(feature = "journal")]
         let this = self.recover().await?;
-        #[cfg(not(feature = "journal"))]
-        let this = Launchable(self);
         if System::try_current().is_some() {
             return this.launch();
         }
@@ -436,177 +396,5 @@ impl<I: Send + 'static, C: Send + 'static, D: 'static> Pipeline<I, C, D> {
     pub async fn run(self) -> Result<Report, Error> {
         let handle = self.start().await?;
         handle.join().await
-    }
-
-    /// Reads the journal, on a thread of its own: that may take a while.
-    #[cfg(feature = "journal")]
-    async fn recover(mut self) -> Result<Launchable<I, C, D>, Error> {
-        let Some(journal) = self.options.journal.take() else {
-            return Ok(Launchable(self, None));
-        };
-        let start = Start {
-            pipeline: self.name.clone(),
-            stages: self
-                .stages
-                .iter()
-                .map(|stage| (stage.name.as_str().into(), stage.version))
-                .collect(),
-            codecs: self.stages.iter().filter_map(|stage| stage.codec).collect(),
-            recovery: self.options.recovery,
-        };
-        let (read, reading) = oneshot::channel();
-        std::thread::Builder::new()
-            .name("batrun-recovery".to_owned())
-            .spawn(move || read.send(journal.start(start)).ok())
-            .map_err(Error::Spawn)?;
-        let (keeper, recovered) = reading.await.map_err(|_| Error::Gone)??;
-        Ok(Launchable(self, Some((keeper, recovered))))
-    }
-}
-
-/// A pipeline that has read its journal.
-#[cfg(feature = "journal")]
-struct Launchable<I: Send + 'static, C: Send + 'static, D>(
-    Pipeline<I, C, D>,
-    Option<(Keeper, Recovered)>,
-);
-
-#[cfg(not(feature = "journal"))]
-struct Launchable<I: Send + 'static, C: Send + 'static, D>(Pipeline<I, C, D>);
-
-impl<I: Send + 'static, C: Send + 'static, D: 'static> Launchable<I, C, D> {
-    fn launch(self) -> Result<PipelineHandle<I, C>, Error> {
-        let Pipeline {
-            name,
-            producers,
-            stages,
-            chain,
-            options,
-            ..
-        } = self.0;
-        #[cfg(feature = "journal")]
-        let (keeper, recovered) = self.1.unzip();
-        #[cfg(feature = "journal")]
-        let ledger = keeper
-            .map(|keeper| Arc::new(keeper) as Arc<dyn Ledger>)
-            .or(options.ledger);
-        #[cfg(not(feature = "journal"))]
-        let ledger = options.ledger;
-        #[cfg(feature = "testing")]
-        let stages = options.injection.prepared(stages);
-        let grounds = Arc::new(match options.arbiters {
-            None => Grounds::current(),
-            Some(count) => {
-                let mut arbiters = Vec::new();
-                for _ in 0..count {
-                    match guard::run(Arbiter::new) {
-                        Ok(arbiter) => arbiters.push(arbiter),
-                        Err(failure) => {
-                            Grounds::own(arbiters).leave(|| {});
-                            return Err(Error::Spawn(io::Error::other(guard::shown(&failure))));
-                        }
-                    }
-                }
-                Grounds::own(arbiters)
-            }
-        });
-        let places = options.max_in_flight.unwrap_or_else(|| {
-            stages.iter().fold(0, |sum: usize, stage| {
-                let workers = if stage.actor {
-                    stage.capacity
-                } else {
-                    stage.workers
-                };
-                sum.saturating_add(stage.capacity).saturating_add(workers)
-            })
-        });
-        let places = places.min(Semaphore::MAX_PERMITS);
-        let front = stages.first().map_or(1, |stage| stage.capacity);
-        let core = Arc::new_cyclic(|core| Core {
-            name: name.into(),
-            clock: Clock::start(),
-            ledger: ledger.clone(),
-            table: Table::new(core.clone(), places, front, options.max_stuck),
-            stages: stages
-                .iter()
-                .map(|stage| stage.name.as_str().into())
-                .collect(),
-            fixed: stages.iter().map(|stage| stage.actor).collect(),
-            max_undos: options.max_undos,
-            #[cfg(feature = "testing")]
-            injection: options.injection,
-            producers: Mutex::default(),
-            paused: AtomicBool::new(false),
-            suspended: AtomicBool::new(false),
-            lines: OnceLock::new(),
-        });
-        let boards: Vec<Arc<Board>> = stages.iter().map(|_| Arc::new(Board::new())).collect();
-        let outcomes = Arc::new(Outcomes::new());
-        let (ending, finish) = Ending::new(
-            stages.len(),
-            options.abandon_after,
-            grounds.clone(),
-            outcomes.clone(),
-            ledger,
-        );
-        let mut launch = Launch {
-            core: core.clone(),
-            grounds: grounds.clone(),
-            settings: stages.clone(),
-            boards: boards.clone(),
-            pools: Vec::new(),
-            #[cfg(feature = "journal")]
-            feeds: recovered.is_some().then(Vec::new),
-        };
-        let policies = stages
-            .iter()
-            .zip(&boards)
-            .map(|(stage, board)| StagePolicy {
-                cancel_retry: stage.cancel_retry,
-                on_stuck: stage.on_stuck,
-                board: board.clone(),
-            });
-        let reporter = Reporter::new(
-            core.clone(),
-            options.order,
-            policies.collect(),
-            outcomes.clone(),
-            ending,
-            producers.len(),
-        );
-        let reporter = launch.start(move || reporter);
-        let hop = chain(&mut launch, Hop::new(reporter.clone().recipient(), None));
-        launch.pools.reverse();
-        let lines = Lines {
-            reporter: reporter.recipient(),
-            pools: std::mem::take(&mut launch.pools),
-        };
-        // Before any task can come in.
-        core.lines.set(lines).ok();
-        #[cfg(feature = "journal")]
-        if let (Some(mut feeds), Some(recovered)) = (launch.feeds.take(), recovered) {
-            feeds.reverse();
-            restore(&core, &mut feeds, recovered);
-        }
-        let door = Arc::new(Door(core.clone()));
-        for (n, start) in producers.into_iter().enumerate() {
-            let slip = Arc::new(Slip::new(core.clone(), hop.clone()));
-            core.add_producer(start(&launch, n + 1, Intake::new(slip, door.clone())));
-        }
-        let slip = Arc::new(Slip::new(core.clone(), hop));
-        let gate = launch.start({
-            let slip = slip.clone();
-            move || ProducerActor::idle(slip)
-        });
-        core.add_producer(gate.recipient());
-        Ok(PipelineHandle::new(
-            core,
-            slip,
-            door,
-            launch.boards,
-            outcomes,
-            finish,
-            grounds,
-        ))
     }
 }
