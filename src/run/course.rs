@@ -1,26 +1,25 @@
 //! The reporter's part in a rollback or a clean-up: it sends one cancel after the other, each once
 //! the one before was answered, and what happens is recorded first.
 
+mod recorded;
+mod stuck;
+
 use std::{mem, sync::Arc};
 
 use actix::{AsyncContext, Context};
 use tokio::task::AbortHandle;
 
+pub(super) use self::recorded::Then;
+use self::stuck::stuck;
 use super::{
     reporter::{Reporter, StagePolicy, Step},
     rollback::{Next, Policy, Rollback},
 };
 use crate::{
-    Failure,
-    core::Core,
-    guard,
-    ledger::{Change, LedgerError, Recorded},
+    Failure, guard,
+    ledger::{Change, Recorded},
     message::ToPool,
-    policy::{OnStuck, Order},
-    task::{
-        End, Ended, Event, Rollback as Went, StageIx, State, Stuck, StuckUndo, TaskRef, UndoStatus,
-        end_of, fence,
-    },
+    task::{Ended, Event, Rollback as Went, StageIx, TaskRef, UndoStatus, end_of, fence},
 };
 
 /// A rollback or clean-up under way.
@@ -69,115 +68,14 @@ pub(super) enum Waiting {
     Delay(usize),
 }
 
-/// What follows once a change is recorded.
-pub(super) enum Then {
-    /// The first undo.
-    Begin,
-    /// This undo's cancel.
-    Send(usize),
-    /// The next undo, or another try.
-    Settle(Option<Policy>),
-    /// The outcome.
-    File(Box<(End, Went)>),
-}
-
 impl Reporter {
     pub(super) fn policy(&self, stage: StageIx) -> &StagePolicy {
         &self.stages[(stage as usize).min(self.stages.len() - 1)]
     }
 
-    /// Goes on once a change is recorded: at once where nothing is kept.
-    pub(super) fn after(
-        &mut self,
-        slot: u32,
-        recorded: Recorded,
-        then: Then,
-        ctx: &mut Context<Self>,
-    ) {
-        match recorded.ready() {
-            Ok(result) => self.recorded(slot, result, then, ctx),
-            Err(later) => {
-                let Some(course) = self.courses.get_mut(&slot) else {
-                    return;
-                };
-                course.waiting = match then {
-                    Then::File(_) => Waiting::End,
-                    _ => Waiting::Record,
-                };
-                let (to_self, course) = (ctx.address(), course.number);
-                actix_rt::spawn(async move {
-                    let result = later.await;
-                    to_self.do_send(Step::Recorded {
-                        slot,
-                        course,
-                        result,
-                        then,
-                    });
-                });
-            }
-        }
-    }
-
     fn next_course(&mut self) -> u64 {
         self.last_course += 1;
         self.last_course
-    }
-
-    /// A change of that course is recorded, which may have been given up meanwhile.
-    pub(super) fn recorded_later(
-        &mut self,
-        slot: u32,
-        course: u64,
-        result: Result<(), LedgerError>,
-        then: Then,
-        ctx: &mut Context<Self>,
-    ) {
-        if self
-            .courses
-            .get(&slot)
-            .is_some_and(|now| now.number == course)
-        {
-            self.recorded(slot, result, then, ctx);
-        } else if let Err(error) = result {
-            self.core.unrecorded(&error);
-        }
-    }
-
-    fn recorded(
-        &mut self,
-        slot: u32,
-        result: Result<(), LedgerError>,
-        then: Then,
-        ctx: &mut Context<Self>,
-    ) {
-        if let Err(error) = result {
-            self.core.unrecorded(&error);
-        }
-        // What is recorded last is what a file of a suspended pipeline shows.
-        if self.core.is_suspended() {
-            return;
-        }
-        match then {
-            Then::Begin => {
-                if let Some(course) = self.courses.get_mut(&slot) {
-                    let next = course.rollback.next();
-                    self.step(slot, next, ctx);
-                }
-            }
-            Then::Send(undo) => self.send(slot, undo),
-            Then::Settle(failed) => {
-                if let Some(course) = self.courses.get_mut(&slot) {
-                    let next = course.rollback.settle(failed);
-                    self.step(slot, next, ctx);
-                }
-            }
-            Then::File(end) => {
-                if let Some(course) = self.courses.remove(&slot) {
-                    let (end, went) = *end;
-                    self.file(&course.task, end, went, ctx);
-                }
-            }
-        }
     }
 
     /// Nothing works on this task any more: begins its rollback.
@@ -459,93 +357,5 @@ impl Reporter {
             },
         );
         self.after(task.slot, recorded, Then::File(Box::new((end, went))), ctx);
-    }
-
-    /// Gives up a task whose call has not returned: it ends stuck, its undos listed, not run.
-    pub(super) fn give_up(&mut self, task: &TaskRef, ctx: &mut Context<Self>) {
-        // Nor where its end is on its way to the ledger: that is its outcome.
-        let ends =
-            |course: &Course| Arc::ptr_eq(&course.task, task) && course.waiting == Waiting::End;
-        if !task.is_live() || self.courses.get(&task.slot).is_some_and(ends) {
-            return;
-        }
-        let Some(end) = end_of(task, &self.core.stages) else {
-            return;
-        };
-        let running = match task.state() {
-            State::Stopping(stage) => Some(stage),
-            _ => None,
-        };
-        let life = task.life();
-        let mut left: Vec<usize> = (0..life.undos.len())
-            .filter(|n| {
-                matches!(
-                    life.undos[*n].status,
-                    UndoStatus::Registered | UndoStatus::Failed(_)
-                )
-            })
-            .collect();
-        let id = task.id();
-        drop(life);
-        if self.order == Order::Lifo {
-            left.reverse();
-        }
-        let went = Went::Stuck(stuck(&self.core, task, &left, running));
-        log::warn!("task {id} is given up: {went}");
-        // Its holder may just be going on to another stage.
-        while let State::Stopping(stage) = task.state() {
-            task.let_go(stage);
-        }
-        // In place of the course it may have been on.
-        let over = Rollback::last(&[], self.order, |_| OnStuck::Continue);
-        let course = Course::new(task.clone(), self.next_course(), over);
-        self.courses.insert(task.slot, course);
-        let recorded = self.core.record(
-            id,
-            Change::Ended {
-                end: &end,
-                rollback: &went,
-            },
-        );
-        self.after(task.slot, recorded, Then::File(Box::new((end, went))), ctx);
-    }
-}
-
-/// What is left of a task, for a person.
-fn stuck(core: &Core, task: &TaskRef, left: &[usize], running: Option<StageIx>) -> Stuck {
-    let undos = left
-        .iter()
-        .filter_map(|number| {
-            let mut life = task.life();
-            let undo = life.undos.get_mut(*number)?;
-            let stage = core.stage_name(undo.stage).clone();
-            let error = match &undo.status {
-                UndoStatus::Failed(failure) => Some(failure.clone()),
-                _ => None,
-            };
-            let value = undo.value.take();
-            drop(life);
-            // Printing an undo is the user's code, as is printing an error.
-            let shown = match &value {
-                Some(value) => guard::run(|| value.debug())
-                    .unwrap_or_else(|_| "(printing it panicked)".to_owned()),
-                None => "(its cancel is still running)".to_owned(),
-            };
-            if let Some(undo) = task.life().undos.get_mut(*number) {
-                undo.value = value;
-            }
-            let error = error.map_or("not tried".to_owned(), |failure| guard::shown(&failure));
-            Some(StuckUndo {
-                stage,
-                undo: shown,
-                error,
-            })
-        })
-        .collect();
-    let still_running = running.map(|stage| core.stage_name(stage).clone());
-    Stuck {
-        task: task.id(),
-        still_running,
-        undos,
     }
 }
