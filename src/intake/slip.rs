@@ -9,7 +9,7 @@ use std::{
 use actix::Recipient;
 use tokio::sync::{Semaphore, TryAcquireError};
 
-use super::{Recording, Terms, tray::Tray};
+use super::{terms::Terms, tray::Tray};
 use crate::{
     clock::NEVER,
     core::Core,
@@ -28,6 +28,13 @@ pub(super) const BATCH: usize = 256;
 pub(super) struct Admitted {
     pub(super) task: TaskRef,
     pub(super) ticket: TaskRef,
+}
+
+/// A task that is being recorded.
+pub(super) struct Recording {
+    pub(super) task: Admitted,
+    pub(super) recorded: Recorded,
+    pub(super) key: Option<Box<str>>,
 }
 
 /// What was submitted and not sent on yet. It gathers without waiting: its producer actor sends it

@@ -10,7 +10,10 @@ use std::{
     sync::{Arc, atomic::Ordering},
 };
 
-use super::{Terms, slip::BATCH, slip::Slip};
+use super::{
+    slip::{BATCH, Slip},
+    terms::Terms,
+};
 use crate::{
     clock::{Clock, Reading},
     message::Batch,
