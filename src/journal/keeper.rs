@@ -10,7 +10,7 @@ use crate::{
     Failure, LedgerError, guard,
     keeping::Codec,
     ledger::{Change, KeptOutcome, Ledger, Recorded, Transition, Value},
-    task::{End, Outcome, StageIx, StageName, TaskId},
+    task::{End, Outcome, Rollback, StageIx, StageName, TaskId},
 };
 
 pub(crate) struct Keeper {
@@ -117,7 +117,7 @@ impl Keeper {
                     },
                     other => other.clone(),
                 },
-                rollback: rollback.clone(),
+                rollback: plain_rollback(rollback),
                 output: None,
             })),
             Change::Resolved => Note::Resolved,
@@ -129,16 +129,32 @@ impl Keeper {
 /// must not be shown or dropped on the writer's thread.
 fn plain(failure: &Failure) -> Failure {
     let mut text = guard::shown(failure);
+    shorten(&mut text);
+    Failure::as_shown(failure.kind(), text)
+}
+
+/// What is kept of how a rollback went: its texts are the user's too.
+fn plain_rollback(rollback: &Rollback) -> Rollback {
+    let mut rollback = rollback.clone();
+    if let Rollback::Stuck(stuck) = &mut rollback {
+        for undo in &mut stuck.undos {
+            shorten(&mut undo.undo);
+            shorten(&mut undo.error);
+        }
+    }
+    rollback
+}
+
+/// A text that is the user's is kept up to here.
+const LONGEST: usize = 64 << 10;
+
+fn shorten(text: &mut String) {
     if text.len() > LONGEST {
         let end = (0..=LONGEST).rev().find(|at| text.is_char_boundary(*at));
         text.truncate(end.unwrap_or(0));
         text.push_str(" ..");
     }
-    Failure::as_shown(failure.kind(), text)
 }
-
-/// An error's text is kept up to here.
-const LONGEST: usize = 64 << 10;
 
 /// The bytes a key may have.
 const KEY: usize = 1024;

@@ -226,16 +226,22 @@ async fn g06_an_error_is_neither_shown_nor_dropped_by_the_writer() {
     let disk = Disk::new();
     let seen = Arc::new(AtomicBool::new(false));
     let spied = seen.clone();
-    let fails = stage_fn("s", async move |_: u32, _: &TaskContext<'_, ()>| {
+    let fails = stage_fn("s", async move |_: u32, task: &TaskContext<'_, u32>| {
+        task.on_cancel(1).await?;
         Err::<u32, _>(Failure::permanent(Spy(spied.clone())))
+    });
+    let spied = seen.clone();
+    let fails = fails.cancel_with(async move |_: u32, _: &CancelContext<'_>| {
+        Err(Failure::permanent(Spy(spied.clone())))
     });
     let pipeline = Pipeline::new("p").journal(on(&disk));
     let handle = pipeline.stage(fails).start().await.unwrap();
     let ticket = handle.submit(0).key("k").await.unwrap();
     drop(ticket.outcome().await.unwrap());
     let kept = handle.outcome_of("k").await.unwrap().unwrap();
-    // Not all of a text that is megabytes long.
-    assert!(kept.to_string().len() < 100_000);
+    // Not all of the two texts that are megabytes long.
+    assert!(kept.rollback.is_stuck());
+    assert!(kept.to_string().len() < 200_000);
     handle.shutdown(SOON).await.unwrap();
     assert!(!seen.load(Ordering::SeqCst));
 }
