@@ -370,6 +370,7 @@ impl Store for Memory {
             return;
         }
         if clean {
+            state.after_failure += u64::from(state.failed);
             for ops in std::mem::take(&mut state.written) {
                 ops.iter().for_each(|op| state.synced.apply(op));
             }

@@ -46,7 +46,7 @@ fn lock_path(path: &Path) -> PathBuf {
 }
 
 /// The one name of a file that may have others, and no special name of SQLite's (`:memory:`).
-fn whole_path(path: &Path) -> Result<PathBuf, JournalError> {
+pub(super) fn whole_path(path: &Path) -> Result<PathBuf, JournalError> {
     let failed = |error: io::Error| JournalError::Io {
         path: path.to_owned(),
         error: error.into(),

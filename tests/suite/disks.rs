@@ -6,6 +6,7 @@ use std::{
         Arc, Mutex,
         atomic::{AtomicBool, Ordering},
     },
+    thread,
     time::Duration,
 };
 
@@ -98,6 +99,16 @@ impl Scene {
             assert!(n % 3 != 0 || !there("first"), "task {n}: {world:?}");
         }
     }
+
+    /// The first so many were accepted, and are known to have ended.
+    async fn knows(&self, durability: Durability, accepted: usize, when: &str) {
+        let handle = self.start(durability).await.unwrap();
+        for n in 0..accepted {
+            let kept = handle.outcome_of(&n.to_string()).await.unwrap();
+            assert!(kept.is_some(), "{when}: task {n}");
+        }
+        handle.shutdown(Shutdown::Abort).await.unwrap();
+    }
 }
 
 /// Submits until that doesn't work any more; the tickets of what was accepted.
@@ -148,13 +159,8 @@ async fn j4_a_disk_that_fails_stops_everything_and_loses_nothing() {
             assert_eq!(scene.disk.writes_after_failure(), 0, "{fault:?} {after}");
             scene.disk.kill();
             scene.recover(Durability::Power).await;
-            // What was accepted is known to have ended.
-            let handle = scene.start(Durability::Power).await.unwrap();
-            for n in 0..tickets.len() {
-                let kept = handle.outcome_of(&n.to_string()).await.unwrap();
-                assert!(kept.is_some(), "{fault:?} {after}: task {n}");
-            }
-            handle.shutdown(Shutdown::Abort).await.unwrap();
+            let when = format!("{fault:?} {after}");
+            scene.knows(Durability::Power, tickets.len(), &when).await;
         }
     }
 }
@@ -178,12 +184,8 @@ async fn j1_the_power_may_fail_at_any_commit() {
         handle.shutdown(Shutdown::Suspend).await.unwrap();
         scene.disk.cut();
         scene.recover(Durability::Power).await;
-        let handle = scene.start(Durability::Power).await.unwrap();
-        for n in 0..accepted {
-            let kept = handle.outcome_of(&n.to_string()).await.unwrap();
-            assert!(kept.is_some(), "cut after {commits}: task {n}");
-        }
-        handle.shutdown(Shutdown::Abort).await.unwrap();
+        let when = format!("cut after {commits}");
+        scene.knows(Durability::Power, accepted, &when).await;
     }
 }
 
@@ -193,16 +195,21 @@ fn is_cut(handle: &PipelineHandle<u32, u32>) -> bool {
 
 #[actix::test]
 async fn j5_process_survives_a_kill() {
-    for millis in 0..10 {
+    for tenths in 0..20 {
         let scene = Scene::new();
         let handle = scene.start(Durability::Process).await.unwrap();
-        let tickets = submit_all(&handle).await;
-        tokio::time::sleep(Duration::from_micros(millis * 300)).await;
-        scene.disk.kill();
+        let disk = scene.disk.clone();
+        let killer = thread::spawn(move || {
+            thread::sleep(Duration::from_micros(tenths * 100));
+            disk.kill();
+        });
+        let accepted = submit_all(&handle).await.len();
+        killer.join().unwrap();
         handle.shutdown(Shutdown::Suspend).await.unwrap();
         assert_eq!(scene.disk.syncs(), 0);
         scene.recover(Durability::Process).await;
-        drop(tickets);
+        let when = format!("killed after {tenths} tenths");
+        scene.knows(Durability::Process, accepted, &when).await;
     }
 }
 

@@ -3,7 +3,7 @@
 use super::*;
 use crate::{
     Error, FailureKind, Pipeline, Shutdown, TaskContext,
-    journal::{Durability, Journal, JournalError, encode, sqlite::Sqlite},
+    journal::{Durability, Journal, JournalError, encode, live::Mark, sqlite::Sqlite},
     stage_fn,
 };
 
@@ -22,14 +22,22 @@ async fn end_of_task(ops: &[Op]) -> Result<End, Error> {
     Ok(kept.end)
 }
 
+/// A task with an undo that is to be cancelled before it goes on.
 fn ops(id: u64, change: impl FnOnce(&mut Live)) -> Vec<Op> {
     let mut live = live(Some("key"), State::Running(0));
     (live.more.left, live.more.seen) = (None, 0);
+    live.undos.push(Mark {
+        stage: 0,
+        tries: 0,
+        ..mark()
+    });
     change(&mut live);
     let context = Blob::context(id, encode(&7_u32).unwrap());
+    let value = Blob::undo(id, 0, encode(&()).unwrap());
     vec![
         Op::Stages(vec![StageRow::new(0, "first", 1)]),
         Op::Task(TaskRow::of(id, &live).unwrap(), context),
+        Op::Undo(UndoRow::of(id, 0, &live.undos[0]).unwrap(), value),
     ]
 }
 
@@ -37,15 +45,22 @@ fn ops(id: u64, change: impl FnOnce(&mut Live)) -> Vec<Op> {
 async fn d2_a_task_whose_counts_can_not_go_on_is_set_aside() {
     let end = end_of_task(&ops(1, |_| {})).await.unwrap();
     assert!(matches!(end, End::Done), "{end:?}");
-    let set: [fn(&mut Live); 4] = [
+    let set: [fn(&mut Live); 8] = [
         |live| live.more.attempt = u32::MAX,
         |live| live.more.interrupted = u32::MAX,
         |live| live.more.kills = u32::MAX,
         |live| live.more.generation = u32::MAX,
+        |live| live.undos[0].attempt = u32::MAX,
+        |live| live.undos[0].generation = u32::MAX,
+        |live| live.undos[0].tries = u32::MAX,
+        |live| live.undos[0].interrupted = u32::MAX,
     ];
     for change in set {
         match end_of_task(&ops(1, change)).await.unwrap() {
-            End::Failed { failure, .. } => assert_eq!(failure.kind(), FailureKind::Quarantined),
+            End::Failed { failure, .. } => {
+                assert_eq!(failure.kind(), FailureKind::Quarantined);
+                assert_eq!(failure.to_string(), "its counts are none");
+            }
             end => panic!("{end:?}"),
         }
     }

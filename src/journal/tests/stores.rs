@@ -1,7 +1,12 @@
 //! What every store does, whatever it is made of.
 
+use std::path::Path;
+
 use super::*;
-use crate::journal::{Durability, sqlite::Sqlite};
+use crate::journal::{
+    Durability,
+    sqlite::{Sqlite, whole_path},
+};
 
 /// A place where a store can be opened again and again.
 trait Place {
@@ -207,4 +212,10 @@ fn one_at_a_time() {
     );
     drop(store);
     place.open();
+}
+
+#[test]
+fn sqlites_name_for_what_is_in_memory_is_a_files_name_like_others() {
+    let path = whole_path(Path::new(":memory:")).unwrap();
+    assert!(path.is_absolute() && path.ends_with(":memory:"), "{path:?}");
 }
