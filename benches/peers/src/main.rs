@@ -1,6 +1,7 @@
 //! batrun and what one would use instead of it, on the same work.
 
 mod child;
+mod collect;
 mod draw;
 mod durable;
 mod job;

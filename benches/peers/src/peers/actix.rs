@@ -10,16 +10,15 @@
 //! actix's mailboxes have no bound that `do_send` heeds, so the producer waits for credits that the
 //! collector gives back.
 
-use std::{
-    collections::VecDeque,
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{collections::VecDeque, sync::Arc, time::Instant};
 
 use actix::prelude::*;
-use tokio::sync::{Semaphore, mpsc, oneshot};
+use tokio::sync::Semaphore;
 
-use crate::work::{End, Envelope, Job, Measure, Params, Tally, Workload};
+use crate::{
+    collect::{Counting, counting},
+    work::{End, Envelope, Job, Measure, Params, Workload},
+};
 
 /// Credits, and how many of them are taken or given back at once.
 const IN_FLIGHT: usize = 1_000;
@@ -32,16 +31,10 @@ pub fn run(params: &Params) -> Option<anyhow::Result<Measure>> {
 async fn measure(params: &Params) -> anyhow::Result<Measure> {
     let job = Job::new(params);
     let credits = Arc::new(Semaphore::new(IN_FLIGHT));
-    let (ended, mut alone) = mpsc::unbounded_channel();
-    let (counted, all) = oneshot::channel();
-    let began = Instant::now();
+    let (counting, mut counted) = counting(&job, params);
     let collector = Collector {
-        tally: Some(Tally::new(Arc::clone(&job))),
-        tasks: params.tasks,
+        counting,
         credits: Arc::clone(&credits),
-        alone: (params.workload == Workload::Alone).then_some(ended),
-        counted: Some(counted),
-        began,
     }
     .start();
     // The first stage; with several arbiters, as each of them has it.
@@ -58,7 +51,6 @@ async fn measure(params: &Params) -> anyhow::Result<Measure> {
         .flat_map(|worker| first.iter().map(move |workers| workers[worker].clone()))
         .collect();
 
-    let mut latencies_ns = Vec::new();
     for id in 0..params.tasks {
         let submitted = Instant::now();
         if params.workload != Workload::Alone && id % CREDITS == 0 {
@@ -66,18 +58,10 @@ async fn measure(params: &Params) -> anyhow::Result<Measure> {
         }
         first[id as usize % first.len()].do_send(Step(job.envelope(id)));
         if params.workload == Workload::Alone {
-            alone.recv().await;
-            latencies_ns.push(submitted.elapsed().as_nanos() as u64);
-            if id % 100 == 99 {
-                tokio::time::sleep(Duration::from_millis(1)).await;
-            }
+            counted.one(id, submitted).await;
         }
     }
-    let mut measure = all.await?;
-    if params.workload == Workload::Alone {
-        measure.latencies_ns = latencies_ns;
-    }
-    Ok(measure)
+    counted.all().await
 }
 
 /// A second arbiter pays where the stages have something to compute.
@@ -237,13 +221,8 @@ impl Handler<Finished> for Pool {
 }
 
 struct Collector {
-    tally: Option<Tally>,
-    tasks: u64,
+    counting: Counting,
     credits: Arc<Semaphore>,
-    /// Told of each task that ends, if somebody waits for it alone.
-    alone: Option<mpsc::UnboundedSender<()>>,
-    counted: Option<oneshot::Sender<Measure>>,
-    began: Instant,
 }
 
 impl Actor for Collector {
@@ -254,19 +233,8 @@ impl Handler<Ended> for Collector {
     type Result = ();
 
     fn handle(&mut self, Ended(task, end): Ended, _: &mut Self::Context) {
-        let Some(tally) = &mut self.tally else { return };
-        tally.add(task, end);
-        let seen = tally.seen();
-        if seen.is_multiple_of(CREDITS) {
+        if self.counting.add(task, end).is_multiple_of(CREDITS) {
             self.credits.add_permits(CREDITS as usize);
-        }
-        if let Some(alone) = &self.alone {
-            let _ = alone.send(());
-        }
-        if seen == self.tasks
-            && let (Some(tally), Some(counted)) = (self.tally.take(), self.counted.take())
-        {
-            let _ = counted.send(tally.finish(self.began));
         }
     }
 }

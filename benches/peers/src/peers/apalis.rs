@@ -8,11 +8,9 @@
 //! apalis-workflow doesn't run in memory. The queues have no bound, so the producer waits for
 //! credits that the collector gives back.
 
-use std::{
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{sync::Arc, time::Instant};
 
+use anyhow::Context;
 use apalis::prelude::*;
 use futures::{
     Sink, SinkExt,
@@ -20,24 +18,23 @@ use futures::{
     lock::Mutex,
     sink::drain,
 };
-use tokio::sync::{Semaphore, mpsc};
+use tokio::{
+    runtime::Builder,
+    sync::{Semaphore, mpsc},
+};
 
-use crate::work::{End, Envelope, Job, Measure, Params, Tally, Workload};
+use crate::{
+    collect::alone,
+    work::{End, Envelope, Job, Measure, Params, Tally, Workload},
+};
 
 /// Credits, and how many of them are taken or given back at once.
 const IN_FLIGHT: usize = 1_000;
 const CREDITS: u64 = 50;
 
 pub fn run(params: &Params) -> Option<anyhow::Result<Measure>> {
-    Some(on_tokio(Params { ..*params }))
-}
-
-fn on_tokio(params: Params) -> anyhow::Result<Measure> {
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .enable_time()
-        .build()?;
-    // Spawned, so that the producer is on a worker thread like the stages.
-    runtime.block_on(async { tokio::spawn(measure(params)).await? })
+    let measure = measure(Params { ..*params });
+    Some(super::spawned(&mut Builder::new_multi_thread(), measure))
 }
 
 async fn measure(params: Params) -> anyhow::Result<Measure> {
@@ -64,23 +61,15 @@ async fn measure(params: Params) -> anyhow::Result<Measure> {
         }
     }
 
-    let mut tally = Tally::new(Arc::clone(&job));
     if params.workload == Workload::Alone {
-        for id in 0..params.tasks {
-            let submitted = Instant::now();
-            push(&first, job.envelope(id))?;
-            let Some((task, end)) = outcomes.recv().await else {
-                anyhow::bail!("a worker is gone");
-            };
-            tally.add(task, end);
-            tally.latency(submitted.elapsed());
-            if id % 100 == 99 {
-                tokio::time::sleep(Duration::from_millis(1)).await;
-            }
-        }
-        return Ok(tally.finish(began));
+        let through = async move |task| {
+            push(&first, task)?;
+            outcomes.recv().await.context("a worker is gone")
+        };
+        return alone(job, params.tasks, through).await;
     }
 
+    let mut tally = Tally::new(Arc::clone(&job));
     let credits = Arc::new(Semaphore::new(IN_FLIGHT));
     let returned = Arc::clone(&credits);
     let collector = tokio::spawn(async move {

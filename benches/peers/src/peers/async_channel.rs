@@ -2,14 +2,14 @@
 //! receive from. The producer and the collector are tokio tasks, too, so that no item has to wake
 //! another thread.
 
-use std::{
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{sync::Arc, time::Instant};
 
 use async_channel::{Receiver, Sender, bounded};
 
-use crate::work::{End, Envelope, Job, Measure, Params, Tally, Workload};
+use crate::{
+    collect::alone,
+    work::{End, Envelope, Job, Measure, Params, Tally, Workload},
+};
 
 const QUEUE: usize = 512;
 /// In front of stages that hang: a sender who waits for room is overtaken by others, and with more
@@ -41,7 +41,11 @@ async fn drive(params: &Params) -> anyhow::Result<Measure> {
     drop((from, done));
     let tasks = params.tasks;
     if params.workload == Workload::Alone {
-        return tokio::spawn(alone(job, tasks, entry, results)).await?;
+        let through = async move |task| {
+            entry.send(task).await?;
+            Ok(results.recv().await?)
+        };
+        return tokio::spawn(alone(job, tasks, through)).await?;
     }
     let began = Instant::now();
     let collector = tokio::spawn(collect(job.clone(), results));
@@ -78,25 +82,4 @@ async fn collect(job: Arc<Job>, results: Receiver<(Envelope, End)>) -> Tally {
         tally.add(task, end);
     }
     tally
-}
-
-async fn alone(
-    job: Arc<Job>,
-    tasks: u64,
-    entry: Sender<Envelope>,
-    results: Receiver<(Envelope, End)>,
-) -> anyhow::Result<Measure> {
-    let began = Instant::now();
-    let mut tally = Tally::new(job.clone());
-    for id in 0..tasks {
-        let submitted = Instant::now();
-        entry.send(job.envelope(id)).await?;
-        let (task, end) = results.recv().await?;
-        tally.latency(submitted.elapsed());
-        tally.add(task, end);
-        if id % 100 == 0 {
-            tokio::time::sleep(Duration::from_millis(1)).await;
-        }
-    }
-    Ok(tally.finish(began))
 }

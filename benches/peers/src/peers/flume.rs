@@ -2,14 +2,14 @@
 //! from. The collector takes all that has come in at once (`drain`). The workers take one at a
 //! time: one that drained would sit on tasks that others have time for.
 
-use std::{
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{sync::Arc, time::Instant};
 
 use flume::{Receiver, Sender, bounded};
 
-use crate::work::{End, Envelope, Job, Measure, Params, Tally, Workload};
+use crate::{
+    collect::alone,
+    work::{End, Envelope, Job, Measure, Params, Tally, Workload},
+};
 
 const QUEUE: usize = 512;
 /// In front of stages that hang: what waits there longer is late.
@@ -40,7 +40,11 @@ async fn drive(params: &Params) -> anyhow::Result<Measure> {
     drop((from, done));
     let tasks = params.tasks;
     if params.workload == Workload::Alone {
-        return tokio::spawn(alone(job, tasks, entry, results)).await?;
+        let through = async move |task| {
+            entry.send_async(task).await?;
+            Ok(results.recv_async().await?)
+        };
+        return tokio::spawn(alone(job, tasks, through)).await?;
     }
     let began = Instant::now();
     let collector = tokio::spawn(collect(job.clone(), results));
@@ -80,25 +84,4 @@ async fn collect(job: Arc<Job>, results: Receiver<(Envelope, End)>) -> Tally {
         }
     }
     tally
-}
-
-async fn alone(
-    job: Arc<Job>,
-    tasks: u64,
-    entry: Sender<Envelope>,
-    results: Receiver<(Envelope, End)>,
-) -> anyhow::Result<Measure> {
-    let began = Instant::now();
-    let mut tally = Tally::new(job.clone());
-    for id in 0..tasks {
-        let submitted = Instant::now();
-        entry.send_async(job.envelope(id)).await?;
-        let (task, end) = results.recv_async().await?;
-        tally.latency(submitted.elapsed());
-        tally.add(task, end);
-        if id % 100 == 0 {
-            tokio::time::sleep(Duration::from_millis(1)).await;
-        }
-    }
-    Ok(tally.finish(began))
 }

@@ -7,50 +7,33 @@
 //! tried for both: it took three times as long for a hop and a third longer for io, and under late a
 //! third of the tasks ran out of time in its queues.
 
-use std::{
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{sync::Arc, time::Instant};
 
 use kameo::{mailbox, prelude::*};
-use tokio::{
-    runtime::Builder,
-    sync::{Semaphore, mpsc, oneshot},
-};
+use tokio::{runtime::Builder, sync::Semaphore};
 
-use crate::work::{End, Envelope, Job, Measure, Params, Tally, Workload};
+use crate::{
+    collect::{Counting, counting},
+    work::{End, Envelope, Job, Measure, Params, Workload},
+};
 
 /// Tasks in a mailbox; 64 to 1,024 were alike.
 const MAILBOX: usize = 256;
 
 pub fn run(params: &Params) -> Option<anyhow::Result<Measure>> {
-    Some(on_tokio(Params { ..*params }))
-}
-
-fn on_tokio(params: Params) -> anyhow::Result<Measure> {
     // Where the work is next to nothing, a second thread costs more than it does.
-    let mut runtime = match params.workload {
+    let mut builder = match params.workload {
         Workload::Hop | Workload::Fail => Builder::new_current_thread(),
         _ => Builder::new_multi_thread(),
     };
-    let runtime = runtime.enable_time().build()?;
-    // Spawned, so that the producer is on a worker thread like the actors.
-    runtime.block_on(async { tokio::spawn(measure(params)).await? })
+    let measure = measure(Params { ..*params });
+    Some(super::spawned(&mut builder, measure))
 }
 
 async fn measure(params: Params) -> anyhow::Result<Measure> {
     let job = Job::new(&params);
-    let (ended, mut alone) = mpsc::unbounded_channel();
-    let (counted, all) = oneshot::channel();
-    let began = Instant::now();
-    let collector = Collector {
-        tally: Some(Tally::new(Arc::clone(&job))),
-        tasks: params.tasks,
-        alone: (params.workload == Workload::Alone).then_some(ended),
-        counted: Some(counted),
-        began,
-    };
-    let collector = Collector::spawn_with_mailbox(collector, mailbox::bounded(MAILBOX));
+    let (counting, mut counted) = counting(&job, &params);
+    let collector = Collector::spawn_with_mailbox(Collector(counting), mailbox::bounded(MAILBOX));
     let mut next = Next::Collector(collector.clone());
     for stage in (0..params.stages).rev() {
         let here = Here {
@@ -75,23 +58,14 @@ async fn measure(params: Params) -> anyhow::Result<Measure> {
         };
     }
 
-    let mut latencies_ns = Vec::new();
     for id in 0..params.tasks {
         let submitted = Instant::now();
         next.send(job.envelope(id)).await?;
         if params.workload == Workload::Alone {
-            alone.recv().await;
-            latencies_ns.push(submitted.elapsed().as_nanos() as u64);
-            if id % 100 == 99 {
-                tokio::time::sleep(Duration::from_millis(1)).await;
-            }
+            counted.one(id, submitted).await;
         }
     }
-    let mut measure = all.await?;
-    if params.workload == Workload::Alone {
-        measure.latencies_ns = latencies_ns;
-    }
-    Ok(measure)
+    counted.all().await
 }
 
 /// Where a task goes that a stage is done with.
@@ -177,28 +151,12 @@ impl Message<Step> for Pool {
 }
 
 #[derive(Actor)]
-struct Collector {
-    tally: Option<Tally>,
-    tasks: u64,
-    /// Told of each task that ends, if somebody waits for it alone.
-    alone: Option<mpsc::UnboundedSender<()>>,
-    counted: Option<oneshot::Sender<Measure>>,
-    began: Instant,
-}
+struct Collector(Counting);
 
 impl Message<Ended> for Collector {
     type Reply = ();
 
     async fn handle(&mut self, Ended(task, end): Ended, _: &mut Context<Self, Self::Reply>) {
-        let Some(tally) = &mut self.tally else { return };
-        tally.add(task, end);
-        if let Some(alone) = &self.alone {
-            let _ = alone.send(());
-        }
-        if tally.seen() == self.tasks
-            && let (Some(tally), Some(counted)) = (self.tally.take(), self.counted.take())
-        {
-            let _ = counted.send(tally.finish(self.began));
-        }
+        self.0.add(task, end);
     }
 }

@@ -98,6 +98,15 @@ fn runtime(params: &Params) -> anyhow::Result<Runtime> {
     builder.enable_time().build().context("starting tokio")
 }
 
+/// Runs it as a task of its own, so that the producer is on a worker thread like all that it feeds.
+fn spawned(
+    builder: &mut Builder,
+    measure: impl Future<Output = anyhow::Result<Measure>> + Send + 'static,
+) -> anyhow::Result<Measure> {
+    let runtime = builder.enable_time().build().context("starting tokio")?;
+    runtime.block_on(async { tokio::spawn(measure).await? })
+}
+
 /// Which part of a workload's tasks a slow system is given, so that a round of it takes seconds and
 /// not minutes. The figures are per task all the same.
 pub fn share(system: &str, workload: Workload) -> f64 {

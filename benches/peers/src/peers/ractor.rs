@@ -4,10 +4,7 @@
 //! worker that is free gets the next one. (`RoundRobinRouting` was no faster for hop, and under late
 //! tasks ran out of time behind workers that hang.) Its mailboxes and queues have no bound, so the
 //! producer waits for credits that the collector gives back.
-use std::{
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{sync::Arc, time::Instant};
 
 use ractor::{
     Actor, ActorProcessingErr, ActorRef,
@@ -16,9 +13,12 @@ use ractor::{
         routing, worker_builder,
     },
 };
-use tokio::sync::{Semaphore, mpsc, oneshot};
+use tokio::{runtime::Builder, sync::Semaphore};
 
-use crate::work::{End, Envelope, Job, Measure, Params, Tally, Workload};
+use crate::{
+    collect::{Counting, counting},
+    work::{End, Envelope, Job, Measure, Params, Workload},
+};
 
 /// Credits, and how many of them are taken or given back at once.
 const IN_FLIGHT: usize = 1_000;
@@ -34,32 +34,16 @@ type StageFactory = Factory<
 >;
 
 pub fn run(params: &Params) -> Option<anyhow::Result<Measure>> {
-    Some(on_tokio(Params { ..*params }))
-}
-
-fn on_tokio(params: Params) -> anyhow::Result<Measure> {
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .enable_time()
-        .build()?;
-    // Spawned, so that the producer is on a worker thread like the actors.
-    runtime.block_on(async { tokio::spawn(measure(params)).await? })
+    let measure = measure(Params { ..*params });
+    Some(super::spawned(&mut Builder::new_multi_thread(), measure))
 }
 
 async fn measure(params: Params) -> anyhow::Result<Measure> {
     let job = Job::new(&params);
     let credits = Arc::new(Semaphore::new(IN_FLIGHT));
-    let (ended, mut alone) = mpsc::unbounded_channel();
-    let (counted, all) = oneshot::channel();
-    let began = Instant::now();
-    let counting = Counting {
-        tally: Some(Tally::new(Arc::clone(&job))),
-        tasks: params.tasks,
-        credits: Arc::clone(&credits),
-        alone: (params.workload == Workload::Alone).then_some(ended),
-        counted: Some(counted),
-        began,
-    };
-    let (collector, _) = Actor::spawn(None, Collector, counting).await?;
+    let (counting, mut counted) = counting(&job, &params);
+    let collector = Collector(Arc::clone(&credits));
+    let (collector, _) = Actor::spawn(None, collector, counting).await?;
     let mut next = None;
     for stage in (0..params.stages).rev() {
         let here = Stage {
@@ -79,7 +63,6 @@ async fn measure(params: Params) -> anyhow::Result<Measure> {
     }
     let first = next.ok_or_else(|| anyhow::anyhow!("no stages"))?;
 
-    let mut latencies_ns = Vec::new();
     for id in 0..params.tasks {
         let submitted = Instant::now();
         if params.workload != Workload::Alone && id % CREDITS == 0 {
@@ -89,18 +72,10 @@ async fn measure(params: Params) -> anyhow::Result<Measure> {
             .dispatch((), job.envelope(id))
             .map_err(|_| anyhow::anyhow!("the factory is gone"))?;
         if params.workload == Workload::Alone {
-            alone.recv().await;
-            latencies_ns.push(submitted.elapsed().as_nanos() as u64);
-            if id % 100 == 99 {
-                tokio::time::sleep(Duration::from_millis(1)).await;
-            }
+            counted.one(id, submitted).await;
         }
     }
-    let mut measure = all.await?;
-    if params.workload == Workload::Alone {
-        measure.latencies_ns = latencies_ns;
-    }
-    Ok(measure)
+    counted.all().await
 }
 
 #[derive(Clone)]
@@ -145,17 +120,8 @@ impl Worker for Stage {
 
 struct Ended(Envelope, End);
 
-struct Collector;
-
-struct Counting {
-    tally: Option<Tally>,
-    tasks: u64,
-    credits: Arc<Semaphore>,
-    /// Told of each task that ends, if somebody waits for it alone.
-    alone: Option<mpsc::UnboundedSender<()>>,
-    counted: Option<oneshot::Sender<Measure>>,
-    began: Instant,
-}
+/// Gives back credits.
+struct Collector(Arc<Semaphore>);
 
 impl Actor for Collector {
     type Msg = Ended;
@@ -174,23 +140,10 @@ impl Actor for Collector {
         &self,
         _: ActorRef<Ended>,
         Ended(task, end): Ended,
-        state: &mut Counting,
+        counting: &mut Counting,
     ) -> Result<(), ActorProcessingErr> {
-        let Some(tally) = &mut state.tally else {
-            return Ok(());
-        };
-        tally.add(task, end);
-        let seen = tally.seen();
-        if seen.is_multiple_of(CREDITS) {
-            state.credits.add_permits(CREDITS as usize);
-        }
-        if let Some(alone) = &state.alone {
-            let _ = alone.send(());
-        }
-        if seen == state.tasks
-            && let (Some(tally), Some(counted)) = (state.tally.take(), state.counted.take())
-        {
-            let _ = counted.send(tally.finish(state.began));
+        if counting.add(task, end).is_multiple_of(CREDITS) {
+            self.0.add_permits(CREDITS as usize);
         }
         Ok(())
     }

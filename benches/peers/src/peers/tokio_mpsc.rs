@@ -4,10 +4,7 @@
 //! In turn is faster where no worker waits for long (and batches: `recv_many`). But who hangs holds
 //! up all that is in its channel, so where stages wait the receiver is shared.
 
-use std::{
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{sync::Arc, time::Instant};
 
 use anyhow::{Context, anyhow};
 use tokio::sync::{
@@ -15,7 +12,10 @@ use tokio::sync::{
     mpsc::{Receiver, Sender, channel},
 };
 
-use crate::work::{End, Envelope, Job, Measure, Params, Tally, Workload};
+use crate::{
+    collect::alone,
+    work::{End, Envelope, Job, Measure, Params, Tally, Workload},
+};
 
 /// Of a stage, whether it has one channel or one for each worker.
 const QUEUE: usize = 128;
@@ -28,7 +28,7 @@ pub fn run(params: &Params) -> Option<anyhow::Result<Measure>> {
 
 async fn drive(params: &Params) -> anyhow::Result<Measure> {
     let job = Job::new(params);
-    let (done, results) = channel(QUEUE);
+    let (done, mut results) = channel(QUEUE);
     let shared = matches!(
         params.workload,
         Workload::Io | Workload::Late | Workload::LateFull | Workload::LateMixed
@@ -59,7 +59,11 @@ async fn drive(params: &Params) -> anyhow::Result<Measure> {
     drop(done);
     let tasks = params.tasks;
     if params.workload == Workload::Alone {
-        return tokio::spawn(alone(job, tasks, onward, results)).await?;
+        let through = async move |task| {
+            onward.send(task).await?;
+            results.recv().await.context("a worker is gone")
+        };
+        return tokio::spawn(alone(job, tasks, through)).await?;
     }
     let began = Instant::now();
     let collector = tokio::spawn(collect(job.clone(), results));
@@ -142,25 +146,4 @@ async fn collect(job: Arc<Job>, mut results: Receiver<(Envelope, End)>) -> Tally
         }
     }
     tally
-}
-
-async fn alone(
-    job: Arc<Job>,
-    tasks: u64,
-    mut entry: Onward,
-    mut results: Receiver<(Envelope, End)>,
-) -> anyhow::Result<Measure> {
-    let began = Instant::now();
-    let mut tally = Tally::new(job.clone());
-    for id in 0..tasks {
-        let submitted = Instant::now();
-        entry.send(job.envelope(id)).await?;
-        let (task, end) = results.recv().await.context("a worker is gone")?;
-        tally.latency(submitted.elapsed());
-        tally.add(task, end);
-        if id % 100 == 0 {
-            tokio::time::sleep(Duration::from_millis(1)).await;
-        }
-    }
-    Ok(tally.finish(began))
 }
