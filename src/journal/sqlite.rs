@@ -189,6 +189,7 @@ impl Sqlite {
                 error: io::Error::from(io::ErrorKind::NotFound).into(),
             });
         }
+        let path = &whole_path(path)?;
         let failed = |error| unusable(path, error);
         let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
         let connection = Connection::open_with_flags(path, flags).map_err(failed)?;
