@@ -3,8 +3,7 @@
 use std::{
     future::poll_fn,
     marker::PhantomData,
-    mem,
-    sync::{Arc, Weak},
+    sync::Arc,
     task::{Poll, Waker},
 };
 
@@ -12,7 +11,7 @@ use crate::{
     Error,
     core::Core,
     guard, intake,
-    task::{Answer, Life, Outcome, StopCause, TaskId, TaskRef},
+    task::{Answer, Life, Outcome, StopCause, Task, TaskId, TaskRef},
 };
 
 /// A submitted task. Dropping it does nothing to the task.
@@ -20,74 +19,51 @@ use crate::{
 /// A ticket from a [`PipelineHandle`](crate::PipelineHandle) gets the last stage's output with its
 /// outcome; one from an [`Intake`](crate::Intake) doesn't know its type.
 pub struct Ticket<O = ()> {
-    hold: Hold,
-    id: TaskId,
+    /// Until it is dropped. All there is, since every submit hands one on: a record that somebody
+    /// has a ticket of becomes no other task's.
+    task: Option<TaskRef>,
     output: PhantomData<fn() -> O>,
-}
-
-enum Hold {
-    Task(TaskRef),
-    /// Of a task that had this key before.
-    Key(Box<Keyed>),
-    /// It is dropped.
-    Nothing,
-}
-
-struct Keyed {
-    core: Weak<Core>,
-    key: Box<str>,
 }
 
 impl<O> Ticket<O> {
     #[inline]
-    pub(crate) fn new(task: TaskRef, id: TaskId) -> Self {
+    pub(crate) fn new(task: TaskRef) -> Self {
         Ticket {
-            hold: Hold::Task(task),
-            id,
+            task: Some(task),
             output: PhantomData,
         }
     }
 
     /// The ticket of a task that was submitted before, perhaps to another process.
     pub(crate) fn of_key(core: &Arc<Core>, id: TaskId, key: Box<str>) -> Self {
-        Ticket {
-            hold: Hold::Key(Box::new(Keyed {
-                core: Arc::downgrade(core),
-                key,
-            })),
-            id,
-            output: PhantomData,
-        }
+        Ticket::new(Arc::new(Task::elsewhere(id, Arc::downgrade(core), key)))
     }
 
     /// The task's number.
     pub fn id(&self) -> TaskId {
-        self.id
+        self.task.as_ref().map_or(TaskId(0), |task| task.id())
     }
 
     /// Cancels the task: it stops, and what it did is taken back. Returns at once, `true` if this
     /// call is what ended it; `false` if it had ended, or was about to, for another reason.
     pub fn cancel(&self) -> bool {
-        let cancel = |core: &Weak<Core>, task: Option<TaskRef>| {
-            core.upgrade().is_some_and(|core| {
-                let task = task.or_else(|| core.table.find(self.id));
-                task.is_some_and(|task| core.cancel(&task, StopCause::User))
-            })
+        let Some(task) = &self.task else { return false };
+        let Some(core) = task.core.upgrade() else {
+            return false;
         };
-        match &self.hold {
-            Hold::Task(task) => cancel(&task.core, Some(task.clone())),
-            Hold::Key(keyed) => cancel(&keyed.core, None),
-            Hold::Nothing => false,
+        let elsewhere = matches!(task.life().answer, Some(Answer::Kept(_)));
+        if elsewhere {
+            let task = core.table.find(task.id());
+            return task.is_some_and(|task| core.cancel(&task, StopCause::User));
         }
+        core.cancel(task, StopCause::User)
     }
 }
 
 impl<O> Drop for Ticket<O> {
     #[inline]
     fn drop(&mut self) {
-        let Hold::Task(task) = mem::replace(&mut self.hold, Hold::Nothing) else {
-            return;
-        };
+        let Some(task) = self.task.take() else { return };
         task.leave_ticket();
         // Nobody will ask for the output any more.
         if task.wants_output() {
@@ -108,18 +84,21 @@ impl<O: 'static> Ticket<O> {
     /// # Cancel safety
     /// Can be dropped and called again. The output is given to the first call that completes.
     pub async fn outcome(&self) -> Result<Outcome<O>, Error> {
-        let task = match &self.hold {
-            Hold::Task(task) => task,
-            Hold::Key(keyed) => {
-                let core = keyed.core.upgrade().ok_or(Error::Gone)?;
-                // Once its outcome is forgotten, the key may be another task's.
-                let kept = core.outcome_of(&keyed.key).await?;
-                return kept
-                    .filter(|outcome| outcome.task == self.id)
-                    .ok_or(Error::Gone);
-            }
-            Hold::Nothing => return Err(Error::Gone),
+        let Some(task) = &self.task else {
+            return Err(Error::Gone);
         };
+        let key = match &task.life().answer {
+            Some(Answer::Kept(key)) => Some(key.clone()),
+            _ => None,
+        };
+        if let Some(key) = key {
+            let core = task.core.upgrade().ok_or(Error::Gone)?;
+            // Once its outcome is forgotten, the key may be another task's.
+            let kept = core.outcome_of(&key).await?;
+            return kept
+                .filter(|outcome| outcome.task == task.id())
+                .ok_or(Error::Gone);
+        }
         let mut wait = Wait { task, number: None };
         poll_fn(|cx| {
             let mut life = task.life();
@@ -127,6 +106,8 @@ impl<O: 'static> Ticket<O> {
                 Some(Answer::Outcome(outcome)) => Ok((**outcome).clone()),
                 Some(Answer::Gone) => Err(Error::Gone),
                 Some(Answer::Suspended(why)) => Err(Error::Suspended(why.clone())),
+                // Handled above: such a record never gets another answer.
+                Some(Answer::Kept(_)) => Err(Error::Gone),
                 None => {
                     wait.with(&mut life, cx.waker());
                     return Poll::Pending;

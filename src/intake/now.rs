@@ -9,7 +9,7 @@ use super::{
     terms::Terms,
     tray,
 };
-use crate::{error::TrySubmitError, ledger::Recorded, task::TaskRef, ticket::Ticket};
+use crate::{error::TrySubmitError, ledger::Recorded, ticket::Ticket};
 
 pub(super) fn try_submit<C: Send + 'static, O>(
     slip: &Arc<Slip<C>>,
@@ -20,7 +20,7 @@ pub(super) fn try_submit<C: Send + 'static, O>(
     let quick = tray::admit(slip, &mut context, terms, false);
     let Some(context) = context else {
         return match quick {
-            Some(Ok(ticket)) => Ok(ticketed(ticket)),
+            Some(Ok(ticket)) => Ok(Ticket::new(ticket)),
             // Only an accepted task leaves its context there.
             _ => unreachable!("accepted without a ticket"),
         };
@@ -43,11 +43,6 @@ pub(super) fn try_submit<C: Send + 'static, O>(
         }
     };
     settle_now(slip, context, task, recorded, None)
-}
-
-pub(super) fn ticketed<O>(ticket: TaskRef) -> Ticket<O> {
-    let id = ticket.id();
-    Ticket::new(ticket, id)
 }
 
 /// Accepts a task whose acceptance is recorded by now.

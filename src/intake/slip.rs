@@ -168,7 +168,7 @@ impl<C: Send + 'static> Slip<C> {
         let id = task.id();
         log::debug!("task {id} accepted");
         self.push(task, context);
-        Ticket::new(ticket, id)
+        Ticket::new(ticket)
     }
 
     /// Takes a place and room, if both are there now.

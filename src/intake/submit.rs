@@ -16,7 +16,7 @@ use tokio::{
 };
 
 use super::{
-    now::{settle_now, ticketed, try_submit},
+    now::{settle_now, try_submit},
     slip::{Recording, Slip},
     terms::Terms,
     tray,
@@ -235,7 +235,7 @@ impl<'a, C: Send + 'static, O> Submit<'a, C, O> {
             match tray::admit(self.slip, &mut self.context, &self.terms, true) {
                 Some(Ok(ticket)) => {
                     self.step = Step::Over;
-                    return Some(Poll::Ready(Ok(ticketed(ticket))));
+                    return Some(Poll::Ready(Ok(Ticket::new(ticket))));
                 }
                 Some(Err(why)) => return Some(self.refuse(Some(why))),
                 None => {}
@@ -342,7 +342,7 @@ impl<C: Send + 'static, O> Future for Submit<'_, C, O> {
             match tray::admit(this.slip, &mut this.context, &this.terms, false) {
                 Some(Ok(ticket)) => {
                     this.step = Step::Over;
-                    return Poll::Ready(Ok(ticketed(ticket)));
+                    return Poll::Ready(Ok(Ticket::new(ticket)));
                 }
                 Some(Err(why)) => return this.refuse(Some(why)),
                 None => {}

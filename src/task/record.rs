@@ -110,6 +110,8 @@ pub(crate) enum Answer {
     Outcome(Box<Outcome>),
     Gone,
     Suspended(Arc<str>),
+    /// What the ledger says of the task with this key, which was there before.
+    Kept(Box<str>),
 }
 
 /// Where a stop met a task: who has to be told.
@@ -124,6 +126,14 @@ pub(crate) enum Halted {
 }
 
 impl Task {
+    /// A record that stands for a task whose own record this process may not have.
+    pub(crate) fn elsewhere(id: TaskId, core: Weak<Core>, key: Box<str>) -> Self {
+        let task = Task::new(u32::MAX, core);
+        task.id.store(id.0, Ordering::Relaxed);
+        task.life().answer = Some(Answer::Kept(key));
+        task
+    }
+
     pub(crate) fn new(slot: u32, core: Weak<Core>) -> Self {
         Task {
             standing: Standing::new(),
