@@ -53,6 +53,7 @@ pub(super) fn whole_path(path: &Path) -> Result<PathBuf, JournalError> {
     };
     if path.exists() {
         let path = path.canonicalize().map_err(failed)?;
+        regular(&path)?;
         one_name(&path, &path.metadata().map_err(failed)?)?;
         return Ok(path);
     }
@@ -63,7 +64,24 @@ pub(super) fn whole_path(path: &Path) -> Result<PathBuf, JournalError> {
         Some(folder) if !folder.as_os_str().is_empty() => folder,
         _ => Path::new("."),
     };
-    Ok(folder.canonicalize().map_err(failed)?.join(name))
+    let path = folder.canonicalize().map_err(failed)?.join(name);
+    regular(&path)?;
+    Ok(path)
+}
+
+/// Whether a journal and what belongs to it are files, where they are there: a pipe is waited for until
+/// somebody else opens it, and what is written to a device goes wherever it goes.
+fn regular(path: &Path) -> Result<(), JournalError> {
+    let names = ["-lock", "-wal", "-shm", "-journal"].map(|suffix| beside(path, suffix));
+    for path in names.iter().map(PathBuf::as_path).chain([path]) {
+        if path.metadata().is_ok_and(|there| !there.is_file()) {
+            return Err(JournalError::Io {
+                path: path.to_owned(),
+                error: "this is no file, but a folder, a pipe or a device".into(),
+            });
+        }
+    }
+    Ok(())
 }
 
 /// Under another name the file would have another log and another lock.
@@ -96,15 +114,16 @@ fn beside(path: &Path, suffix: &str) -> PathBuf {
 
 /// Takes the lock, which goes with this process.
 fn lock(path: &Path) -> Result<File, JournalError> {
+    let name = lock_path(path);
     let failed = |error: io::Error| JournalError::Io {
-        path: path.to_owned(),
+        path: name.clone(),
         error: error.into(),
     };
     let file = File::options()
         .create(true)
         .truncate(false)
         .write(true)
-        .open(lock_path(path))
+        .open(&name)
         .map_err(failed)?;
     match file.try_lock() {
         Ok(()) => Ok(file),

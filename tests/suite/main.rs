@@ -48,6 +48,8 @@ mod ledgers;
 mod logging;
 mod misuse;
 #[cfg(feature = "journal")]
+mod outsiders;
+#[cfg(feature = "journal")]
 mod restarts;
 mod switches;
 // The tests themselves.

@@ -1,0 +1,89 @@
+//! What others do to a journal's file while a pipeline has it, and what is no file at all.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+    sync::mpsc,
+    thread,
+    time::Duration,
+};
+
+use batrun::{Journal, JournalError, JournalFile, PipelineHandle, prelude::*};
+
+const SOON: Shutdown = Shutdown::Drain(Duration::from_secs(20));
+
+async fn echo(path: &Path) -> PipelineHandle<u32, u32> {
+    let echo = stage_fn("echo", async |n: u32, _: &TaskContext<'_, ()>| Ok(n));
+    let pipeline = Pipeline::new("p").journal(Journal::open(path).unwrap());
+    pipeline.stage(echo).start().await.unwrap()
+}
+
+/// Why it can't be opened, which has to be said at once.
+fn refused<T>(open: impl FnOnce() -> Result<T, JournalError> + Send + 'static) -> String {
+    let (said, answer) = mpsc::channel();
+    thread::spawn(move || said.send(open().map(drop)));
+    let opened = answer.recv_timeout(Duration::from_secs(5));
+    opened.expect("it hangs").unwrap_err().to_string()
+}
+
+#[test]
+fn j4_what_is_no_file_is_no_journal() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name);
+    let pipe = |path: &Path| {
+        assert!(Command::new("mkfifo").arg(path).status().unwrap().success());
+    };
+    fs::create_dir(at("folder")).unwrap();
+    pipe(&at("pipe"));
+    let null = PathBuf::from("/dev/null");
+    for path in [at("folder"), at("pipe"), null] {
+        let (other, third) = (path.clone(), path.clone());
+        let all = [
+            refused(|| Journal::open(other)),
+            refused(|| JournalFile::look(third)),
+            refused({
+                let path = path.clone();
+                || JournalFile::edit(path)
+            }),
+        ];
+        for why in all {
+            assert!(why.contains(&*path.to_string_lossy()), "{why}");
+            assert!(why.contains("this is no file"), "{why}");
+        }
+    }
+    assert!(!Path::new("/dev/null-lock").exists());
+    // What belongs to it.
+    for suffix in ["-lock", "-wal", "-shm", "-journal"] {
+        let path = at(&format!("journal{suffix}"));
+        pipe(&at(&format!("journal{suffix}{suffix}")));
+        let why = refused(|| Journal::open(path));
+        assert!(
+            why.contains(&format!("{suffix}{suffix}: this is no file")),
+            "{why}"
+        );
+    }
+}
+
+#[actix::test]
+async fn j4_who_only_reads_disturbs_nobody() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("j");
+    let handle = echo(&path).await;
+    for n in 0..10 {
+        let other = rusqlite::Connection::open(&path).unwrap();
+        let count = |_: &rusqlite::Row<'_>| Ok(());
+        other
+            .query_row("SELECT count(*) FROM outcomes", [], count)
+            .unwrap();
+        let look = JournalFile::look(&path).unwrap();
+        handle.submit(n).await.unwrap().outcome().await.unwrap();
+        look.check().unwrap();
+        drop(look);
+        let _: i64 = other
+            .query_row("PRAGMA wal_checkpoint(RESTART)", [], |row| row.get(0))
+            .unwrap();
+    }
+    let report = handle.shutdown(SOON).await.unwrap();
+    assert_eq!((report.counts.done, report.suspended), (10, None));
+}
