@@ -7,7 +7,7 @@ use std::{
 };
 
 use super::StageIx;
-use crate::Failure;
+use crate::{Failure, guard};
 
 /// An undo of any stage. Its type is known to that stage's pool.
 pub(crate) trait AnyUndo: Send {
@@ -98,6 +98,13 @@ impl Undos {
             }
             scrap.push(undo);
         }
+    }
+}
+
+/// Of a task that was suspended they go with the last handle, where nobody expects them.
+impl Drop for Undos {
+    fn drop(&mut self) {
+        self.list.drain(..).for_each(guard::drop_quietly);
     }
 }
 

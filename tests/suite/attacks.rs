@@ -13,10 +13,10 @@ use std::{
 };
 
 use batrun::{
-    Durability, End, Error, Journal, JournalError, PipelineHandle, SubmitError, TaskId, prelude::*,
-    testing::Disk,
+    Durability, End, Error, Journal, JournalError, PipelineHandle, Recovery, SubmitError, TaskId,
+    prelude::*, testing::Disk,
 };
-use serde::{Deserialize, Serialize, Serializer};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use tokio::time::timeout;
 
 use crate::kit::until;
@@ -397,4 +397,65 @@ fn j4_a_handle_that_outlives_its_runtime_does_not_hold_the_journal() {
         next.shutdown(Shutdown::Abort).await.unwrap();
     });
     drop(handle);
+}
+
+/// Panics when it is dropped; 667 can't be read.
+#[derive(Clone, Debug, Serialize)]
+struct Bomb(u32);
+
+impl<'de> Deserialize<'de> for Bomb {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        #[derive(Deserialize)]
+        #[serde(rename = "Bomb")]
+        struct Plain(u32);
+        match Plain::deserialize(from)?.0 {
+            667 => Err(serde::de::Error::custom("it can't be read")),
+            n => Ok(Bomb(n)),
+        }
+    }
+}
+
+impl Drop for Bomb {
+    fn drop(&mut self) {
+        if self.0 == 666 && !thread::panicking() {
+            panic!("it panics when it is dropped");
+        }
+    }
+}
+
+#[actix::test]
+async fn g06_a_value_that_panics_when_dropped_stops_no_restart() {
+    let hangs = |undos: &'static [u32]| {
+        let hangs = stage_fn("s", async move |_: Bomb, task: &TaskContext<'_, Bomb>| {
+            for undo in undos {
+                task.on_cancel(Bomb(*undo)).await?;
+            }
+            std::future::pending::<()>().await;
+            Ok(())
+        });
+        hangs.cancel_with(async |_: Bomb, _: &CancelContext<'_>| Ok(()))
+    };
+    let cases = [
+        (Recovery::RollBack, 666, &[][..]),
+        (Recovery::Resume, 1, &[666, 666, 667][..]),
+        (Recovery::Resume, 667, &[666][..]),
+    ];
+    for (recovery, context, undos) in cases {
+        let disk = Disk::new();
+        let start = |undos| {
+            let pipeline = Pipeline::new("p").journal(on(&disk)).recovery(recovery);
+            pipeline.stage(hangs(undos)).start()
+        };
+        let handle = start(undos).await.unwrap();
+        drop(handle.submit(Bomb(context)).await);
+        let stage = || handle.snapshot().stages[0].counts.started;
+        until(|| stage() > 0).await;
+        // Its undos are recorded before that.
+        handle.submit(Bomb(1)).await.map(drop).unwrap();
+        handle.shutdown(Shutdown::Suspend).await.unwrap();
+        let handle = start(&[]).await.unwrap();
+        let report = handle.shutdown(Shutdown::Abort).await.unwrap();
+        assert_eq!(report.counts.accepted, 2, "{report}");
+        assert_eq!(report.suspended, None);
+    }
 }

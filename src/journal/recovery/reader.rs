@@ -7,7 +7,7 @@ use super::{
     stages::Stages,
 };
 use crate::{
-    Failure, FailureKind,
+    Failure, FailureKind, guard,
     journal::{
         book::Book,
         live::{Kept, Live, Mark, Status},
@@ -111,6 +111,32 @@ impl Reader<'_> {
             return Err("its counts are none".to_owned());
         }
         let mut undos = Vec::with_capacity(values.len());
+        match self.decide_with(&mut undos, live, context, values) {
+            Ok((left, todo)) => Ok(RecoveredTask {
+                id,
+                attempt: live.more.attempt,
+                spared: live.more.interrupted,
+                generation: live.more.generation,
+                left,
+                work_timeout: live.more.work_timeout.map(Duration::from_nanos),
+                undos,
+                todo,
+            }),
+            Err(why) => {
+                undos.into_iter().for_each(guard::drop_quietly);
+                Err(why)
+            }
+        }
+    }
+
+    /// The time that is left, and how it goes on. The undos that could be read are the user's values.
+    fn decide_with(
+        &self,
+        undos: &mut Vec<Undo>,
+        live: &mut Live,
+        context: &[u8],
+        values: &[Vec<u8>],
+    ) -> Result<(Option<Duration>, Todo), String> {
         for (number, (mark, value)) in live.undos.iter_mut().zip(values).enumerate() {
             undos.push(self.undo(number, mark, value)?);
         }
@@ -132,16 +158,7 @@ impl Reader<'_> {
             | State::Cleaning(stage)
             | State::Stopping(stage) => self.go_on(stage, live, context, left)?,
         };
-        Ok(RecoveredTask {
-            id,
-            attempt: live.more.attempt,
-            spared: live.more.interrupted,
-            generation: live.more.generation,
-            left,
-            work_timeout: live.more.work_timeout.map(Duration::from_nanos),
-            undos,
-            todo,
-        })
+        Ok((left, todo))
     }
 
     /// How a task goes on that no end was recorded of.
@@ -160,23 +177,31 @@ impl Reader<'_> {
             live.more.kills += u32::from(self.killed);
             live.state = State::Cleaning(stage);
         }
+        match self.stop(stage, live, left) {
+            Some(end) => {
+                // The user's value, which nobody takes up any more.
+                guard::drop_quietly(context);
+                Ok(Todo::Stop(end))
+            }
+            None if live.state == State::Queued(stage) => Ok(Todo::Queue(stage, context)),
+            None => Ok(Todo::CleanUp(stage, context)),
+        }
+    }
+
+    /// Why a task does not go on, but back.
+    fn stop(&self, stage: StageIx, live: &Live, left: Option<Duration>) -> Option<Ended> {
         if left.is_some_and(|left| left.is_zero()) {
-            return Ok(Todo::Stop(Ended::TimedOut(stage)));
+            return Some(Ended::TimedOut(stage));
         }
         if self.start.recovery == Recovery::RollBack {
-            return Ok(Todo::Stop(Ended::Cancelled(stage, StopCause::Recovery)));
+            return Some(Ended::Cancelled(stage, StopCause::Recovery));
         }
-        if live.more.kills >= MOST_INTERRUPTED {
+        (live.more.kills >= MOST_INTERRUPTED).then(|| {
             let text = format!(
                 "the process ended {} times while the stage was at work on it",
                 live.more.kills
             );
-            let failure = Failure::of(FailureKind::Interrupted, text);
-            return Ok(Todo::Stop(Ended::Failed(stage, failure)));
-        }
-        Ok(match live.state {
-            State::Queued(_) => Todo::Queue(stage, context),
-            _ => Todo::CleanUp(stage, context),
+            Ended::Failed(stage, Failure::of(FailureKind::Interrupted, text))
         })
     }
 
@@ -195,6 +220,7 @@ impl Reader<'_> {
             mark.interrupted += u32::from(self.killed);
         }
         if mark.interrupted >= MOST_INTERRUPTED && !over {
+            guard::drop_quietly(value);
             return Err(format!(
                 "the process ended {} times while undo {number} was being cancelled",
                 mark.interrupted
