@@ -111,7 +111,7 @@ impl Ending {
     /// does.
     pub(super) fn forsake(&mut self) {
         if let Some(ledger) = self.ledger.take() {
-            let leaving = self.grounds.leave(move || ledger.close());
+            let leaving = self.grounds.desert(move || ledger.close());
             *guard::lock(&self.finish.janitor) = leaving;
         }
     }

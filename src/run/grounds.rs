@@ -4,6 +4,7 @@ use std::{
     sync::{
         Mutex,
         atomic::{AtomicBool, Ordering},
+        mpsc::{self, TryRecvError},
     },
     thread::{self, JoinHandle},
     time::Duration,
@@ -19,6 +20,7 @@ pub(crate) struct Grounds {
     /// everything stays on the arbiter it was started on.
     arbiters: Vec<ArbiterHandle>,
     owned: Mutex<Owned>,
+    presence: Mutex<Option<Presence>>,
     /// A call has not returned: its thread isn't waited for.
     abandoned: AtomicBool,
 }
@@ -29,6 +31,20 @@ struct Owned {
     /// Who waits for the threads of blocking workers that have left.
     retired: Vec<JoinHandle<()>>,
     system: Option<PrivateSystem>,
+}
+
+/// Shows whether a blocking worker is still on its thread: each holds a copy of the first.
+struct Presence(mpsc::Sender<Present>, mpsc::Receiver<Present>);
+
+/// Never sent.
+#[derive(PartialEq)]
+pub(crate) enum Present {}
+
+impl Presence {
+    fn new() -> Mutex<Option<Self>> {
+        let (here, gone) = mpsc::channel();
+        Mutex::new(Some(Presence(here, gone)))
+    }
 }
 
 /// A System of the pipeline's own, where there was none.
@@ -50,6 +66,7 @@ impl Grounds {
         Grounds {
             arbiters: Vec::new(),
             owned: Mutex::default(),
+            presence: Presence::new(),
             abandoned: AtomicBool::new(false),
         }
     }
@@ -63,6 +80,7 @@ impl Grounds {
         Grounds {
             arbiters: handles,
             owned,
+            presence: Presence::new(),
             abandoned: AtomicBool::new(false),
         }
     }
@@ -90,6 +108,12 @@ impl Grounds {
         }
     }
 
+    /// For a blocking worker, to be held as long as it is on its thread.
+    pub(crate) fn attend(&self) -> Option<mpsc::Sender<Present>> {
+        let presence = guard::lock(&self.presence);
+        presence.as_ref().map(|Presence(here, _)| here.clone())
+    }
+
     /// A blocking worker has left its thread.
     pub(crate) fn retire(&self, thread: Arbiter) {
         thread.stop();
@@ -113,16 +137,35 @@ impl Grounds {
         self.abandoned.load(Ordering::SeqCst)
     }
 
+    /// The runtime went first: as `leave`, but no blocking worker is at work any more when it says so.
+    pub(crate) fn desert(&self, then: impl FnOnce() + Send + 'static) -> Option<JoinHandle<()>> {
+        let presence = guard::lock(&self.presence).take();
+        let gone = presence.map(|Presence(_, gone)| gone);
+        match gone {
+            Some(gone) if gone.try_recv() == Err(TryRecvError::Empty) => {
+                self.end(true, move || {
+                    gone.recv().ok();
+                    then();
+                })
+            }
+            _ => self.end(false, then),
+        }
+    }
+
     /// Ends the pipeline's threads, then says so. On a thread of its own, since a thread can't wait
     /// for itself; `None` where there is nothing to end, or no thread to be had.
     pub(crate) fn leave(&self, then: impl FnOnce() + Send + 'static) -> Option<JoinHandle<()>> {
+        self.end(false, then)
+    }
+
+    fn end(&self, waits: bool, then: impl FnOnce() + Send + 'static) -> Option<JoinHandle<()>> {
         let Owned {
             arbiters,
             retired,
             system,
         } = std::mem::take(&mut *guard::lock(&self.owned));
         let abandoned = self.abandoned.load(Ordering::SeqCst);
-        if arbiters.is_empty() && retired.is_empty() && system.is_none() {
+        if !waits && arbiters.is_empty() && retired.is_empty() && system.is_none() {
             then();
             return None;
         }

@@ -319,6 +319,11 @@ impl<S: Stage> Pool<S> {
             room: self.room.clone(),
             board: self.board.clone(),
             recall: self.recall.clone(),
+            _present: self
+                .settings
+                .blocking
+                .then(|| self.grounds.attend())
+                .flatten(),
         };
         let (addr, local, thread) = if self.settings.blocking {
             let thread = match guard::run(Arbiter::new) {

@@ -7,7 +7,7 @@ use std::{
     future::{Future, poll_fn},
     pin::{Pin, pin},
     rc::Rc,
-    sync::{Arc, atomic::AtomicBool},
+    sync::{Arc, atomic::AtomicBool, mpsc::Sender},
     task::Poll,
     time::Duration,
 };
@@ -18,6 +18,7 @@ use tokio::time::sleep;
 use super::{
     call::run_batch,
     desk::{Desk, Job, ToWorker},
+    grounds::Present,
     pool::{FromWorker, Pool},
     undoing::run_cancel,
 };
@@ -45,6 +46,8 @@ pub(super) struct Seat<S: Stage> {
     pub(super) board: Arc<Board>,
     /// The pool wants back what has not been started.
     pub(super) recall: Arc<AtomicBool>,
+    /// Where it has a thread to itself: held until it has let go of its last task.
+    pub(super) _present: Option<Sender<Present>>,
 }
 
 /// A worker of a pool.

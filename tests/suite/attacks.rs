@@ -6,6 +6,7 @@ use std::{
     sync::{
         Arc, Mutex,
         atomic::{AtomicBool, Ordering},
+        mpsc,
     },
     task::{Context, Wake, Waker},
     thread,
@@ -457,5 +458,46 @@ async fn g06_a_value_that_panics_when_dropped_stops_no_restart() {
         let report = handle.shutdown(Shutdown::Abort).await.unwrap();
         assert_eq!(report.counts.accepted, 2, "{report}");
         assert_eq!(report.suspended, None);
+    }
+}
+
+#[test]
+fn g05_a_blocking_call_keeps_the_journal_when_its_runtime_is_gone() {
+    let folder = tempfile::tempdir().unwrap();
+    for (name, own) in [("current", false), ("own", true)] {
+        let path = folder.path().join(name);
+        let (begun, begins) = mpsc::channel();
+        let (go, gate) = mpsc::channel::<()>();
+        let gate = Arc::new(Mutex::new(gate));
+        let system = actix_rt::System::new();
+        let handle = system.block_on(async {
+            let blocks = stage_fn("s", async move |n: u32, _: &TaskContext<'_, ()>| {
+                begun.send(()).unwrap();
+                gate.lock().unwrap().recv().unwrap();
+                Ok(n)
+            });
+            let pipeline = Pipeline::new("p").journal(Journal::open(&path).unwrap());
+            let pipeline = pipeline.stage(blocks.blocking());
+            let pipeline = if own {
+                pipeline
+            } else {
+                pipeline.current_arbiter()
+            };
+            let handle = pipeline.start().await.unwrap();
+            handle.submit(1).await.unwrap();
+            until(|| begins.try_recv().is_ok()).await;
+            actix_rt::System::current().stop();
+            handle
+        });
+        system.run().unwrap();
+        thread::sleep(Duration::from_millis(100));
+        let held = Journal::open(&path).map(drop);
+        assert!(
+            matches!(held, Err(JournalError::Held { .. })),
+            "{name}: {held:?}"
+        );
+        go.send(()).unwrap();
+        actix_rt::System::new().block_on(until(|| Journal::open(&path).is_ok()));
+        drop(handle);
     }
 }
