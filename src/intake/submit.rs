@@ -161,6 +161,10 @@ impl<'a, C: Send + 'static, O> Submit<'a, C, O> {
     /// # Errors
     /// [`TrySubmitError`], with the context in it.
     ///
+    /// With a [key](Self::key) that is always [`TrySubmitError::Full`], since the key has to be looked up.
+    /// Called once it was polled and is being recorded, that takes the task back: its key may then be that
+    /// of a cancelled task.
+    ///
     /// # Panics
     /// When it was polled to its end before.
     pub fn now(mut self) -> Result<Ticket<O>, TrySubmitError<C>> {
