@@ -139,7 +139,6 @@ impl Sqlite {
     pub(super) fn open(path: &Path, durability: Durability) -> Result<Self, JournalError> {
         let path = &whole_path(path)?;
         let lock = lock(path)?;
-        let made = !path.exists();
         let empty = path.metadata().map_or(true, |file| file.len() == 0);
         // SQLite would throw the log away.
         if empty && log_path(path).metadata().is_ok_and(|log| log.len() > 0) {
@@ -177,13 +176,9 @@ impl Sqlite {
             connection.pragma_update(None, "journal_size_limit", 64 << 20)
         };
         write().map_err(failed)?;
-        if made && let Some(folder) = path.parent() {
-            let folder = if folder.as_os_str().is_empty() {
-                Path::new(".")
-            } else {
-                folder
-            };
-            // Its name is in the folder, which is a file of its own.
+        // Its name is in the folder, which is a file of its own. Whoever made it may have been killed
+        // before this.
+        if let Some(folder) = path.parent() {
             File::open(folder)
                 .and_then(|folder| folder.sync_all())
                 .map_err(|error| JournalError::Io {
