@@ -319,3 +319,45 @@ async fn j1_a_task_is_not_given_up_once_its_end_is_on_its_way_to_the_disk() {
         handle.shutdown(Shutdown::Abort).await.unwrap();
     }
 }
+
+#[actix::test]
+async fn j1_nothing_is_taken_back_before_the_failure_is_recorded() {
+    let disk = Disk::new();
+    let (failed, undone) = (
+        Arc::new(AtomicBool::new(false)),
+        Arc::new(AtomicBool::new(false)),
+    );
+    let (fails, undoes) = (failed.clone(), undone.clone());
+    let stage = stage_fn("s", async move |n: u32, task: &TaskContext<'_, u32>| {
+        task.on_cancel(n).await?;
+        fails.store(true, Ordering::SeqCst);
+        Err::<u32, _>(Failure::permanent("no"))
+    });
+    let stage = stage.cancel_with(async move |_: u32, _: &CancelContext<'_>| {
+        undoes.store(true, Ordering::SeqCst);
+        Ok(())
+    });
+    let pipeline = Pipeline::new("p").journal(disk.journal(Durability::Power).unwrap());
+    let handle = pipeline.stage(stage).start().await.unwrap();
+    disk.stop();
+    let submitter = handle.clone();
+    let submitted = actix_rt::spawn(async move { submitter.submit(1).await.unwrap() });
+    loop {
+        until(|| disk.is_waiting() || failed.load(Ordering::SeqCst)).await;
+        if failed.load(Ordering::SeqCst) {
+            break;
+        }
+        let before = disk.syncs();
+        disk.step();
+        until(|| disk.syncs() > before).await;
+    }
+    until(|| disk.is_waiting()).await;
+    // It gets the time to do what it must not do.
+    tokio::time::sleep(Duration::from_millis(20)).await;
+    assert!(!undone.load(Ordering::SeqCst));
+    disk.go_on();
+    let outcome = submitted.await.unwrap().outcome().await.unwrap();
+    assert_eq!(outcome.rollback.to_string(), "1 undo taken back");
+    assert!(undone.load(Ordering::SeqCst));
+    handle.shutdown(Shutdown::Abort).await.unwrap();
+}
