@@ -197,10 +197,10 @@ impl Sqlite {
     /// Opens a journal to look at it, also while a pipeline writes to it: as it is now, whatever is
     /// written later.
     pub(super) fn look(path: &Path) -> Result<Self, JournalError> {
-        if !path.exists() {
+        if let Err(error) = path.metadata() {
             return Err(JournalError::Io {
                 path: path.to_owned(),
-                error: io::Error::from(io::ErrorKind::NotFound).into(),
+                error: error.into(),
             });
         }
         let path = &whole_path(path)?;
