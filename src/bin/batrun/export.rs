@@ -15,35 +15,42 @@ pub(crate) fn lines(options: &Export, out: &mut impl Write) -> Result<Faults, Fa
     for corrupt in file.corrupt() {
         line(told(&corrupt, &mut faults), out)?;
     }
-    let mut written = Ok(());
-    file.tasks(|task| {
-        if written.is_err() {
+    let mut rows = Rows {
+        out,
+        faults,
+        written: Ok(()),
+    };
+    file.tasks(|task| rows.add("task", task, json::task))?;
+    file.outcomes(|outcome| rows.add("outcome", outcome, json::outcome))?;
+    rows.written?;
+    Ok(rows.faults)
+}
+
+/// What is written of rows, which are read one by one: nothing more once that has failed.
+struct Rows<'a, W> {
+    out: &'a mut W,
+    faults: Faults,
+    written: Result<(), Failed>,
+}
+
+impl<W: Write> Rows<'_, W> {
+    fn add<T, E: Into<Failed>>(
+        &mut self,
+        kind: &str,
+        row: Result<T, JournalError>,
+        shown: fn(&T) -> Result<Value, E>,
+    ) {
+        if self.written.is_err() {
             return;
         }
-        let value = match task {
-            Ok(task) => json::task(&task).map(|task| json::of_kind("task", task)),
-            Err(corrupt) => Ok(told(&corrupt, &mut faults)),
+        let value = match row {
+            Ok(row) => shown(&row).map(|value| json::of_kind(kind, value)),
+            Err(corrupt) => Ok(told(&corrupt, &mut self.faults)),
         };
-        written = value
-            .map_err(Failed::from)
-            .and_then(|value| line(value, out));
-    })?;
-    written?;
-    let mut written = Ok(());
-    file.outcomes(|outcome| {
-        if written.is_err() {
-            return;
-        }
-        let value = match outcome {
-            Ok(outcome) => json::outcome(&outcome).map(|kept| json::of_kind("outcome", kept)),
-            Err(corrupt) => Ok(told(&corrupt, &mut faults)),
-        };
-        written = value
-            .map_err(Failed::from)
-            .and_then(|value| line(value, out));
-    })?;
-    written?;
-    Ok(faults)
+        self.written = value
+            .map_err(Into::into)
+            .and_then(|value| line(value, self.out));
+    }
 }
 
 fn told(corrupt: &JournalError, faults: &mut Faults) -> Value {

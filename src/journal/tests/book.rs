@@ -54,7 +54,6 @@ proptest! {
         ..ProptestConfig::default()
     })]
     #[test]
-    #[cfg(feature = "testing")]
     fn j1_what_is_kept_is_what_happened(steps in prop::collection::vec((1..4u64, what()), 0..80)) {
         let disk = crate::journal::Disk::new();
         let mut store = disk.journal(crate::Durability::Power).unwrap().store;
