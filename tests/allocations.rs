@@ -30,7 +30,7 @@ fn allocations(workload: Workload, tasks: u64) -> u64 {
 /// How much goes into a batch depends on how quick a call is, so that what is spent on batches tells
 /// something in a release build only. A task alone is the same in every build.
 #[test]
-fn a_task_allocates_no_more_than_is_kept() {
+fn a_task_allocates_no_more_than_the_figures_say() {
     let least = |workload, tasks| {
         let runs = (0..RUNS).map(|_| allocations(workload, tasks));
         runs.min().unwrap()

@@ -199,7 +199,7 @@ fn files(folder: &Path) -> Vec<(PathBuf, Vec<u8>)> {
 }
 
 #[test]
-fn it_says_how_it_is_used() {
+fn help_and_wrong_arguments_have_their_exit_codes() {
     for (args, code) in [
         (&["--help"][..], 0),
         (&["journal", "show", "--help"], 0),
@@ -217,7 +217,7 @@ fn it_says_how_it_is_used() {
 }
 
 #[test]
-fn what_is_no_journal_is_refused_and_left_alone() {
+fn a_file_that_is_no_journal_is_refused_and_left_alone() {
     let folder = tempfile::tempdir().unwrap();
     for (name, bytes) in [("empty", &b""[..]), ("text", &b"not a database"[..])] {
         let path = folder.path().join(name);
@@ -233,7 +233,7 @@ fn what_is_no_journal_is_refused_and_left_alone() {
 }
 
 #[actix::test]
-async fn j1_tasks_under_way_are_shown_while_the_pipeline_runs() {
+async fn j1_show_lists_the_tasks_of_a_running_pipeline() {
     let shop = Shop::new();
     let running = shop.open(1).await.unwrap();
     let ticket = running.submit(100).key("order 100");
@@ -310,7 +310,7 @@ async fn j1_tasks_under_way_are_shown_while_the_pipeline_runs() {
 }
 
 #[actix::test]
-async fn what_is_stuck_is_shown_with_what_is_left_of_it() {
+async fn stuck_tasks_are_shown_with_the_undos_that_are_left() {
     let shop = Shop::new();
     assert!(!shop.path().exists());
     shop.with_stuck().await;
@@ -376,7 +376,7 @@ async fn what_is_stuck_is_shown_with_what_is_left_of_it() {
 }
 
 #[actix::test]
-async fn what_is_resolved_leaves_and_keeps_its_outcome() {
+async fn a_resolved_task_leaves_the_list_and_keeps_its_outcome() {
     let shop = Shop::new();
     shop.with_stuck().await;
     // Not one of them, where another can't be.
@@ -404,7 +404,7 @@ async fn what_is_resolved_leaves_and_keeps_its_outcome() {
 }
 
 #[actix::test]
-async fn what_is_tried_again_is_taken_back_at_the_next_start() {
+async fn retry_runs_the_undos_that_are_left_at_the_next_start() {
     let shop = Shop::new();
     shop.with_stuck().await;
     let said = shop.text(&["retry", "1"]);
@@ -447,7 +447,7 @@ async fn what_is_tried_again_is_taken_back_at_the_next_start() {
 }
 
 #[actix::test]
-async fn j4_what_was_set_aside_goes_on_once_it_fits_again() {
+async fn j4_a_task_set_aside_resumes_once_its_version_fits() {
     let shop = Shop::new();
     shop.with_one_under_way().await;
     // Somebody has started another version on it.
@@ -493,7 +493,7 @@ async fn j4_what_was_set_aside_goes_on_once_it_fits_again() {
 }
 
 #[actix::test]
-async fn j4_a_key_that_another_task_has_is_not_taken_from_it() {
+async fn j4_retry_does_not_take_a_key_from_another_task() {
     let shop = Shop::new();
     shop.with_stuck().await;
     // Its outcome is old enough to be forgotten, so its key may be given to another task.
@@ -516,7 +516,7 @@ async fn j4_a_key_that_another_task_has_is_not_taken_from_it() {
 }
 
 #[actix::test]
-async fn j4_what_is_corrupt_is_named_and_the_rest_is_shown() {
+async fn j4_corrupt_rows_are_named_and_the_rest_is_shown() {
     let shop = Shop::new();
     shop.with_stuck().await;
     let db = rusqlite::Connection::open(shop.path()).unwrap();
@@ -560,7 +560,7 @@ async fn j4_what_is_corrupt_is_named_and_the_rest_is_shown() {
 }
 
 #[test]
-fn what_is_looked_at_is_not_changed() {
+fn a_journal_opened_to_look_cannot_be_changed() {
     let shop = Shop::new();
     actix_rt::System::new().block_on(shop.with_stuck());
     let mut file = JournalFile::look(shop.path()).unwrap();

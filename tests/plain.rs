@@ -77,7 +77,7 @@ fn ends(waits: bool) -> Vec<bool> {
 }
 
 #[test]
-fn g06_a_future_may_panic_when_it_is_dropped_after_it_was_ready() {
+fn g06_a_future_that_panics_when_dropped_after_it_was_ready_fails_one_task() {
     for waits in [false, true] {
         assert_eq!(ends(waits), [true, false, true, true], "waits: {waits}");
     }

@@ -83,7 +83,7 @@ impl Handler<Cancel<String>> for Spy {
 }
 
 #[test]
-fn g03_the_second_cancel_is_received_after_the_first_was_answered() {
+fn g03_an_actor_gets_the_second_cancel_after_answering_the_first() {
     let journal = Journal::default();
     still(async {
         let report = Pipeline::new("spies")
@@ -140,7 +140,7 @@ fn g01_a_task_passes_through_actors_and_stages() {
 }
 
 #[test]
-fn g04_a_task_that_an_actor_drops_unanswered_fails() {
+fn g04_a_task_fails_if_its_actor_drops_it_unanswered() {
     let journal = Journal::default();
     still(async {
         let handle = Pipeline::new("drops")
@@ -158,7 +158,7 @@ fn g04_a_task_that_an_actor_drops_unanswered_fails() {
 }
 
 #[test]
-fn g05_a_stop_is_announced_and_the_actors_answer_waited_for() {
+fn g05_an_actor_is_told_to_stop_and_its_answer_is_awaited() {
     let journal = Journal::default();
     still(async {
         let handle = Pipeline::new("waits")
@@ -183,7 +183,7 @@ fn g05_a_stop_is_announced_and_the_actors_answer_waited_for() {
 }
 
 #[test]
-fn g07_an_actor_has_at_most_capacity_tasks_at_once() {
+fn g07_an_actor_holds_at_most_capacity_tasks() {
     let journal = Journal::default();
     still(async {
         let handle = Pipeline::new("at once")

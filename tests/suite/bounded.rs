@@ -12,7 +12,7 @@ use tokio::time::Instant;
 use crate::kit::{Do, acting, ms, since, sleep, still};
 
 #[test]
-fn g07_submit_waits_for_room_and_try_submit_gives_back() {
+fn g07_submit_waits_for_room_and_try_submit_returns_the_context() {
     still(async {
         let handle = Pipeline::new("room")
             .stage(acting("a").capacity(2))
@@ -242,7 +242,7 @@ fn g07_a_stage_submits_to_its_own_pipeline_without_waiting() {
 }
 
 #[test]
-fn g07_so_many_stuck_tasks_stop_the_intake_until_they_are_resolved() {
+fn g07_max_stuck_tasks_stop_the_intake_until_one_is_resolved() {
     still(async {
         let handle = Pipeline::new("stuck")
             .max_stuck(2)
@@ -307,7 +307,7 @@ fn g07_a_reader_that_lags_is_told_how_much_it_missed() {
 }
 
 #[test]
-fn g07_what_ended_in_the_queue_makes_room() {
+fn g07_a_task_that_ends_in_the_queue_frees_its_place() {
     still(async {
         let handle = Pipeline::new("purged")
             .stage(acting("a").capacity(3))
@@ -335,7 +335,7 @@ fn g07_what_ended_in_the_queue_makes_room() {
 }
 
 #[test]
-fn a_submit_that_was_polled_does_not_stand_in_its_own_way() {
+fn a_submit_that_was_polled_does_not_block_itself() {
     still(async {
         let handle = Pipeline::new("one place")
             .stage(acting("act"))

@@ -11,7 +11,7 @@ use tokio::time::Instant;
 use crate::kit::{Do, Journal, acting, ms, noted, since, sleep, still, told};
 
 #[test]
-fn g08_the_earliest_of_all_limits_holds() {
+fn g08_the_earliest_of_all_limits_applies() {
     still(async {
         let handle = Pipeline::new("limits")
             .stage(acting("a").capacity(50))
@@ -124,7 +124,7 @@ impl Drop for Watched {
 }
 
 #[test]
-fn g08_what_is_queued_is_taken_out_at_its_deadline_though_every_worker_hangs() {
+fn g08_a_queued_task_leaves_at_its_deadline_while_every_worker_hangs() {
     still(async {
         let dropped = Arc::new(AtomicUsize::new(0));
         let handle = Pipeline::new("taken out")
@@ -165,7 +165,7 @@ fn g08_what_is_queued_is_taken_out_at_its_deadline_though_every_worker_hangs() {
 }
 
 #[test]
-fn g08_what_runs_is_dropped_at_its_deadline() {
+fn g08_a_running_future_is_dropped_at_its_deadline() {
     let dropped = Arc::new(AtomicUsize::new(0));
     still(async {
         let watch = dropped.clone();
@@ -193,7 +193,7 @@ fn g08_what_runs_is_dropped_at_its_deadline() {
 }
 
 #[test]
-fn g08_a_task_that_waits_for_room_at_the_next_stage_stops_too() {
+fn g08_a_task_waiting_for_the_next_queue_stops_too() {
     let journal = Journal::default();
     still(async {
         let first = noted(
@@ -225,7 +225,7 @@ fn g08_a_task_that_waits_for_room_at_the_next_stage_stops_too() {
 }
 
 #[test]
-fn g08_a_deadline_that_has_passed_at_submit_is_late_at_once() {
+fn g08_a_deadline_already_past_at_submit_times_out_at_once() {
     still(async {
         let handle = Pipeline::new("past")
             .stage(acting("a"))

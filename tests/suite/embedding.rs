@@ -108,13 +108,13 @@ async fn serve() -> Report {
 }
 
 #[test]
-fn g12_a_pipeline_lives_and_ends_within_a_web_service() {
+fn g12_a_pipeline_runs_and_ends_inside_a_web_service() {
     let report = serve();
     assert_eq!((report.counts.done, report.counts.failed), (4, 1));
 }
 
 #[test]
-fn a_handle_may_wait_for_the_producers() {
+fn join_returns_once_the_other_handles_are_dropped() {
     live(async {
         let handle = Pipeline::new("join")
             .producer(from_iter(1..=100))

@@ -79,7 +79,7 @@ async fn j1_a_key_stands_for_one_task() {
 }
 
 #[actix::test]
-async fn j1_the_ticket_of_a_key_cancels_its_task() {
+async fn j1_a_second_ticket_of_a_key_cancels_the_same_task() {
     let disk = Disk::new();
     let stage = Counted {
         gate: Some(Arc::default()),
@@ -95,7 +95,7 @@ async fn j1_the_ticket_of_a_key_cancels_its_task() {
 }
 
 #[actix::test]
-async fn j1_a_failure_is_kept_as_it_was() {
+async fn j1_a_failure_is_kept_unchanged() {
     let disk = Disk::new();
     let stage = Counted::default();
     let handle = start(disk.journal(Durability::Power).unwrap(), &stage).await;
@@ -162,7 +162,7 @@ async fn g13_a_key_needs_a_journal() {
 }
 
 #[actix::test]
-async fn g07_if_room_waits_for_the_record_and_not_for_room() {
+async fn g07_if_room_waits_for_the_record_but_not_for_room() {
     let disk = Disk::new();
     let gate = Arc::new(Notify::new());
     let stage = Counted {
@@ -206,7 +206,7 @@ impl Serialize for Picky {
 }
 
 #[actix::test]
-async fn j4_what_can_not_be_encoded_fails_alone() {
+async fn j4_a_value_that_cannot_be_encoded_fails_alone() {
     let disk = Disk::new();
     let stage = stage_fn(
         "s",
@@ -251,7 +251,7 @@ async fn j4_what_can_not_be_encoded_fails_alone() {
 }
 
 #[actix::test]
-async fn g13_a_journal_comes_before_the_stages_and_has_no_ledger_beside_it() {
+async fn g13_a_pipeline_has_a_journal_or_a_ledger_but_not_both() {
     struct None;
     impl batrun::Ledger for None {
         fn record(&self, _: batrun::Transition<'_>) -> batrun::Recorded {

@@ -124,7 +124,7 @@ fn in_step(journal: &Journal, lines: &[&str]) {
 }
 
 #[test]
-fn g01_nothing_follows_before_its_record_of_a_task_that_is_done() {
+fn g01_each_step_of_a_done_task_waits_for_its_record() {
     let journal = Journal::default();
     still(async {
         let handle = Pipeline::new("done")
@@ -160,7 +160,7 @@ fn g01_nothing_follows_before_its_record_of_a_task_that_is_done() {
 }
 
 #[test]
-fn g03_nothing_follows_before_its_record_of_a_task_that_fails() {
+fn g03_each_step_of_a_failed_task_waits_for_its_record() {
     let journal = Journal::default();
     still(
         Pipeline::new("failed")
@@ -198,7 +198,7 @@ fn g03_nothing_follows_before_its_record_of_a_task_that_fails() {
 }
 
 #[test]
-fn g10_nothing_follows_before_its_record_of_a_task_that_is_retried() {
+fn g10_each_step_of_a_retried_task_waits_for_its_record() {
     let journal = Journal::default();
     still(
         Pipeline::new("retried")
@@ -232,7 +232,7 @@ fn g10_nothing_follows_before_its_record_of_a_task_that_is_retried() {
 }
 
 #[test]
-fn g10_a_retry_without_undos_starts_after_its_record() {
+fn g10_a_retry_without_undos_waits_for_its_record() {
     let journal = Journal::default();
     let ran = journal.clone();
     still(
@@ -269,7 +269,7 @@ fn g10_a_retry_without_undos_starts_after_its_record() {
 }
 
 #[test]
-fn g04_an_undo_whose_record_was_not_awaited_is_taken_back() {
+fn g04_an_undo_whose_record_was_not_awaited_still_runs() {
     let journal = Journal::default();
     still(async {
         let handle = Pipeline::new("cancelled")
@@ -327,7 +327,7 @@ fn g05_a_withdrawal_is_recorded() {
 }
 
 #[test]
-fn g01_a_failed_record_suspends_everything_at_whatever_step() {
+fn g01_a_failed_record_suspends_the_pipeline_at_any_step() {
     // A task that fails in the second stage makes twelve records: each of them in turn fails.
     for delay in [0, 5] {
         for fails in 1..12 {
@@ -369,7 +369,7 @@ fn g01_a_failed_record_suspends_everything_at_whatever_step() {
 }
 
 #[test]
-fn g01_a_task_whose_acceptance_is_not_recorded_comes_back() {
+fn g01_submit_returns_the_context_if_its_acceptance_is_not_recorded() {
     for delay in [0, 5] {
         still(async {
             let journal = Journal::default();
@@ -429,7 +429,7 @@ fn g01_other_tasks_are_suspended_where_they_are() {
 }
 
 #[test]
-fn g01_a_dropped_submit_is_taken_back() {
+fn g01_a_dropped_submit_leaves_no_task_in_flight() {
     use futures::FutureExt;
     let journal = Journal::default();
     still(async {
@@ -453,7 +453,7 @@ fn g01_a_dropped_submit_is_taken_back() {
 }
 
 #[test]
-fn a_signal_tells_that_the_pipeline_is_suspended() {
+fn a_stop_signal_is_set_when_the_pipeline_suspends() {
     let journal = Journal::default();
     let kept = std::sync::Arc::new(std::sync::Mutex::new(None));
     let keep = kept.clone();

@@ -134,7 +134,7 @@ fn each_transition_is_logged_with_task_stage_and_attempt() {
 }
 
 #[test]
-fn what_a_person_has_to_know_is_a_warning() {
+fn failures_that_a_person_has_to_see_are_warnings() {
     let lines = heard(|| {
         still(async {
             let built = std::sync::atomic::AtomicU32::new(0);

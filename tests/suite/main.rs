@@ -1,5 +1,5 @@
-//! Every behaviour of batrun, a file each. A test that proves a promise of GUARANTEES.md begins
-//! with its number.
+//! One file for each behaviour of batrun, in the order in which a task meets them. A test that proves a
+//! promise of GUARANTEES.md begins with the promise's number.
 
 #![allow(
     clippy::unwrap_used,
@@ -10,47 +10,64 @@
 
 mod kit;
 
-mod model;
-// How tasks end: one outcome each, nothing started too late, nothing late unnoticed.
+// Putting a pipeline together: mistakes are errors, of the build or of the compiler.
+mod misuse;
+
+// Submitting: how much fits, and how producers and stages push back.
+mod bounded;
+mod producer_submits;
+
+// A task at work: its start, its retries, its deadline, its one outcome.
 mod deadlines;
-mod ends;
-mod starts;
-mod submitting;
-// How what they did is taken back.
-mod cancels;
+mod no_late_start;
+mod outcomes;
 mod retries;
+
+// Rollback: undos as they are registered, as they run, and as they fail.
 mod rollback;
 mod stopping;
-mod undos;
-// What the pipeline withstands.
-mod bounded;
-mod downs;
-mod edges;
-mod hangs;
-mod nothing_left;
+mod undo_failures;
+mod undo_registration;
+
+// Failures of stages: panics, values that can't be built, calls that hang.
+mod blocking_hangs;
 mod panics;
+mod stage_down;
+
+// Events that coincide: two ends at once, and tasks between two steps.
+mod boundary_cases;
 mod races;
-mod shutdowns;
-// What users test theirs with.
-mod testing;
-// What its users turn and put in, and what they are told.
+
+// A pipeline as a whole: its switches, its log, its end, the application around it.
 mod actors;
-#[cfg(feature = "journal")]
-mod attacks;
-#[cfg(feature = "journal")]
-mod disks;
 mod embedding;
+mod logging;
+mod nothing_left;
+mod pause_resize_rate;
+mod shutdowns;
+
+// Records of each change: a ledger of the user's own.
+mod ledgers;
+
+// The journal: keys, restarts after a kill, disks that fail, and attempts to break it.
 #[cfg(feature = "journal")]
-mod journals;
+mod adversarial;
+#[cfg(feature = "journal")]
+mod disk_failures;
+#[cfg(feature = "journal")]
+mod foreign_writers;
 #[cfg(feature = "journal")]
 mod keys;
-mod ledgers;
-mod logging;
-mod misuse;
 #[cfg(feature = "journal")]
-mod outsiders;
+mod recovery;
 #[cfg(feature = "journal")]
-mod restarts;
-mod switches;
-// The tests themselves.
+mod recovery_hard_cases;
+
+// Random pipelines against a model that says what must happen.
+mod model;
+
+// The test kit that users get with the feature `testing`.
+mod testing;
+
+// The promises: each has a test.
 mod guarantees;

@@ -17,7 +17,7 @@ fn error<C: Send + 'static>(pipeline: Pipeline<Do, C>) -> BuildError {
 }
 
 #[test]
-fn g13_what_is_wrong_at_build_time_is_told_with_the_stages_name() {
+fn g13_a_build_error_names_the_stage() {
     let with = |work: Work<_>| error(Pipeline::new("p").stage(acting("first")).stage(work));
     let named = || acting("second").workers(1);
     let zero = Duration::ZERO;
@@ -67,6 +67,6 @@ fn g13_what_is_wrong_at_build_time_is_told_with_the_stages_name() {
 }
 
 #[test]
-fn g13_what_does_not_fit_does_not_compile() {
+fn g13_mismatched_types_do_not_compile() {
     trybuild::TestCases::new().compile_fail("tests/misuse/*.rs");
 }

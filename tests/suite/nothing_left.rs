@@ -115,8 +115,8 @@ fn g12_a_private_system_ends_under_a_synchronous_main() {
 }
 
 #[test]
-fn g12_a_deserted_pipeline_ends_too() {
-    alone("g12_a_deserted_pipeline_ends_too", || {
+fn g12_a_pipeline_whose_handles_are_dropped_ends_too() {
+    alone("g12_a_pipeline_whose_handles_are_dropped_ends_too", || {
         let before = threads();
         futures::executor::block_on(async {
             let handle = busy().start().await.unwrap();

@@ -83,7 +83,7 @@ fn g06_a_panic_fails_one_task_and_a_fresh_value_goes_on() {
 }
 
 #[test]
-fn g06_a_value_is_rebuilt_after_an_abort_unless_it_says_otherwise() {
+fn g06_a_stage_value_is_rebuilt_after_an_abort_unless_kept() {
     for keep in [false, true] {
         let journal = Journal::default();
         still(async {
@@ -113,7 +113,7 @@ fn g06_a_value_is_rebuilt_after_an_abort_unless_it_says_otherwise() {
 }
 
 #[test]
-fn g06_a_panic_in_a_cancel_is_a_failed_cancel() {
+fn g06_a_panic_in_an_undo_is_a_failed_undo() {
     let tries = Arc::new(AtomicU32::new(0));
     let counted = tries.clone();
     let report = still(
@@ -146,7 +146,7 @@ fn g06_a_panic_in_a_cancel_is_a_failed_cancel() {
 }
 
 #[test]
-fn g06_a_panic_in_a_producer_ends_that_producer_alone() {
+fn g06_a_panic_in_a_producer_ends_only_that_producer() {
     let report = still(
         Pipeline::new("producer panics")
             .producer(|tasks: Intake<Do>| async move {
@@ -180,7 +180,7 @@ fn g06_a_panic_in_a_producer_ends_that_producer_alone() {
 }
 
 #[test]
-fn g06_a_factory_that_panics_is_tried_again_with_backoff() {
+fn g06_a_factory_that_panics_is_retried_with_backoff() {
     still(async {
         let built = AtomicU32::new(0);
         let work = Work::with("factory", move || {
@@ -213,7 +213,7 @@ fn g06_a_factory_that_panics_is_tried_again_with_backoff() {
 }
 
 #[test]
-fn g06_a_factory_that_always_fails_takes_its_stage_down_and_up_again() {
+fn g06_a_factory_that_keeps_failing_takes_its_stage_down_until_it_works() {
     still(async {
         let broken = Arc::new(AtomicU32::new(1));
         let switch = broken.clone();
@@ -264,7 +264,7 @@ impl Drop for Bomb {
 }
 
 #[test]
-fn g06_a_context_that_panics_when_dropped_harms_nobody() {
+fn g06_a_context_that_panics_when_dropped_harms_no_other_task() {
     still(async {
         let handle = Pipeline::new("bombs")
             .stage(stage_fn(
@@ -314,7 +314,7 @@ impl fmt::Debug for Unprintable {
 }
 
 #[test]
-fn g06_an_undo_that_panics_when_printed_is_listed_all_the_same() {
+fn g06_an_undo_that_panics_when_printed_is_still_listed() {
     still(async {
         let handle = Pipeline::new("unprintable")
             .stage(

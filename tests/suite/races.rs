@@ -48,7 +48,7 @@ impl Drop for Nosy {
 }
 
 #[test]
-fn g06_an_error_may_look_at_the_pipeline_when_it_is_dropped() {
+fn g06_an_error_can_inspect_the_pipeline_when_dropped() {
     let drops = Arc::new(AtomicU64::new(0));
     let seen = drops.clone();
     let ok = through(Duration::from_secs(8), move || {
@@ -124,7 +124,7 @@ impl Drop for Cancelling {
 }
 
 #[test]
-fn g06_a_cancels_error_may_look_at_its_task_when_it_is_dropped() {
+fn g06_an_undos_error_can_cancel_its_task_when_dropped() {
     let ok = through(Duration::from_secs(8), || {
         live(async {
             let known: Arc<OnceLock<batrun::Ticket<u32>>> = Arc::default();
@@ -155,7 +155,7 @@ fn g06_a_cancels_error_may_look_at_its_task_when_it_is_dropped() {
 
 /// The user's cancel that falls between a failing attempt and its rest.
 #[test]
-fn g08_a_cancel_between_two_attempts_is_taken_at_once() {
+fn g08_a_cancel_between_two_attempts_takes_effect_at_once() {
     live(async {
         let gate = Arc::new(AtomicU64::new(0));
         let go = gate.clone();
@@ -230,7 +230,7 @@ fn g08_a_cancel_between_two_attempts_is_taken_at_once() {
 
 /// Cancels by the numbers of tasks that have ended, while their records get new tasks.
 #[test]
-fn g01_an_old_number_cancels_no_new_task() {
+fn g01_cancelling_an_old_task_id_never_hits_a_new_task() {
     live(async {
         let ended: Arc<(AtomicU64, AtomicU64)> = Arc::default();
         let hits: Arc<Mutex<Vec<u64>>> = Arc::default();
@@ -307,7 +307,7 @@ impl Drop for Slow {
 }
 
 #[test]
-fn g02_nothing_starts_late_behind_a_value_slow_to_drop() {
+fn g02_no_task_starts_late_behind_a_value_slow_to_drop() {
     live(async {
         let late: Arc<Mutex<Vec<String>>> = Arc::default();
         let seen = late.clone();

@@ -58,7 +58,7 @@ fn g10_a_retry_cleans_up_first_and_gets_the_input_as_it_arrived() {
 }
 
 #[test]
-fn g10_when_retries_are_used_up_the_task_fails() {
+fn g10_a_task_fails_once_its_retries_are_used_up() {
     let journal = Journal::default();
     let report = still(
         Pipeline::new("used up")
@@ -133,7 +133,7 @@ fn g10_a_backoff_past_the_deadline_fails_the_task_at_once() {
 }
 
 #[test]
-fn g10_a_task_stops_waiting_for_its_retry_when_it_is_cancelled() {
+fn g10_a_cancelled_task_stops_waiting_for_its_retry() {
     let journal = Journal::default();
     still(async {
         let handle = Pipeline::new("resting")
@@ -155,7 +155,7 @@ fn g10_a_task_stops_waiting_for_its_retry_when_it_is_cancelled() {
 }
 
 #[test]
-fn g10_a_task_cancelled_while_it_is_cleaned_up_rolls_back() {
+fn g10_a_task_cancelled_during_its_clean_up_rolls_back() {
     let journal = Journal::default();
     still(async {
         let undid = journal.clone();
@@ -189,7 +189,7 @@ fn g10_a_task_cancelled_while_it_is_cleaned_up_rolls_back() {
 }
 
 #[test]
-fn g10_neither_panics_nor_permanent_failures_are_tried_again() {
+fn g10_neither_panics_nor_permanent_failures_are_retried() {
     let report = still(
         Pipeline::new("once")
             .producer(from_iter([true, false]))
@@ -209,7 +209,7 @@ fn g10_neither_panics_nor_permanent_failures_are_tried_again() {
 }
 
 #[test]
-fn g10_an_attempt_that_overran_is_tried_again() {
+fn g10_an_attempt_that_timed_out_is_retried() {
     still(async {
         let work = stage_fn("s", async |_: u32, task: &TaskContext<'_, ()>| {
             if task.attempt() == 1 {
@@ -233,7 +233,7 @@ fn g10_an_attempt_that_overran_is_tried_again() {
 }
 
 #[test]
-fn g10_a_key_stays_until_an_undo_of_its_stage_was_cancelled() {
+fn g10_a_key_stays_until_an_undo_of_its_stage_ran() {
     let journal = Journal::default();
     let (ran, undid) = (journal.clone(), journal.clone());
     let report = still(
@@ -276,7 +276,7 @@ fn g10_a_key_stays_until_an_undo_of_its_stage_was_cancelled() {
 }
 
 #[test]
-fn g10_who_waits_for_the_rate_limit_stops_at_its_deadline() {
+fn g10_a_task_waiting_for_the_rate_limit_stops_at_its_deadline() {
     let journal = Journal::default();
     still(async {
         let began = Instant::now();

@@ -52,7 +52,7 @@ fn g03_undo_runs_in_registration_order() {
 }
 
 #[test]
-fn g03_lifo_is_the_option() {
+fn g03_lifo_runs_the_undos_in_reverse_order() {
     let journal = Journal::default();
     let report = still(
         Pipeline::new("lifo")

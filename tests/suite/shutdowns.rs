@@ -25,7 +25,7 @@ fn undoing(
 }
 
 #[test]
-fn g11_drain_finishes_what_was_accepted_and_takes_no_more() {
+fn g11_drain_finishes_accepted_tasks_and_takes_no_more() {
     let journal = Journal::default();
     still(async {
         let handle = Pipeline::new("drain")
@@ -66,7 +66,7 @@ fn g11_drain_finishes_what_was_accepted_and_takes_no_more() {
 }
 
 #[test]
-fn g11_what_outlasts_the_grace_is_cancelled_and_rolled_back() {
+fn g11_a_task_that_outlasts_the_grace_is_cancelled_and_rolled_back() {
     let journal = Journal::default();
     still(async {
         let handle = Pipeline::new("grace")
@@ -235,7 +235,7 @@ fn g11_dropping_the_last_handle_and_intake_drains() {
 }
 
 #[test]
-fn g11_producers_stop_and_that_is_no_error() {
+fn g11_a_producer_stopped_by_a_shutdown_is_no_error() {
     still(async {
         let handle = Pipeline::new("endless")
             .producer(from_iter(std::iter::repeat(Do::Take(1))))
@@ -260,7 +260,7 @@ fn g11_producers_stop_and_that_is_no_error() {
 }
 
 #[test]
-fn g11_a_submitter_that_waits_gets_its_context_back() {
+fn g11_a_waiting_submitter_gets_its_context_back() {
     still(async {
         let handle = Pipeline::new("waits")
             .stage(acting("s").capacity(1))
@@ -284,7 +284,7 @@ fn g11_a_submitter_that_waits_gets_its_context_back() {
 }
 
 #[test]
-fn g11_a_call_that_outlasts_its_patience_is_named_and_its_task_stuck() {
+fn g11_a_call_that_outlasts_abandon_after_is_named_and_its_task_is_stuck() {
     // The call blocks for real; the pipeline's patience is time that stands still otherwise.
     let (let_out, stay) = mpsc::channel::<()>();
     let stay = Arc::new(std::sync::Mutex::new(stay));
@@ -329,7 +329,7 @@ fn g11_a_call_that_outlasts_its_patience_is_named_and_its_task_stuck() {
 }
 
 #[test]
-fn g11_when_the_runtime_goes_first_tickets_say_so() {
+fn g11_tickets_answer_gone_if_the_runtime_ends_first() {
     let other = std::thread::spawn(|| {
         still(async {
             let handle = Pipeline::new("gone")
@@ -362,7 +362,7 @@ fn g11_when_the_runtime_goes_first_tickets_say_so() {
 }
 
 #[test]
-fn g11_when_the_system_goes_first_own_arbiters_answer_too() {
+fn g11_own_arbiters_answer_too_if_the_system_ends_first() {
     let (handle, ticket) = live(async {
         let handle = Pipeline::new("gone too")
             .stage(acting("s"))

@@ -87,7 +87,7 @@ fn g05_a_future_is_dropped_before_its_rollback_starts() {
 }
 
 #[test]
-fn g05_stopping_wakes_who_waits_for_it() {
+fn g05_stopping_wakes_a_stage_that_waits_for_it() {
     let journal = Journal::default();
     still(async {
         let began = Instant::now();
@@ -117,7 +117,7 @@ fn g05_stopping_wakes_who_waits_for_it() {
 }
 
 #[test]
-fn g05_an_undo_registered_while_stopping_is_refused_but_taken_back() {
+fn g05_an_undo_registered_while_stopping_is_refused_but_still_runs() {
     let journal = Journal::default();
     still(async {
         let noting = journal.clone();
@@ -284,7 +284,7 @@ fn g05_rollback_waits_for_a_blocking_call_that_ran_late() {
 }
 
 #[test]
-fn a_signal_tells_that_its_attempt_is_over() {
+fn a_stop_signal_is_set_once_its_attempt_is_over() {
     fn told(signals: &Mutex<Vec<StopSignal>>) -> Vec<bool> {
         let signals = signals.lock().unwrap();
         // As a thread or a C library's callback would.

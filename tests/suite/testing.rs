@@ -36,7 +36,7 @@ fn two(world: &Recorder) -> Pipeline<u32> {
 }
 
 #[test]
-fn a_script_is_played_for_each_input_and_attempt() {
+fn a_script_decides_by_input_and_attempt() {
     paused(async {
         let world = Recorder::new();
         let stage = scripted("act", &world, |input: &u32, attempt| {
@@ -72,7 +72,7 @@ fn a_script_is_played_for_each_input_and_attempt() {
 }
 
 #[test]
-fn a_script_for_cancels_is_played_too() {
+fn a_script_can_make_undos_fail() {
     paused(async {
         let world = Recorder::new();
         let stage =
@@ -91,7 +91,7 @@ fn a_script_for_cancels_is_played_too() {
 }
 
 #[test]
-fn a_harness_shows_a_stage_that_leaves_something() {
+fn a_harness_shows_what_a_stage_leaves_behind() {
     paused(async {
         let world = Recorder::new();
         let note = world.clone();
@@ -110,7 +110,7 @@ fn a_harness_shows_a_stage_that_leaves_something() {
 }
 
 #[test]
-fn each_fault_happens_where_it_is_meant_to() {
+fn each_fault_happens_where_it_was_set() {
     let faults = Fault::every(&["first", "second"]);
     assert_eq!(faults.len(), 12);
     for fault in faults {
@@ -142,7 +142,7 @@ fn each_fault_happens_where_it_is_meant_to() {
 }
 
 #[test]
-fn a_fault_may_be_in_a_later_attempt_or_in_a_cancel() {
+fn a_fault_can_hit_a_later_attempt_or_an_undo() {
     let world = Recorder::new();
     let retried = Fault::fail("first");
     let again = Fault::fail("first").attempt(2).task(3);
@@ -170,7 +170,7 @@ fn a_fault_may_be_in_a_later_attempt_or_in_a_cancel() {
 }
 
 #[test]
-fn a_fault_for_a_stage_that_is_not_there_is_refused() {
+fn a_fault_for_an_unknown_stage_is_refused() {
     let world = Recorder::new();
     let refused = paused(two(&world).inject(Fault::panic("third")).run());
     let Err(Error::Build(refused)) = refused else {
@@ -190,7 +190,7 @@ fn a_run_that_cannot_be_repeated_is_refused() {
 }
 
 #[test]
-fn runs_and_cancels_happen_twice() {
+fn repeat_both_runs_stages_and_undos_twice() {
     let world = Recorder::new();
     let fault = Fault::fail_for_good("second").every_attempt().task(2);
     let pipeline = two(&world).repeat(Repeat::both()).inject(fault);
@@ -256,12 +256,12 @@ fn stock(naive: bool, repeat: Repeat) -> impl Future<Output = i32> {
 }
 
 #[test]
-fn a_cancel_that_copes_is_repeatable() {
+fn an_undo_that_can_run_twice_is_repeatable() {
     paused(assert_repeatable(async |repeat| stock(false, repeat).await));
 }
 
 #[test]
-fn a_cancel_that_does_not_cope_is_found_out() {
+fn an_undo_that_cannot_run_twice_is_found() {
     let checked = AssertUnwindSafe(|| {
         paused(assert_repeatable(async |repeat| stock(true, repeat).await));
     });
@@ -275,7 +275,7 @@ fn a_cancel_that_does_not_cope_is_found_out() {
 }
 
 #[test]
-fn what_a_producer_makes_is_seen() {
+fn produced_returns_what_a_producer_submits() {
     paused(async {
         assert_eq!(produced(from_iter(1..=3)).await.0, [1, 2, 3]);
         let broken = |tasks: Intake<u32>| async move {
@@ -289,7 +289,7 @@ fn what_a_producer_makes_is_seen() {
 }
 
 #[test]
-fn a_tree_shows_everything_in_a_folder() {
+fn a_tree_lists_everything_in_a_folder() {
     let folder = tempfile::tempdir().unwrap();
     std::fs::create_dir(folder.path().join("sub")).unwrap();
     std::fs::write(folder.path().join("sub/.hidden"), "x").unwrap();
@@ -306,7 +306,7 @@ fn a_tree_shows_everything_in_a_folder() {
 }
 
 #[test]
-fn a_blocking_stage_is_taken_back_in_a_harness() {
+fn a_harness_rolls_back_a_blocking_stage() {
     live(async {
         let world = Recorder::new();
         let stage = Harness::new(passing("blocks", &world).blocking()).await;
@@ -328,7 +328,7 @@ fn caught(test: impl FnOnce()) -> String {
 }
 
 #[test]
-fn a_cancel_that_fails_when_called_again_is_found_out() {
+fn an_undo_that_fails_the_second_time_is_found() {
     let text = caught(|| {
         paused(assert_repeatable(async |repeat| {
             let world = Recorder::new();
@@ -362,7 +362,7 @@ fn a_cancel_that_fails_when_called_again_is_found_out() {
 }
 
 #[test]
-fn a_world_that_repeats_nothing_is_found_out() {
+fn a_check_that_repeats_nothing_is_found() {
     let text = caught(|| {
         paused(assert_repeatable(async |_| {
             stock(false, Repeat::nothing()).await

@@ -136,7 +136,7 @@ fn bad(text: &str, plan: &Plan, parts: &[Vec<Line>]) {
 }
 
 #[test]
-fn what_keeps_every_promise_is_good() {
+fn a_log_that_keeps_every_promise_is_good() {
     let plain = Plan::plain();
     good(
         &plain,
@@ -167,7 +167,7 @@ fn a_kill_may_repeat_what_was_not_recorded() {
 }
 
 #[test]
-fn what_was_accepted_is_not_lost() {
+fn an_accepted_task_is_not_lost() {
     let lost = [Line::Nothing { number: NUMBER }, Line::End].to_vec();
     bad("has no outcome", &Plan::plain(), &[submitted(), lost]);
     let (task, told) = (TASK, told(How::TimedOut, Went::Back(0)));
@@ -209,7 +209,7 @@ fn a_task_has_one_outcome_and_nothing_after_it() {
 }
 
 #[test]
-fn an_id_is_one_tasks() {
+fn an_id_belongs_to_one_task() {
     let (number, task) = (NUMBER, 2);
     let other = vec![Line::Submitted { number, task }];
     bad("another id", &Plan::plain(), &[submitted(), other]);
@@ -219,7 +219,7 @@ fn an_id_is_one_tasks() {
 }
 
 #[test]
-fn it_ends_as_its_plan_says() {
+fn a_task_ends_as_its_plan_says() {
     let all = [submitted(), stage(0, 1), stage(1, 1), stage(2, 1)].concat();
     bad("can't have ended", &failing(), &[all, done()]);
     bad(
@@ -250,7 +250,7 @@ fn it_ends_as_its_plan_says() {
 }
 
 #[test]
-fn what_is_done_is_there() {
+fn a_done_task_has_all_its_effects() {
     let plain = Plan::plain();
     bad(
         "2 stages passed",
@@ -268,7 +268,7 @@ fn what_is_done_is_there() {
 }
 
 #[test]
-fn what_is_not_done_is_taken_back() {
+fn a_task_that_is_not_done_is_rolled_back() {
     let first = back(undo(0, 1, 1));
     // An undo was lost with the process.
     bad(
@@ -299,7 +299,7 @@ fn what_is_not_done_is_taken_back() {
 }
 
 #[test]
-fn what_was_withdrawn_is_left_alone() {
+fn a_withdrawn_undo_does_not_run() {
     let gone = undo(1, 1, 1);
     let withdrawn = vec![
         Line::Wants(gone),
@@ -365,7 +365,7 @@ fn an_attempt_starts_clean_and_counts_on() {
 }
 
 #[test]
-fn what_was_cancelled_and_recorded_is_not_cancelled_again() {
+fn an_undo_recorded_as_run_does_not_run_again() {
     let (first, second) = (undo(0, 1, 1), undo(1, 1, 1));
     let again = [calls(first, 2, 0), Line::Undone(first)].to_vec();
     let twice = [back(first), again.clone()].concat();
@@ -406,7 +406,7 @@ fn a_restart_to_roll_back_starts_nothing() {
 }
 
 #[test]
-fn what_is_left_is_listed() {
+fn undos_that_are_left_are_listed() {
     let (first, second) = (undo(0, 1, 1), undo(1, 1, 1));
     let plan = plan(|steps| {
         steps[0].back = Back::FailsAlways;
@@ -452,7 +452,7 @@ fn what_is_left_is_listed() {
 }
 
 #[test]
-fn what_is_set_aside_has_as_many_undos_left_as_stand() {
+fn a_task_set_aside_lists_the_undos_that_stand() {
     let cancel = |run| [boot(run), vec![calls(undo(0, 1, 1), run, 0)]].concat();
     let log = [failing_log(), cancel(2), cancel(3), cancel(4), boot(5)].concat();
     let listed = vec![Line::Stuck { task: TASK }];
@@ -465,7 +465,7 @@ fn what_is_set_aside_has_as_many_undos_left_as_stand() {
 }
 
 #[test]
-fn a_line_that_was_cut_short_did_not_happen() {
+fn a_line_that_was_cut_short_is_ignored() {
     let whole = serde_json::to_string(&Line::End).unwrap();
     let text = format!("\n{whole}\n\n{{\"Ask\":{{\"num\n{whole}\n");
     assert_eq!(crate::log::lines(&text), [Line::End, Line::End]);

@@ -94,7 +94,7 @@ fn g05_a_stop_between_two_attempts_is_noticed_exactly_once() {
 /// A pool lets go of a task that a worker has in its hands, and the worker starts it or not:
 /// never both.
 #[test]
-fn g05_a_pool_never_lets_go_of_what_a_careful_worker_starts() {
+fn g05_a_pool_never_releases_a_task_that_a_worker_starts() {
     loom::model(|| {
         let task = Arc::new(Standing::new());
         task.begin();

@@ -128,7 +128,7 @@ fn g01_counts_add_up_at_every_instant() {
 
 /// What a producer submits goes into the table many at a time, later than its `submit` returned.
 #[test]
-fn g01_what_a_producer_has_just_submitted_is_counted() {
+fn g01_each_submit_of_a_producer_is_counted_at_once() {
     still(async {
         let (give, given) = oneshot::channel::<PipelineHandle<Do, Do>>();
         let (tell, told) = oneshot::channel();
@@ -161,7 +161,7 @@ fn g01_what_a_producer_has_just_submitted_is_counted() {
 }
 
 #[test]
-fn g01_an_answered_ticket_is_counted_already() {
+fn g01_a_task_is_counted_before_its_ticket_answers() {
     still(async {
         let handle = Pipeline::new("counted")
             .stage(acting("act"))
@@ -270,7 +270,7 @@ fn g01_a_result_after_a_cancel_does_not_count() {
 }
 
 #[test]
-fn g01_the_first_end_stands() {
+fn g01_the_first_end_recorded_decides() {
     still(async {
         let cancelling = stage_fn("act", async |what: Do, task: &TaskContext<'_, u32>| {
             task.on_cancel(1).await?;
@@ -300,7 +300,7 @@ fn g01_the_first_end_stands() {
 }
 
 #[test]
-fn g01_a_done_task_is_done() {
+fn g01_a_done_task_stays_done() {
     still(async {
         let handle = Pipeline::new("done")
             .stage(stage_fn(
@@ -329,7 +329,7 @@ fn g01_a_done_task_is_done() {
 }
 
 #[test]
-fn g01_an_ended_tasks_place_in_the_queue_is_empty() {
+fn g01_a_task_cancelled_in_any_queue_has_one_outcome() {
     // Cancelled on its way, in the queue and in a later queue: each has its one outcome.
     still(async {
         let handle = Pipeline::new("places")

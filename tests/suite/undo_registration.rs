@@ -7,7 +7,7 @@ use batrun::{Rollback, StageIx, UndoError, prelude::*};
 use crate::kit::{Do, Journal, act, ms, noted, sleep, still, told};
 
 #[test]
-fn g04_what_failed_panicked_or_was_stopped_is_taken_back_too() {
+fn g04_the_undos_of_a_stage_that_failed_panicked_or_was_stopped_run_too() {
     let journal = Journal::default();
     still(async {
         let first = noted(
@@ -66,7 +66,7 @@ fn g04_what_failed_panicked_or_was_stopped_is_taken_back_too() {
 }
 
 #[test]
-fn g04_an_attempt_that_overran_is_taken_back() {
+fn g04_the_undos_of_an_attempt_that_timed_out_run() {
     let journal = Journal::default();
     let report = still(
         Pipeline::new("overran")
@@ -126,7 +126,7 @@ fn g04_an_undo_counts_from_the_first_poll_even_if_dropped() {
 }
 
 #[test]
-fn g04_what_was_withdrawn_is_left_alone() {
+fn g04_a_withdrawn_undo_does_not_run() {
     let journal = Journal::default();
     let report = still(
         Pipeline::new("withdrawn")
@@ -154,7 +154,7 @@ fn g04_what_was_withdrawn_is_left_alone() {
 }
 
 #[test]
-fn g07_a_task_registers_so_many_undos_and_no_more() {
+fn g07_a_task_registers_at_most_max_undos() {
     let journal = Journal::default();
     let noting = journal.clone();
     let report = still(

@@ -21,7 +21,7 @@ fn slow(
 }
 
 #[test]
-fn g02_nothing_starts_after_its_deadline_however_deep_the_queue() {
+fn g02_no_task_starts_after_its_deadline_however_deep_the_queue() {
     let journal = Journal::default();
     still(async {
         let began = Instant::now();
@@ -51,7 +51,7 @@ fn g02_nothing_starts_after_its_deadline_however_deep_the_queue() {
 }
 
 #[test]
-fn g02_nothing_starts_at_a_deadline_that_passed_in_a_later_queue() {
+fn g02_no_task_starts_once_its_deadline_passed_in_a_later_queue() {
     let journal = Journal::default();
     still(async {
         let began = Instant::now();
@@ -76,7 +76,7 @@ fn g02_nothing_starts_at_a_deadline_that_passed_in_a_later_queue() {
 }
 
 #[test]
-fn g02_nothing_starts_after_it_was_cancelled() {
+fn g02_no_task_starts_after_it_was_cancelled() {
     let journal = Journal::default();
     still(async {
         let began = Instant::now();

@@ -43,7 +43,7 @@ impl Ledger for SlowToAccept {
 }
 
 #[test]
-fn g11_a_task_that_is_just_being_accepted_is_drained_too() {
+fn g11_a_task_still_being_accepted_is_drained_too() {
     still(async {
         let handle = Pipeline::new("late acceptance")
             .stage(acting("a"))
@@ -64,7 +64,7 @@ fn g11_a_task_that_is_just_being_accepted_is_drained_too() {
 }
 
 #[test]
-fn g01_a_task_whose_slot_was_another_ones_is_not_forgotten() {
+fn g01_a_task_in_a_reused_slot_is_not_forgotten() {
     still(async {
         let handle = Pipeline::new("slots")
             .stage(acting("a"))
@@ -93,7 +93,7 @@ fn g01_a_task_whose_slot_was_another_ones_is_not_forgotten() {
 }
 
 #[test]
-fn g08_an_idle_worker_elsewhere_takes_over_while_one_waits() {
+fn g08_an_idle_worker_takes_over_while_another_waits() {
     let outcome = live(async {
         let (_never, held) = oneshot::channel::<()>();
         let held = Mutex::new(Some(held));
@@ -132,7 +132,7 @@ fn g08_an_idle_worker_elsewhere_takes_over_while_one_waits() {
 }
 
 #[test]
-fn g05_a_call_that_was_given_up_is_told_so() {
+fn g05_an_abandoned_call_is_told_to_stop() {
     let (started, has_started) = mpsc::channel();
     let (release, released) = mpsc::channel::<()>();
     let (said, saw) = mpsc::channel();
@@ -220,7 +220,7 @@ fn g11_a_pause_does_not_hold_up_a_shutdown() {
 }
 
 #[test]
-fn g11_a_stream_of_outcomes_ends_with_the_runtime() {
+fn g11_the_stream_of_outcomes_ends_with_the_runtime() {
     let (_handle, mut outcomes) = live(async {
         let handle = Pipeline::new("gone")
             .stage(acting("a"))
@@ -235,7 +235,7 @@ fn g11_a_stream_of_outcomes_ends_with_the_runtime() {
 }
 
 #[test]
-fn g13_what_no_machine_can_run_is_told() {
+fn g13_too_many_workers_or_stages_are_refused() {
     let workers = acting("many").workers(1_000_000);
     let error = |pipeline: Pipeline<Do>| match still(pipeline.current_arbiter().start()) {
         Err(Error::Build(error)) => error,
@@ -279,7 +279,7 @@ impl Handler<Cancel<u32>> for Withdraws {
 }
 
 #[test]
-fn g04_an_actor_withdraws_only_what_is_its_own() {
+fn g04_an_actor_withdraws_only_its_own_undos() {
     let journal = Journal::default();
     let undone = journal.clone();
     let report = still(async {

@@ -10,7 +10,7 @@ use batrun::{Health, Restart, prelude::*};
 use crate::kit::{Journal, ms, sleep, still, told};
 
 #[test]
-fn g06_a_stage_that_goes_down_lets_a_clean_up_that_runs_end_first() {
+fn g06_a_stage_that_goes_down_lets_a_running_undo_finish() {
     let journal = Journal::default();
     still(async {
         let broken = Arc::new(AtomicBool::new(false));

@@ -44,7 +44,7 @@ fn one(work: impl IntoWork<Stage: Stage<Input = Vec<u32>>>, undos: &[u32]) -> Re
 }
 
 #[test]
-fn g09_a_failed_cancel_is_tried_again_before_the_next_one() {
+fn g09_a_failed_undo_is_retried_before_the_next_one_runs() {
     let journal = Journal::default();
     let fails = |undo, attempt| (undo == 1 && attempt < 3).then(|| Failure::new("busy"));
     let work = stage("s", &journal, fails).cancel_retry(Retry::constant(2, ms(50)));
@@ -62,7 +62,7 @@ fn g09_a_failed_cancel_is_tried_again_before_the_next_one() {
 }
 
 #[test]
-fn g09_what_failed_gets_one_more_round_after_the_rest() {
+fn g09_failed_undos_get_a_second_round_after_the_rest() {
     let journal = Journal::default();
     let fails = |undo, attempt| match (undo, attempt) {
         (1, ..3) => Some(Failure::new("blocked by 2")),
@@ -82,7 +82,7 @@ fn g09_what_failed_gets_one_more_round_after_the_rest() {
 }
 
 #[test]
-fn g09_what_is_left_is_listed_and_not_dropped() {
+fn g09_undos_that_are_left_are_listed_in_the_report() {
     let journal = Journal::default();
     let fails = |undo, _| match undo {
         2 => Some(Failure::permanent("gone")),
@@ -127,7 +127,7 @@ fn g09_the_second_round_follows_the_tasks_order() {
 }
 
 #[test]
-fn g09_halt_stops_at_the_first_that_can_not_be_cancelled() {
+fn g09_halt_stops_at_the_first_undo_that_fails_for_good() {
     let journal = Journal::default();
     let fails = |undo, _| (undo == 2).then(|| Failure::permanent("gone"));
     let work = stage("s", &journal, fails).on_stuck(OnStuck::Halt);
@@ -140,7 +140,7 @@ fn g09_halt_stops_at_the_first_that_can_not_be_cancelled() {
 }
 
 #[test]
-fn g09_a_cancel_that_hangs_has_failed_at_its_timeout() {
+fn g09_an_undo_that_hangs_fails_at_its_timeout() {
     let journal = Journal::default();
     still(async {
         let noted = journal.clone();
@@ -216,7 +216,7 @@ impl Stage for Counted {
 }
 
 #[test]
-fn g09_cancels_run_while_every_worker_hangs() {
+fn g09_undos_run_while_every_worker_hangs() {
     let journal = Journal::default();
     still(async {
         let (alive, most) = (Arc::default(), Arc::default());
@@ -260,7 +260,7 @@ fn g09_cancels_run_while_every_worker_hangs() {
 }
 
 #[test]
-fn g09_a_cancel_goes_before_new_work() {
+fn g09_an_undo_runs_before_new_work() {
     let journal = Journal::default();
     still(async {
         let (ran, undid) = (journal.clone(), journal.clone());

@@ -28,7 +28,7 @@ fn refused<T>(open: impl FnOnce() -> Result<T, JournalError> + Send + 'static) -
 }
 
 #[test]
-fn j4_what_is_no_file_is_no_journal() {
+fn j4_a_folder_pipe_or_device_is_refused() {
     let folder = tempfile::tempdir().unwrap();
     let at = |name: &str| folder.path().join(name);
     let pipe = |path: &Path| {
@@ -66,7 +66,7 @@ fn j4_what_is_no_file_is_no_journal() {
 }
 
 #[actix::test]
-async fn j4_who_only_reads_disturbs_nobody() {
+async fn j4_a_reader_does_not_disturb_the_pipeline() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("j");
     let handle = echo(&path).await;

@@ -10,7 +10,7 @@ use crate::kit::{Do, acting, sleep, still};
 type Handle = PipelineHandle<Do, Do>;
 
 #[test]
-fn g01_what_was_just_submitted_is_counted_and_can_be_cancelled() {
+fn g01_a_task_just_submitted_is_counted_and_can_be_cancelled() {
     still(async {
         let known: Arc<OnceLock<Handle>> = Arc::default();
         let begin = Arc::new(Notify::new());
@@ -71,7 +71,7 @@ fn numbers_of_one_producer_have_no_gaps() {
 }
 
 #[test]
-fn g07_a_producer_keeps_no_room_that_it_does_not_use() {
+fn g07_a_producer_holds_no_room_that_it_does_not_use() {
     still(async {
         let begin = Arc::new(Notify::new());
         let (go, submitted) = (begin.clone(), Arc::new(Notify::new()));
@@ -104,7 +104,7 @@ fn g07_a_producer_keeps_no_room_that_it_does_not_use() {
 
 /// Cancelled in the poll that submitted them: their queue hears of that before they come.
 #[test]
-fn g07_what_ended_on_its_way_to_the_queue_keeps_no_room() {
+fn g07_a_task_that_ends_before_it_is_queued_holds_no_room() {
     still(async {
         let begin = Arc::new(Notify::new());
         let go = begin.clone();
@@ -142,7 +142,7 @@ fn g07_what_ended_on_its_way_to_the_queue_keeps_no_room() {
 /// Tickets dropped in the poll that made them, in a later one, on another thread and never: none
 /// gets another task's outcome.
 #[test]
-fn g01_tickets_keep_to_their_tasks_however_they_are_dropped() {
+fn g01_tickets_stay_with_their_tasks_however_they_are_dropped() {
     still(async {
         let kept: Arc<Mutex<Vec<(usize, Ticket)>>> = Arc::default();
         let keep = kept.clone();

@@ -77,7 +77,7 @@ impl Stage for Step {
 }
 
 #[actix::test]
-async fn j1_tasks_go_on_where_they_were() {
+async fn j1_tasks_resume_where_they_were() {
     let disk = Disk::new();
     let notes = Notes::default();
     let start = |disk: &Disk, hangs: bool| {
@@ -109,7 +109,7 @@ async fn j1_tasks_go_on_where_they_were() {
 }
 
 #[actix::test]
-async fn j1_a_file_is_a_journal_too() {
+async fn j1_a_journal_in_a_file_keeps_outcomes_over_restarts() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("orders.journal");
     let notes = Notes::default();
@@ -135,7 +135,7 @@ async fn j1_a_file_is_a_journal_too() {
 }
 
 #[actix::test]
-async fn j1_roll_back_takes_back_what_it_finds() {
+async fn j1_recovery_roll_back_runs_the_undos_of_every_task() {
     let disk = Disk::new();
     let notes = Notes::default();
     let start = |recovery| {
@@ -192,7 +192,7 @@ impl Stage for Fails {
 }
 
 #[actix::test]
-async fn j1_an_outcome_counts_what_was_taken_back_before_the_kill() {
+async fn j1_an_outcome_counts_the_undos_that_ran_before_the_kill() {
     let disk = Disk::new();
     let notes = Notes::default();
     let start = |hangs| {
@@ -223,7 +223,7 @@ async fn j1_an_outcome_counts_what_was_taken_back_before_the_kill() {
 }
 
 #[actix::test]
-async fn j4_what_was_set_aside_keeps_its_version() {
+async fn j4_a_task_set_aside_keeps_its_stage_version() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("orders.journal");
     let notes = Notes::default();

@@ -6,7 +6,7 @@ use tokio::time::Instant;
 use crate::kit::{Do, Journal, acting, ms, since, sleep, still, told};
 
 #[test]
-fn g01_paused_nothing_starts_and_everything_else_goes_on() {
+fn g01_a_paused_pipeline_starts_nothing_and_everything_else_goes_on() {
     still(async {
         let handle = Pipeline::new("paused")
             .stage(acting("a").workers(2).capacity(50))
@@ -41,7 +41,7 @@ fn g01_paused_nothing_starts_and_everything_else_goes_on() {
 }
 
 #[test]
-fn g11_a_shutdown_resumes() {
+fn g11_a_shutdown_resumes_a_paused_pipeline() {
     still(async {
         let handle = Pipeline::new("resumes")
             .stage(acting("a"))
@@ -59,7 +59,7 @@ fn g11_a_shutdown_resumes() {
 }
 
 #[test]
-fn g13_a_stage_is_resized_and_zero_is_an_error() {
+fn g13_a_stage_can_be_resized_but_not_to_zero() {
     still(async {
         let handle = Pipeline::new("resized")
             .stage(acting("a").workers(2).capacity(50))
@@ -94,7 +94,7 @@ fn g13_a_stage_is_resized_and_zero_is_an_error() {
 }
 
 #[test]
-fn g10_a_rate_limit_counts_attempts_and_no_cancels() {
+fn g10_a_rate_limit_counts_attempts_but_not_undos() {
     let journal = Journal::default();
     still(async {
         let began = Instant::now();
@@ -127,7 +127,7 @@ fn g10_a_rate_limit_counts_attempts_and_no_cancels() {
 }
 
 #[test]
-fn g10_after_a_rest_a_burst_may_start() {
+fn g10_a_rate_limit_allows_a_burst_after_a_rest() {
     let journal = Journal::default();
     still(async {
         let began = Instant::now();

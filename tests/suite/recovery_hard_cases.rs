@@ -136,7 +136,7 @@ async fn submit(handle: &Handle, task: &str) {
 }
 
 #[actix::test]
-async fn j3_attempts_count_on_and_the_key_changes_with_what_was_taken_back() {
+async fn j3_attempts_count_on_and_the_key_changes_once_an_undo_ran() {
     let scene = Scene::new();
     let handle = scene.start(Do::Hang).await;
     submit(&handle, "a").await;
@@ -155,7 +155,7 @@ async fn j3_attempts_count_on_and_the_key_changes_with_what_was_taken_back() {
 }
 
 #[actix::test]
-async fn j1_a_task_that_ends_the_process_three_times_fails() {
+async fn j1_a_task_interrupted_by_three_kills_fails() {
     let scene = Scene::new();
     let mut handle = scene.start(Do::Hang).await;
     submit(&handle, "a").await;
@@ -178,7 +178,7 @@ async fn j1_a_task_that_ends_the_process_three_times_fails() {
 }
 
 #[actix::test]
-async fn j1_an_interrupted_attempt_is_not_one_of_the_tries() {
+async fn j1_an_interrupted_attempt_does_not_use_up_a_retry() {
     let scene = Scene::new();
     let start = |what| {
         let retried = scene.acts("first", what).retry(Retry::exponential(1));
@@ -197,7 +197,7 @@ async fn j1_an_interrupted_attempt_is_not_one_of_the_tries() {
 }
 
 #[actix::test]
-async fn j1_a_deadline_goes_on_while_nobody_works() {
+async fn j1_a_deadline_keeps_running_while_no_process_does() {
     let scene = Scene::new();
     let handle = scene.start(Do::Hang).await;
     for (task, timeout) in [("late", 300), ("in time", 60_000)] {
@@ -228,7 +228,7 @@ async fn j1_a_deadline_goes_on_while_nobody_works() {
 }
 
 #[actix::test]
-async fn j1_a_time_to_work_begins_with_the_work_also_after_a_restart() {
+async fn j1_a_work_timeout_starts_with_the_work_even_after_a_restart() {
     let scene = Scene::new();
     let handle = scene.start(Do::Pass).await;
     handle.pause();
@@ -248,7 +248,7 @@ async fn j1_a_time_to_work_begins_with_the_work_also_after_a_restart() {
 }
 
 #[actix::test]
-async fn j1_a_rollback_goes_on_with_the_first_cancel_that_is_not_recorded() {
+async fn j1_a_rollback_resumes_at_the_first_undo_not_recorded() {
     let scene = Scene::new();
     let start = |cancel| {
         let mut third = scene.acts("third", Do::Fail);
@@ -279,7 +279,7 @@ async fn j1_a_rollback_goes_on_with_the_first_cancel_that_is_not_recorded() {
 }
 
 #[actix::test]
-async fn j1_a_cancel_that_ends_the_process_three_times_is_for_a_person() {
+async fn j1_an_undo_interrupted_by_three_kills_is_left_for_a_person() {
     let scene = Scene::new();
     let start = |cancel| {
         let mut only = scene.acts("only", Do::Fail);
@@ -301,7 +301,7 @@ async fn j1_a_cancel_that_ends_the_process_three_times_is_for_a_person() {
 }
 
 #[actix::test]
-async fn j4_what_is_another_stage_now_is_set_aside_and_the_others_go_on() {
+async fn j4_tasks_of_a_changed_stage_are_set_aside_and_the_others_go_on() {
     let scene = Scene::new();
     // One in each stage, and one that was rolling back.
     let handle = scene
@@ -406,7 +406,7 @@ async fn j4_a_context_that_does_not_decode_is_set_aside() {
 }
 
 #[actix::test]
-async fn j1_stages_may_change_their_order() {
+async fn j1_stages_can_be_reordered_between_restarts() {
     let scene = Scene::new();
     let handle = scene
         .pipeline()
@@ -441,7 +441,7 @@ async fn j1_stages_may_change_their_order() {
 }
 
 #[actix::test]
-async fn j1_who_is_stuck_waits_for_a_person_over_restarts() {
+async fn j1_stuck_tasks_stay_stuck_over_restarts() {
     let scene = Scene::new();
     let start = || {
         let mut only = scene.acts("only", Do::Fail);
@@ -479,7 +479,7 @@ async fn j1_who_is_stuck_waits_for_a_person_over_restarts() {
 }
 
 #[actix::test]
-async fn g07_more_than_fit_go_on_and_new_ones_wait_for_them() {
+async fn g07_recovered_tasks_beyond_the_bound_go_on_and_new_ones_wait() {
     let scene = Scene::new();
     let start = |workers, what| {
         let first = scene.acts("first", what).workers(workers).capacity(1_000);
@@ -504,7 +504,7 @@ async fn g07_more_than_fit_go_on_and_new_ones_wait_for_them() {
 }
 
 #[actix::test]
-async fn g11_suspend_stops_where_it_is_and_the_next_start_goes_on() {
+async fn g11_suspend_stops_tasks_where_they_are_and_the_next_start_resumes_them() {
     let scene = Scene::new();
     let handle = scene.start(Do::Hang).await;
     let ticket = handle.submit("a".to_owned()).key("a").await.unwrap();
@@ -523,7 +523,7 @@ async fn g11_suspend_stops_where_it_is_and_the_next_start_goes_on() {
 }
 
 #[actix::test]
-async fn j1_recovery_roll_back_says_so() {
+async fn j1_recovery_roll_back_is_named_as_the_cause() {
     let scene = Scene::new();
     let handle = scene.start(Do::Hang).await;
     submit(&handle, "a").await;

@@ -131,7 +131,7 @@ async fn submit_all(handle: &PipelineHandle<u32, u32>) -> Vec<Ticket<u32>> {
 }
 
 #[actix::test]
-async fn j4_a_disk_that_fails_stops_everything_and_loses_nothing() {
+async fn j4_a_failing_disk_stops_everything_and_loses_nothing() {
     for fault in [DiskFault::Write, DiskFault::Full, DiskFault::Sync] {
         for after in 0..20 {
             let scene = Scene::new();
@@ -166,7 +166,7 @@ async fn j4_a_disk_that_fails_stops_everything_and_loses_nothing() {
 }
 
 #[actix::test]
-async fn j1_the_power_may_fail_at_any_commit() {
+async fn j1_a_power_loss_at_any_commit_loses_no_task() {
     for commits in 0..40 {
         let scene = Scene::new();
         let handle = scene.start(Durability::Power).await.unwrap();
@@ -194,7 +194,7 @@ fn is_cut(handle: &PipelineHandle<u32, u32>) -> bool {
 }
 
 #[actix::test]
-async fn j5_process_survives_a_kill() {
+async fn j5_durability_process_survives_a_kill() {
     for tenths in 0..20 {
         let scene = Scene::new();
         let handle = scene.start(Durability::Process).await.unwrap();
@@ -214,7 +214,7 @@ async fn j5_process_survives_a_kill() {
 }
 
 #[actix::test]
-async fn j5_process_may_lose_the_last_commits_to_the_power() {
+async fn j5_durability_process_may_lose_the_last_commits_at_a_power_loss() {
     let scene = Scene::new();
     let handle = scene.start(Durability::Process).await.unwrap();
     let ticket = handle.submit(1).key("1").await.unwrap();
@@ -227,7 +227,7 @@ async fn j5_process_may_lose_the_last_commits_to_the_power() {
 }
 
 #[actix::test]
-async fn j2_nothing_follows_from_what_is_not_synced() {
+async fn j2_nothing_goes_on_before_its_commit_is_synced() {
     let scene = Scene::new();
     let handle = scene.start(Durability::Power).await.unwrap();
     let disk = &scene.disk;
@@ -266,7 +266,7 @@ async fn j2_nothing_follows_from_what_is_not_synced() {
 }
 
 #[actix::test]
-async fn j1_a_task_is_not_given_up_once_its_end_is_on_its_way_to_the_disk() {
+async fn j1_a_shutdown_does_not_abandon_a_task_whose_end_is_being_written() {
     // The shutdown's patience ends at each of the commits that follow the cancel.
     for commits in 0..4 {
         let disk = Disk::new();
@@ -321,7 +321,7 @@ async fn j1_a_task_is_not_given_up_once_its_end_is_on_its_way_to_the_disk() {
 }
 
 #[actix::test]
-async fn j1_nothing_is_taken_back_before_the_failure_is_recorded() {
+async fn j1_no_undo_runs_before_the_failure_is_recorded() {
     let disk = Disk::new();
     let (failed, undone) = (
         Arc::new(AtomicBool::new(false)),

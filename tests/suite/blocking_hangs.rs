@@ -31,7 +31,7 @@ thread_local! {
 }
 
 #[test]
-fn g12_a_thread_left_behind_ends_once_its_call_returns() {
+fn g12_an_abandoned_thread_ends_once_its_call_returns() {
     let (started, has_started) = mpsc::channel();
     let (release, released) = mpsc::channel::<()>();
     let (ended, has_ended) = mpsc::channel();
@@ -66,7 +66,7 @@ fn g12_a_thread_left_behind_ends_once_its_call_returns() {
 }
 
 #[test]
-fn g06_a_factory_that_hangs_does_not_hold_up_cancels() {
+fn g06_a_factory_that_hangs_does_not_hold_up_undos() {
     let (cancelled, was_cancelled) = mpsc::channel();
     let (release, released) = mpsc::channel::<()>();
     let released = Mutex::new(released);

@@ -78,7 +78,7 @@ impl actix::Handler<Cancel<u64>> for Split {
 }
 
 #[actix::test]
-async fn j2_threads_of_an_actor_may_register_at_once() {
+async fn j2_threads_of_an_actor_can_register_undos_concurrently() {
     use actix::Actor;
     let disk = Disk::new();
     let pipeline = Pipeline::new("p").journal(on(&disk));
@@ -96,7 +96,7 @@ async fn j2_threads_of_an_actor_may_register_at_once() {
 }
 
 #[actix::test]
-async fn j1_the_ticket_of_a_forgotten_key_is_no_other_tasks() {
+async fn j1_the_ticket_of_a_forgotten_key_never_shows_another_task() {
     let disk = Disk::new();
     let handle = echo(on(&disk).keep_most(2)).await;
     let first = handle.submit(1).key("k").await.unwrap();
@@ -113,7 +113,7 @@ async fn j1_the_ticket_of_a_forgotten_key_is_no_other_tasks() {
 }
 
 #[actix::test]
-async fn j1_who_is_resolved_after_the_end_is_not() {
+async fn j1_resolving_a_stuck_task_after_the_shutdown_has_no_effect() {
     let disk = Disk::new();
     let start = || {
         let fails = stage_fn("s", async |_: u32, task: &TaskContext<'_, u32>| {
@@ -136,7 +136,7 @@ async fn j1_who_is_resolved_after_the_end_is_not() {
 }
 
 #[actix::test]
-async fn j1_a_suspension_on_purpose_is_no_kill() {
+async fn j1_a_deliberate_suspension_does_not_count_as_a_kill() {
     let disk = Disk::new();
     for _ in 0..4 {
         let handle = echo(on(&disk)).await;
@@ -151,7 +151,7 @@ async fn j1_a_suspension_on_purpose_is_no_kill() {
 }
 
 #[test]
-fn j4_a_journal_has_one_name() {
+fn j4_a_journal_opened_through_a_link_is_locked_too() {
     let folder = tempfile::tempdir().unwrap();
     let (real, link) = (folder.path().join("real"), folder.path().join("link"));
     let held = Journal::open(&real).unwrap();
@@ -173,7 +173,7 @@ impl Wake for Panics {
 }
 
 #[actix::test]
-async fn g06_a_waker_that_panics_stops_nobody_else() {
+async fn g06_a_waker_that_panics_stops_no_other_task() {
     let disk = Disk::new();
     let handle = echo(on(&disk)).await;
     disk.stop();
@@ -219,7 +219,7 @@ impl Drop for Spy {
 }
 
 #[actix::test]
-async fn g06_an_error_is_neither_shown_nor_dropped_by_the_writer() {
+async fn g06_the_writer_thread_neither_prints_nor_drops_an_error() {
     let disk = Disk::new();
     let seen = Arc::new(AtomicBool::new(false));
     let spied = seen.clone();
@@ -244,7 +244,7 @@ async fn g06_an_error_is_neither_shown_nor_dropped_by_the_writer() {
 }
 
 #[actix::test]
-async fn g01_a_key_that_comes_after_a_poll_loses_no_task() {
+async fn g01_setting_a_key_after_the_first_poll_loses_no_task() {
     let disk = Disk::new();
     let handle = echo(on(&disk)).await;
     disk.stop();
@@ -274,7 +274,7 @@ impl Serialize for Slow {
 }
 
 #[actix::test]
-async fn j3_what_came_too_late_is_not_kept_as_an_output() {
+async fn j3_an_output_that_came_after_a_cancel_is_not_kept() {
     let disk = Disk::new();
     let slow = stage_fn("s", async |n: u32, _: &TaskContext<'_, ()>| Ok(Slow(n)));
     let pipeline = Pipeline::new("p").journal(on(&disk));
@@ -290,7 +290,7 @@ async fn j3_what_came_too_late_is_not_kept_as_an_output() {
 }
 
 #[actix::test]
-async fn j1_keys_at_once_from_threads_stand_for_one_task_each() {
+async fn j1_threads_that_submit_the_same_key_get_the_same_task() {
     let folder = tempfile::tempdir().unwrap();
     let journal = Journal::open_with(folder.path().join("j"), Durability::Process).unwrap();
     let handle = echo(journal).await;
@@ -314,7 +314,7 @@ async fn j1_keys_at_once_from_threads_stand_for_one_task_each() {
 }
 
 #[actix::test]
-async fn j1_a_key_of_more_bytes_than_are_kept_is_refused() {
+async fn j1_a_key_longer_than_the_limit_is_refused() {
     let disk = Disk::new();
     let handle = echo(on(&disk)).await;
     match handle.submit(1).key("k".repeat(1025)).await {
@@ -343,7 +343,7 @@ async fn j1_a_dropped_submit_does_not_use_up_its_key() {
 }
 
 #[actix::test]
-async fn j4_who_lost_the_lock_writes_nothing_more() {
+async fn j4_a_pipeline_that_lost_its_lock_stops_writing() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("j");
     let first = echo(Journal::open(&path).unwrap()).await;
@@ -363,7 +363,7 @@ async fn j4_who_lost_the_lock_writes_nothing_more() {
 }
 
 #[test]
-fn j4_a_file_with_several_names_is_no_journal() {
+fn j4_a_file_with_several_hard_links_is_refused() {
     let folder = tempfile::tempdir().unwrap();
     let (one, other) = (folder.path().join("one"), folder.path().join("other"));
     drop(Journal::open(&one).unwrap());
@@ -377,7 +377,7 @@ fn j4_a_file_with_several_names_is_no_journal() {
 }
 
 #[test]
-fn j4_a_handle_that_outlives_its_runtime_does_not_hold_the_journal() {
+fn j4_a_handle_that_outlives_its_runtime_does_not_lock_the_journal() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("j");
     let handle = actix_rt::System::new().block_on(async {
@@ -425,7 +425,7 @@ impl Drop for Bomb {
 }
 
 #[actix::test]
-async fn g06_a_value_that_panics_when_dropped_stops_no_restart() {
+async fn g06_a_value_that_panics_when_dropped_does_not_stop_a_restart() {
     let hangs = |undos: &'static [u32]| {
         let hangs = stage_fn("s", async move |_: Bomb, task: &TaskContext<'_, Bomb>| {
             for undo in undos {
@@ -462,7 +462,7 @@ async fn g06_a_value_that_panics_when_dropped_stops_no_restart() {
 }
 
 #[test]
-fn g05_a_blocking_call_keeps_the_journal_when_its_runtime_is_gone() {
+fn g05_a_blocking_call_holds_the_journal_after_its_runtime_ended() {
     let folder = tempfile::tempdir().unwrap();
     for (name, own) in [("current", false), ("own", true)] {
         let path = folder.path().join(name);
