@@ -3,12 +3,12 @@
 use actix::{Actor, AsyncContext, Context, Handler, fut::wrap_future};
 use batrun::{Cancel, Error, Reply, TaskMsg, prelude::*};
 
-use crate::kit::{Do, Journal, acting, ms, sleep, still, told};
+use crate::support::{Do, Notes, acting, ms, sleep, still, summary};
 
 /// Records every message it gets and every answer it gives.
 struct Spy {
     name: &'static str,
-    journal: Journal,
+    notes: Notes,
     manner: Manner,
 }
 
@@ -21,10 +21,10 @@ enum Manner {
     Waits,
 }
 
-fn spy(name: &'static str, journal: &Journal, manner: Manner) -> actix::Addr<Spy> {
+fn spy(name: &'static str, notes: &Notes, manner: Manner) -> actix::Addr<Spy> {
     Spy {
         name,
-        journal: journal.clone(),
+        notes: notes.clone(),
         manner,
     }
     .start()
@@ -38,8 +38,8 @@ impl Handler<TaskMsg<u32, Reply<u32, String>>> for Spy {
     type Result = ();
 
     fn handle(&mut self, message: TaskMsg<u32, Reply<u32, String>>, ctx: &mut Self::Context) {
-        let (name, journal, manner) = (self.name, self.journal.clone(), self.manner);
-        journal.note(format!("{name} got task {}", message.task_id()));
+        let (name, notes, manner) = (self.name, self.notes.clone(), self.manner);
+        notes.note(format!("{name} got task {}", message.task_id()));
         let (n, reply) = message.into_parts();
         ctx.spawn(wrap_future(async move {
             for undo in 1..=2 {
@@ -51,10 +51,10 @@ impl Handler<TaskMsg<u32, Reply<u32, String>>> for Spy {
                 Manner::Drops => drop(reply),
                 Manner::Waits => {
                     reply.stopping().await;
-                    journal.note(format!("{name} told to stop: {}", reply.is_stopping()));
+                    notes.note(format!("{name} told to stop: {}", reply.is_stopping()));
                     sleep(50).await;
                     assert!(reply.on_cancel("late".to_owned()).await.is_err());
-                    journal.note(format!("{name} answers"));
+                    notes.note(format!("{name} answers"));
                     reply.done(n);
                 }
             }
@@ -66,17 +66,17 @@ impl Handler<Cancel<String>> for Spy {
     type Result = ();
 
     fn handle(&mut self, cancel: Cancel<String>, ctx: &mut Self::Context) {
-        let journal = self.journal.clone();
+        let notes = self.notes.clone();
         let attempt = cancel.attempt();
         let (undo, reply) = cancel.into_parts();
-        journal.note(format!("Cancel {undo} try {attempt}"));
+        notes.note(format!("Cancel {undo} try {attempt}"));
         ctx.spawn(wrap_future(async move {
             sleep(10).await;
             if undo == "b1" && attempt == 1 {
-                journal.note(format!("CancelDone {undo} failed"));
+                notes.note(format!("CancelDone {undo} failed"));
                 return reply.fail(Failure::new("busy"));
             }
-            journal.note(format!("CancelDone {undo}"));
+            notes.note(format!("CancelDone {undo}"));
             reply.done();
         }));
     }
@@ -84,23 +84,23 @@ impl Handler<Cancel<String>> for Spy {
 
 #[test]
 fn g03_an_actor_gets_the_second_cancel_after_answering_the_first() {
-    let journal = Journal::default();
+    let notes = Notes::default();
     still(async {
         let report = Pipeline::new("spies")
             .producer(from_iter([1]))
-            .actor("a", spy("a", &journal, Manner::Passes))
-            .actor("b", spy("b", &journal, Manner::Fails))
+            .actor("a", spy("a", &notes, Manner::Passes))
+            .actor("b", spy("b", &notes, Manner::Fails))
             .current_arbiter()
             .run()
             .await
             .unwrap();
         assert_eq!(
-            told(&report.last_failures[0]),
+            summary(&report.last_failures[0]),
             "failed in b: no; 4 undos taken back"
         );
     });
     assert_eq!(
-        journal.all(),
+        notes.all(),
         [
             "a got task 1",
             "b got task 1",
@@ -120,15 +120,15 @@ fn g03_an_actor_gets_the_second_cancel_after_answering_the_first() {
 
 #[test]
 fn g01_a_task_passes_through_actors_and_stages() {
-    let journal = Journal::default();
+    let notes = Notes::default();
     still(async {
         let handle = Pipeline::new("mixed")
-            .actor("a", spy("a", &journal, Manner::Passes))
+            .actor("a", spy("a", &notes, Manner::Passes))
             .stage(stage_fn(
                 "double",
                 async |n: u32, _: &TaskContext<'_, ()>| Ok(n * 2),
             ))
-            .stage(Work::actor("b", spy("b", &journal, Manner::Passes)).capacity(1))
+            .stage(Work::actor("b", spy("b", &notes, Manner::Passes)).capacity(1))
             .current_arbiter()
             .start()
             .await
@@ -141,17 +141,17 @@ fn g01_a_task_passes_through_actors_and_stages() {
 
 #[test]
 fn g04_a_task_fails_if_its_actor_drops_it_unanswered() {
-    let journal = Journal::default();
+    let notes = Notes::default();
     still(async {
         let handle = Pipeline::new("drops")
-            .actor("a", spy("a", &journal, Manner::Drops))
+            .actor("a", spy("a", &notes, Manner::Drops))
             .current_arbiter()
             .start()
             .await
             .unwrap();
         let outcome = handle.submit(1).await.unwrap().outcome().await.unwrap();
         assert_eq!(
-            told(&outcome),
+            summary(&outcome),
             "failed in a: the stage's actor dropped the task unanswered; 2 undos taken back"
         );
     });
@@ -159,20 +159,20 @@ fn g04_a_task_fails_if_its_actor_drops_it_unanswered() {
 
 #[test]
 fn g05_an_actor_is_told_to_stop_and_its_answer_is_awaited() {
-    let journal = Journal::default();
+    let notes = Notes::default();
     still(async {
         let handle = Pipeline::new("waits")
-            .actor("a", spy("a", &journal, Manner::Waits))
+            .actor("a", spy("a", &notes, Manner::Waits))
             .current_arbiter()
             .start()
             .await
             .unwrap();
         let ticket = handle.submit(1).timeout(ms(20)).await.unwrap();
         let outcome = ticket.outcome().await.unwrap();
-        assert_eq!(told(&outcome), "timed out in a; 3 undos taken back");
+        assert_eq!(summary(&outcome), "timed out in a; 3 undos taken back");
     });
     assert_eq!(
-        journal.all()[..4],
+        notes.all()[..4],
         [
             "a got task 1",
             "a told to stop: true",
@@ -184,10 +184,10 @@ fn g05_an_actor_is_told_to_stop_and_its_answer_is_awaited() {
 
 #[test]
 fn g07_an_actor_holds_at_most_capacity_tasks() {
-    let journal = Journal::default();
+    let notes = Notes::default();
     still(async {
         let handle = Pipeline::new("at once")
-            .stage(Work::actor("a", spy("a", &journal, Manner::Waits)).capacity(3))
+            .stage(Work::actor("a", spy("a", &notes, Manner::Waits)).capacity(3))
             .current_arbiter()
             .start()
             .await
@@ -197,11 +197,11 @@ fn g07_an_actor_holds_at_most_capacity_tasks() {
         }
         assert!(handle.try_submit(6).is_err());
         sleep(10).await;
-        assert_eq!(journal.of("a got").len(), 3);
+        assert_eq!(notes.of("a got").len(), 3);
     });
 }
 
-struct Dies(Journal);
+struct Dies(Notes);
 impl Actor for Dies {
     type Context = Context<Self>;
 }
@@ -210,10 +210,10 @@ impl Handler<TaskMsg<u32, Reply<u32, String>>> for Dies {
     fn handle(&mut self, message: TaskMsg<u32, Reply<u32, String>>, ctx: &mut Self::Context) {
         use actix::ActorContext;
         let (_, reply) = message.into_parts();
-        let journal = self.0.clone();
+        let notes = self.0.clone();
         actix_rt::spawn(async move {
             reply.on_cancel("left".to_owned()).await.unwrap();
-            journal.note("registered");
+            notes.note("registered");
             reply.fail(Failure::new("dying"));
         });
         ctx.run_later(ms(0), |_, ctx| ctx.stop());
@@ -229,29 +229,29 @@ impl Handler<Cancel<String>> for Dies {
 
 #[test]
 fn g09_a_dead_actor_fails_its_tasks_and_leaves_its_undos_stuck() {
-    let journal = Journal::default();
+    let notes = Notes::default();
     still(async {
         let handle = Pipeline::new("dies")
-            .actor("a", Dies(journal.clone()).start())
+            .actor("a", Dies(notes.clone()).start())
             .current_arbiter()
             .start()
             .await
             .unwrap();
         let outcome = handle.submit(1).await.unwrap().outcome().await.unwrap();
-        let shown = told(&outcome);
+        let shown = summary(&outcome);
         assert!(
             shown.starts_with("failed in a: dying; stuck: a: \"left\" (the stage's actor is dead"),
             "{shown}"
         );
         let outcome = handle.submit(2).await.unwrap().outcome().await.unwrap();
         assert_eq!(
-            told(&outcome),
+            summary(&outcome),
             "failed in a: the stage's actor is dead; nothing to take back"
         );
         let report = handle.shutdown(Shutdown::Abort).await.unwrap();
         assert_eq!((report.counts.failed, report.stuck.len()), (2, 1));
     });
-    assert_eq!(journal.all(), ["registered"]);
+    assert_eq!(notes.all(), ["registered"]);
 }
 
 /// An actor of the user's that makes tasks.

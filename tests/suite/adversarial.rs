@@ -1,4 +1,5 @@
-//! What was tried to break a pipeline with a journal, and does not.
+//! Attempts to break a pipeline with a journal: locks taken away, values that panic, errors and wakers that
+//! misbehave, calls at the wrong time.
 
 use std::{
     fs,
@@ -6,7 +7,6 @@ use std::{
     sync::{
         Arc, Mutex,
         atomic::{AtomicBool, Ordering},
-        mpsc,
     },
     task::{Context, Wake, Waker},
     thread,
@@ -14,31 +14,13 @@ use std::{
 };
 
 use batrun::{
-    Durability, End, Error, Journal, JournalError, PipelineHandle, Recovery, SubmitError, TaskId,
-    prelude::*, testing::Disk,
+    Durability, End, Error, Journal, JournalError, Recovery, SubmitError, TaskId, prelude::*,
+    testing::Disk,
 };
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use tokio::time::timeout;
 
-use crate::kit::until;
-
-const SOON: Shutdown = Shutdown::Drain(Duration::from_secs(20));
-
-fn on(disk: &Disk) -> Journal {
-    disk.journal(Durability::Power).unwrap()
-}
-
-/// Hangs on 13.
-async fn echo(journal: Journal) -> PipelineHandle<u32, u32> {
-    let echo = stage_fn("echo", async |n: u32, _: &TaskContext<'_, ()>| {
-        if n == 13 {
-            std::future::pending::<()>().await;
-        }
-        Ok(n)
-    });
-    let pipeline = Pipeline::new("p").journal(journal);
-    pipeline.stage(echo.workers(4)).start().await.unwrap()
-}
+use crate::support::{DRAIN, echo, echo_hanging_at, gate, journal_path, on_disk, until};
 
 /// Registers undos from two threads at once.
 struct Split;
@@ -81,7 +63,7 @@ impl actix::Handler<Cancel<u64>> for Split {
 async fn j2_threads_of_an_actor_can_register_undos_concurrently() {
     use actix::Actor;
     let disk = Disk::new();
-    let pipeline = Pipeline::new("p").journal(on(&disk));
+    let pipeline = Pipeline::new("p").journal(on_disk(&disk));
     let handle = pipeline
         .actor("split", Split.start())
         .start()
@@ -91,14 +73,14 @@ async fn j2_threads_of_an_actor_can_register_undos_concurrently() {
         let ticket = handle.submit(n).await.unwrap();
         assert!(ticket.outcome().await.unwrap().is_done());
     }
-    let report = handle.shutdown(SOON).await.unwrap();
+    let report = handle.shutdown(DRAIN).await.unwrap();
     assert_eq!(report.suspended, None);
 }
 
 #[actix::test]
 async fn j1_the_ticket_of_a_forgotten_key_never_shows_another_task() {
     let disk = Disk::new();
-    let handle = echo(on(&disk).keep_most(2)).await;
+    let handle = echo(on_disk(&disk).keep_most(2)).await;
     let first = handle.submit(1).key("k").await.unwrap();
     first.outcome().await.unwrap();
     let old = handle.submit(1).key("k").await.unwrap();
@@ -109,7 +91,7 @@ async fn j1_the_ticket_of_a_forgotten_key_never_shows_another_task() {
     new.outcome().await.unwrap();
     assert_ne!(old.id(), new.id());
     assert!(matches!(old.outcome().await, Err(Error::Gone)));
-    handle.shutdown(SOON).await.unwrap();
+    handle.shutdown(DRAIN).await.unwrap();
 }
 
 #[actix::test]
@@ -122,29 +104,32 @@ async fn j1_resolving_a_stuck_task_after_the_shutdown_has_no_effect() {
         });
         let stuck =
             fails.cancel_with(async |_: u32, _: &CancelContext<'_>| Err(Failure::permanent("no")));
-        Pipeline::new("p").journal(on(&disk)).stage(stuck).start()
+        Pipeline::new("p")
+            .journal(on_disk(&disk))
+            .stage(stuck)
+            .start()
     };
     let handle = start().await.unwrap();
     let ticket = handle.submit(1).await.unwrap();
     ticket.outcome().await.unwrap();
-    handle.shutdown(SOON).await.unwrap();
+    handle.shutdown(DRAIN).await.unwrap();
     assert!(!handle.resolve(ticket.id()));
     assert_eq!(handle.stuck().len(), 1);
     let handle = start().await.unwrap();
     assert_eq!(handle.stuck().len(), 1);
-    handle.shutdown(SOON).await.unwrap();
+    handle.shutdown(DRAIN).await.unwrap();
 }
 
 #[actix::test]
 async fn j1_a_deliberate_suspension_does_not_count_as_a_kill() {
     let disk = Disk::new();
     for _ in 0..4 {
-        let handle = echo(on(&disk)).await;
+        let handle = echo_hanging_at(13, on_disk(&disk)).await;
         handle.submit(13).key("k").await.unwrap();
         until(|| handle.snapshot().stages[0].counts.started > 0).await;
         handle.shutdown(Shutdown::Suspend).await.unwrap();
     }
-    let handle = echo(on(&disk)).await;
+    let handle = echo_hanging_at(13, on_disk(&disk)).await;
     let outcome = timeout(Duration::from_millis(100), handle.outcome_of("k")).await;
     assert!(outcome.is_err(), "{outcome:?}");
     handle.shutdown(Shutdown::Abort).await.unwrap();
@@ -175,7 +160,7 @@ impl Wake for Panics {
 #[actix::test]
 async fn g06_a_waker_that_panics_stops_no_other_task() {
     let disk = Disk::new();
-    let handle = echo(on(&disk)).await;
+    let handle = echo(on_disk(&disk)).await;
     disk.stop();
     let waker = Waker::from(Arc::new(Panics));
     let mut plain = handle.submit(1);
@@ -188,7 +173,7 @@ async fn g06_a_waker_that_panics_stops_no_other_task() {
     let next = timeout(Duration::from_secs(5), handle.submit(2)).await;
     next.unwrap().unwrap().outcome().await.unwrap();
     drop((plain, keyed));
-    handle.shutdown(SOON).await.unwrap();
+    handle.shutdown(DRAIN).await.unwrap();
 }
 
 /// An error that looks where it is shown and dropped.
@@ -231,7 +216,7 @@ async fn g06_the_writer_thread_neither_prints_nor_drops_an_error() {
     let fails = fails.cancel_with(async move |_: u32, _: &CancelContext<'_>| {
         Err(Failure::permanent(Spy(spied.clone())))
     });
-    let pipeline = Pipeline::new("p").journal(on(&disk));
+    let pipeline = Pipeline::new("p").journal(on_disk(&disk));
     let handle = pipeline.stage(fails).start().await.unwrap();
     let ticket = handle.submit(0).key("k").await.unwrap();
     drop(ticket.outcome().await.unwrap());
@@ -239,14 +224,14 @@ async fn g06_the_writer_thread_neither_prints_nor_drops_an_error() {
     // Not all of the two texts that are megabytes long.
     assert!(kept.rollback.is_stuck());
     assert!(kept.to_string().len() < 200_000);
-    handle.shutdown(SOON).await.unwrap();
+    handle.shutdown(DRAIN).await.unwrap();
     assert!(!seen.load(Ordering::SeqCst));
 }
 
 #[actix::test]
 async fn g01_setting_a_key_after_the_first_poll_loses_no_task() {
     let disk = Disk::new();
-    let handle = echo(on(&disk)).await;
+    let handle = echo(on_disk(&disk)).await;
     disk.stop();
     let mut submit = handle.submit(1);
     assert!(futures::poll!(&mut submit).is_pending());
@@ -254,7 +239,7 @@ async fn g01_setting_a_key_after_the_first_poll_loses_no_task() {
     let ticket = submit.key("k").await.unwrap();
     assert!(ticket.outcome().await.unwrap().is_done());
     until(|| handle.snapshot().in_flight == 0).await;
-    handle.shutdown(SOON).await.unwrap();
+    handle.shutdown(DRAIN).await.unwrap();
 }
 
 type Cancels = Mutex<Option<Box<dyn Fn() -> bool + Send>>>;
@@ -277,7 +262,7 @@ impl Serialize for Slow {
 async fn j3_an_output_that_came_after_a_cancel_is_not_kept() {
     let disk = Disk::new();
     let slow = stage_fn("s", async |n: u32, _: &TaskContext<'_, ()>| Ok(Slow(n)));
-    let pipeline = Pipeline::new("p").journal(on(&disk));
+    let pipeline = Pipeline::new("p").journal(on_disk(&disk));
     let handle = pipeline.stage(slow).start().await.unwrap();
     let canceller = handle.clone();
     *CANCELS.lock().unwrap() = Some(Box::new(move || canceller.cancel(TaskId(1))));
@@ -286,13 +271,13 @@ async fn j3_an_output_that_came_after_a_cancel_is_not_kept() {
     assert!(matches!(outcome.end, End::Cancelled { .. }), "{outcome}");
     let kept = handle.outcome_of("k").await.unwrap().unwrap();
     assert!(kept.output.is_none());
-    handle.shutdown(SOON).await.unwrap();
+    handle.shutdown(DRAIN).await.unwrap();
 }
 
 #[actix::test]
 async fn j1_threads_that_submit_the_same_key_get_the_same_task() {
-    let folder = tempfile::tempdir().unwrap();
-    let journal = Journal::open_with(folder.path().join("j"), Durability::Process).unwrap();
+    let (_folder, path) = journal_path();
+    let journal = Journal::open_with(path, Durability::Process).unwrap();
     let handle = echo(journal).await;
     for key in ["", "a\0b", "a\0c", "a", &"k".repeat(1024)] {
         let threads: Vec<_> = (0..4)
@@ -309,28 +294,28 @@ async fn j1_threads_that_submit_the_same_key_get_the_same_task() {
         let tasks: Vec<_> = threads.into_iter().map(|one| one.join().unwrap()).collect();
         assert!(tasks.iter().all(|task| *task == tasks[0]), "{tasks:?}");
     }
-    let report = handle.shutdown(SOON).await.unwrap();
+    let report = handle.shutdown(DRAIN).await.unwrap();
     assert_eq!((report.counts.accepted, report.counts.done), (5, 5));
 }
 
 #[actix::test]
 async fn j1_a_key_longer_than_the_limit_is_refused() {
     let disk = Disk::new();
-    let handle = echo(on(&disk)).await;
+    let handle = echo(on_disk(&disk)).await;
     match handle.submit(1).key("k".repeat(1025)).await {
         Err(refused @ SubmitError::Unrecorded(1, _)) => {
             assert!(refused.to_string().contains("1025 bytes"), "{refused}");
         }
         other => panic!("{:?}", other.map(|ticket| ticket.id())),
     }
-    let report = handle.shutdown(SOON).await.unwrap();
+    let report = handle.shutdown(DRAIN).await.unwrap();
     assert_eq!((report.counts.accepted, report.suspended), (0, None));
 }
 
 #[actix::test]
 async fn j1_a_dropped_submit_does_not_use_up_its_key() {
     let disk = Disk::new();
-    let handle = echo(on(&disk)).await;
+    let handle = echo(on_disk(&disk)).await;
     disk.stop();
     let mut submit = Box::pin(handle.submit(7).key("k"));
     assert!(futures::poll!(&mut submit).is_pending());
@@ -338,17 +323,16 @@ async fn j1_a_dropped_submit_does_not_use_up_its_key() {
     disk.go_on();
     let ticket = handle.submit(7).key("k").await.unwrap();
     assert!(ticket.outcome().await.unwrap().is_done());
-    let report = handle.shutdown(SOON).await.unwrap();
+    let report = handle.shutdown(DRAIN).await.unwrap();
     assert_eq!((report.counts.accepted, report.counts.done), (1, 1));
 }
 
 #[actix::test]
 async fn j4_a_pipeline_that_lost_its_lock_stops_writing() {
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("j");
+    let (folder, path) = journal_path();
     let first = echo(Journal::open(&path).unwrap()).await;
     first.submit(1).await.unwrap().outcome().await.unwrap();
-    fs::remove_file(folder.path().join("j-lock")).unwrap();
+    fs::remove_file(folder.path().join("journal-lock")).unwrap();
     let second = echo(Journal::open(&path).unwrap()).await;
     let ticket = second.submit(2).await.unwrap();
     assert!(ticket.outcome().await.unwrap().is_done());
@@ -359,7 +343,7 @@ async fn j4_a_pipeline_that_lost_its_lock_stops_writing() {
     );
     let why = first.ended().await.unwrap().suspended.unwrap();
     assert!(why.contains("somebody else has written"), "{why}");
-    second.shutdown(SOON).await.unwrap();
+    second.shutdown(DRAIN).await.unwrap();
 }
 
 #[test]
@@ -378,8 +362,7 @@ fn j4_a_file_with_several_hard_links_is_refused() {
 
 #[test]
 fn j4_a_handle_that_outlives_its_runtime_does_not_lock_the_journal() {
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("j");
+    let (_folder, path) = journal_path();
     let handle = actix_rt::System::new().block_on(async {
         let hangs = stage_fn("echo", async |n: u32, _: &TaskContext<'_, ()>| {
             std::future::pending::<()>().await;
@@ -444,7 +427,9 @@ async fn g06_a_value_that_panics_when_dropped_does_not_stop_a_restart() {
     for (recovery, context, undos) in cases {
         let disk = Disk::new();
         let start = |undos| {
-            let pipeline = Pipeline::new("p").journal(on(&disk)).recovery(recovery);
+            let pipeline = Pipeline::new("p")
+                .journal(on_disk(&disk))
+                .recovery(recovery);
             pipeline.stage(hangs(undos)).start()
         };
         let handle = start(undos).await.unwrap();
@@ -466,14 +451,11 @@ fn g05_a_blocking_call_holds_the_journal_after_its_runtime_ended() {
     let folder = tempfile::tempdir().unwrap();
     for (name, own) in [("current", false), ("own", true)] {
         let path = folder.path().join(name);
-        let (begun, begins) = mpsc::channel();
-        let (go, gate) = mpsc::channel::<()>();
-        let gate = Arc::new(Mutex::new(gate));
+        let (gate, keeper) = gate();
         let system = actix_rt::System::new();
         let handle = system.block_on(async {
             let blocks = stage_fn("s", async move |n: u32, _: &TaskContext<'_, ()>| {
-                begun.send(()).unwrap();
-                gate.lock().unwrap().recv().unwrap();
+                gate.pass();
                 Ok(n)
             });
             let pipeline = Pipeline::new("p").journal(Journal::open(&path).unwrap());
@@ -485,7 +467,7 @@ fn g05_a_blocking_call_holds_the_journal_after_its_runtime_ended() {
             };
             let handle = pipeline.start().await.unwrap();
             handle.submit(1).await.unwrap();
-            until(|| begins.try_recv().is_ok()).await;
+            until(|| keeper.has_call()).await;
             actix_rt::System::current().stop();
             handle
         });
@@ -496,7 +478,7 @@ fn g05_a_blocking_call_holds_the_journal_after_its_runtime_ended() {
             matches!(held, Err(JournalError::Held { .. })),
             "{name}: {held:?}"
         );
-        go.send(()).unwrap();
+        keeper.release();
         actix_rt::System::new().block_on(until(|| Journal::open(&path).is_ok()));
         drop(handle);
     }

@@ -1,21 +1,16 @@
-//! What hangs on a thread of its own holds up nothing else, and its thread ends when it does.
+//! A call that hangs on a thread of its own holds up nothing else, and the thread ends with the call.
 
 use std::{
     cell::RefCell,
     sync::{
-        Arc, Mutex,
         atomic::{AtomicU32, Ordering},
         mpsc,
     },
-    time::Duration,
 };
 
 use batrun::prelude::*;
 
-use crate::kit::{live, ms};
-
-/// Long enough for anything but a hang.
-const AT_MOST: Duration = Duration::from_secs(20);
+use crate::support::{AT_MOST, gate, live, ms};
 
 /// Tells when the thread it was left on ends.
 struct Tell(mpsc::Sender<()>);
@@ -32,21 +27,18 @@ thread_local! {
 
 #[test]
 fn g12_an_abandoned_thread_ends_once_its_call_returns() {
-    let (started, has_started) = mpsc::channel();
-    let (release, released) = mpsc::channel::<()>();
+    let (gate, keeper) = gate();
     let (ended, has_ended) = mpsc::channel();
-    let released = Arc::new(Mutex::new(released));
     let hang = stage_fn("hang", async move |_: u32, _: &TaskContext<'_, ()>| {
         LEFT_HERE.set(Some(Tell(ended.clone())));
-        started.send(()).unwrap();
-        released.lock().unwrap().recv().unwrap();
+        gate.pass();
         Ok(())
     });
     let report = live(async {
         let pipeline = Pipeline::new("left behind").abandon_after(ms(20));
         let handle = pipeline.stage(hang.blocking()).start().await.unwrap();
         let ticket = handle.submit(1).await.unwrap();
-        has_started.recv().unwrap();
+        keeper.wait_for_call();
         let report = handle.shutdown(Shutdown::Abort).await.unwrap();
         assert!(matches!(
             ticket.outcome().await.unwrap().rollback,
@@ -59,7 +51,7 @@ fn g12_an_abandoned_thread_ends_once_its_call_returns() {
         has_ended.try_recv().is_err(),
         "its call has not returned yet"
     );
-    release.send(()).unwrap();
+    keeper.release();
     has_ended
         .recv_timeout(AT_MOST)
         .expect("the thread ends with its call");
@@ -68,13 +60,12 @@ fn g12_an_abandoned_thread_ends_once_its_call_returns() {
 #[test]
 fn g06_a_factory_that_hangs_does_not_hold_up_undos() {
     let (cancelled, was_cancelled) = mpsc::channel();
-    let (release, released) = mpsc::channel::<()>();
-    let released = Mutex::new(released);
+    let (gate, keeper) = gate();
     let builds = AtomicU32::new(0);
     let work = Work::with("rebuilt", move || {
         // The one after the panic.
         if builds.fetch_add(1, Ordering::SeqCst) == 1 {
-            released.lock().unwrap().recv().unwrap();
+            gate.pass();
         }
         let cancelled = cancelled.clone();
         stage_fn(
@@ -103,7 +94,7 @@ fn g06_a_factory_that_hangs_does_not_hold_up_undos() {
             Ok(7),
             "cancelled while the factory hangs"
         );
-        release.send(()).unwrap();
+        keeper.release();
         handle.shutdown(Shutdown::Abort).await.unwrap()
     });
     assert_eq!(report.counts.failed, 1);

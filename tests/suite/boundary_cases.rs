@@ -1,14 +1,7 @@
-//! What falls between two steps: a task that is being accepted while the pipeline ends, a call that
-//! is given up, an output that nobody asks for.
+//! Cases at the boundary of two steps: a task that is being accepted while the pipeline ends, a call that a
+//! shutdown abandons, an output that nobody asks for.
 
-use std::{
-    sync::{
-        Arc, Mutex,
-        atomic::{AtomicUsize, Ordering},
-        mpsc,
-    },
-    time::Duration,
-};
+use std::sync::{Arc, Mutex, mpsc};
 
 use actix::{Actor, Context, Handler};
 use batrun::{
@@ -17,10 +10,7 @@ use batrun::{
 use futures::StreamExt;
 use tokio::sync::oneshot;
 
-use crate::kit::{Do, Journal, acting, live, ms, sleep, still};
-
-/// Long enough for anything but a hang.
-const AT_MOST: Duration = Duration::from_secs(20);
+use crate::support::{AT_MOST, Do, Gauge, Notes, acting, gate, live, ms, sleep, still};
 
 /// Takes its time to record that a task is accepted; may fail at it.
 struct SlowToAccept(fn(u64) -> (u64, bool));
@@ -133,13 +123,10 @@ fn g08_an_idle_worker_takes_over_while_another_waits() {
 
 #[test]
 fn g05_an_abandoned_call_is_told_to_stop() {
-    let (started, has_started) = mpsc::channel();
-    let (release, released) = mpsc::channel::<()>();
+    let (gate, keeper) = gate();
     let (said, saw) = mpsc::channel();
-    let released = Arc::new(Mutex::new(released));
     let hang = stage_fn("hang", async move |_: u32, task: &TaskContext<'_, u32>| {
-        started.send(()).unwrap();
-        released.lock().unwrap().recv().unwrap();
+        gate.pass();
         let refused = matches!(task.on_cancel(7).await, Err(UndoError::Stopping(_)));
         said.send((task.is_stopping(), refused)).unwrap();
         Ok(())
@@ -148,29 +135,23 @@ fn g05_an_abandoned_call_is_told_to_stop() {
         let pipeline = Pipeline::new("given up").abandon_after(ms(20));
         let handle = pipeline.stage(hang.blocking()).start().await.unwrap();
         handle.submit(1).await.unwrap();
-        has_started.recv().unwrap();
+        keeper.wait_for_call();
         let report = handle.shutdown(Shutdown::Abort).await.unwrap();
         assert!(report.stuck[0].undos.is_empty());
     });
-    release.send(()).unwrap();
+    keeper.release();
     assert_eq!(saw.recv_timeout(AT_MOST), Ok((true, true)));
 }
 
 #[test]
 fn g07_an_output_that_nobody_asks_for_is_dropped() {
-    struct Counted(Arc<AtomicUsize>);
-    impl Drop for Counted {
-        fn drop(&mut self) {
-            self.0.fetch_add(1, Ordering::SeqCst);
-        }
-    }
     still(async {
-        let dropped = Arc::new(AtomicUsize::new(0));
-        let count = dropped.clone();
+        let outputs = Gauge::default();
+        let count = outputs.clone();
         let handle = Pipeline::new("outputs")
             .stage(stage_fn(
                 "s",
-                async move |_: u32, _: &TaskContext<'_, ()>| Ok(Counted(count.clone())),
+                async move |_: u32, _: &TaskContext<'_, ()>| Ok(count.hold()),
             ))
             .current_arbiter()
             .start()
@@ -179,19 +160,11 @@ fn g07_an_output_that_nobody_asks_for_is_dropped() {
         drop(handle.submit(1).await.unwrap());
         let kept = handle.submit(2).await.unwrap();
         sleep(1).await;
-        assert_eq!(
-            dropped.load(Ordering::SeqCst),
-            1,
-            "nobody can ask for the first"
-        );
+        assert_eq!(outputs.dropped(), 1, "nobody can ask for the first");
         drop(kept);
-        assert_eq!(
-            dropped.load(Ordering::SeqCst),
-            2,
-            "nor for the second any more"
-        );
+        assert_eq!(outputs.dropped(), 2, "nor for the second any more");
         let asked = handle.submit(3).await.unwrap().outcome().await.unwrap();
-        assert_eq!(dropped.load(Ordering::SeqCst), 2);
+        assert_eq!(outputs.dropped(), 2);
         drop(asked);
         handle.shutdown(Shutdown::Abort).await.unwrap();
     });
@@ -280,8 +253,8 @@ impl Handler<Cancel<u32>> for Withdraws {
 
 #[test]
 fn g04_an_actor_withdraws_only_its_own_undos() {
-    let journal = Journal::default();
-    let undone = journal.clone();
+    let notes = Notes::default();
+    let undone = notes.clone();
     let report = still(async {
         let first = stage_fn("first", async |what: Do, task: &TaskContext<'_, u32>| {
             task.on_cancel(7).await?;
@@ -301,5 +274,5 @@ fn g04_an_actor_withdraws_only_its_own_undos() {
             .unwrap()
     });
     assert_eq!(report.counts.failed, 1);
-    assert_eq!(journal.all(), ["7"]);
+    assert_eq!(notes.all(), ["7"]);
 }

@@ -1,15 +1,12 @@
 //! Memory is bounded: by queues, places, and the number of stuck tasks.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicUsize, Ordering},
-};
+use std::sync::Arc;
 
 use batrun::{Lagged, SubmitError, TrySubmitError, prelude::*};
 use futures::{FutureExt, StreamExt};
 use tokio::time::Instant;
 
-use crate::kit::{Do, acting, ms, since, sleep, still};
+use crate::support::{Do, Gauge, Held, acting, ms, since, sleep, still};
 
 #[test]
 fn g07_submit_waits_for_room_and_try_submit_returns_the_context() {
@@ -37,23 +34,6 @@ fn g07_submit_waits_for_room_and_try_submit_returns_the_context() {
         let counts = handle.shutdown(Shutdown::Abort).await.unwrap().counts;
         assert_eq!((counts.accepted, counts.done), (4, 4));
     });
-}
-
-/// Counts who is in a stage, and the most there ever were.
-#[derive(Clone, Default)]
-struct Gauge(Arc<(AtomicUsize, AtomicUsize)>);
-
-impl Gauge {
-    fn enter(&self) {
-        let now = self.0.0.fetch_add(1, Ordering::SeqCst) + 1;
-        self.0.1.fetch_max(now, Ordering::SeqCst);
-    }
-    fn leave(&self) {
-        self.0.0.fetch_sub(1, Ordering::SeqCst);
-    }
-    fn most(&self) -> usize {
-        self.0.1.load(Ordering::SeqCst)
-    }
 }
 
 #[test]
@@ -126,20 +106,13 @@ fn g07_a_producer_fills_the_first_queue_and_no_more() {
 fn g07_a_slow_last_stage_slows_the_producers_down() {
     still(async {
         let began = Instant::now();
-        // Contexts alive anywhere in the pipeline.
-        struct Alive(Gauge);
-        impl Drop for Alive {
-            fn drop(&mut self) {
-                self.0.leave();
-            }
-        }
+        // Contexts alive anywhere in the pipeline, and calls of the last stage.
         let (alive, at_work) = (Gauge::default(), Gauge::default());
         let (made, working) = (alive.clone(), at_work.clone());
         let handle = Pipeline::new("slow end")
-            .producer(move |tasks: Intake<Alive>| async move {
+            .producer(move |tasks: Intake<Held>| async move {
                 for n in 0..100 {
-                    made.enter();
-                    tasks.submit(Alive(made.clone())).await?;
+                    tasks.submit(made.hold()).await?;
                     if n == 99 {
                         assert!(since(began) > 800, "{}", since(began));
                     }
@@ -147,16 +120,15 @@ fn g07_a_slow_last_stage_slows_the_producers_down() {
                 Ok(())
             })
             .stage(
-                stage_fn("quick", async |it: Alive, _: &TaskContext<'_, ()>| Ok(it))
+                stage_fn("quick", async |it: Held, _: &TaskContext<'_, ()>| Ok(it))
                     .capacity(3)
                     .workers(2),
             )
             .stage(
-                stage_fn("slow", async move |it: Alive, _: &TaskContext<'_, ()>| {
-                    working.enter();
+                stage_fn("slow", async move |it: Held, _: &TaskContext<'_, ()>| {
+                    let call = working.hold();
                     sleep(10).await;
-                    working.leave();
-                    drop(it);
+                    drop((call, it));
                     Ok(())
                 })
                 .capacity(2),
@@ -272,7 +244,7 @@ fn g07_max_stuck_tasks_stop_the_intake_until_one_is_resolved() {
         assert_eq!(stuck.len(), 2);
         assert!(handle.resolve(stuck[0].task));
         assert!(!handle.resolve(stuck[0].task));
-        // As often as there was room before: refusing took none away.
+        // A refusal has taken no room away.
         let again = handle.submit(7).await.unwrap();
         again.outcome().await.unwrap();
         assert_eq!(handle.snapshot().stuck, 2);

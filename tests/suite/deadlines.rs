@@ -1,14 +1,9 @@
 //! At its deadline a task stops, wherever it is.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicUsize, Ordering},
-};
-
 use batrun::{Rollback, prelude::*};
 use tokio::time::Instant;
 
-use crate::kit::{Do, Journal, acting, ms, noted, since, sleep, still, told};
+use crate::support::{Do, Gauge, Held, Notes, acting, ms, noted, since, sleep, still, summary};
 
 #[test]
 fn g08_the_earliest_of_all_limits_applies() {
@@ -41,7 +36,7 @@ fn g08_the_earliest_of_all_limits_applies() {
                 submit = submit.deadline(start + ms(deadline));
             }
             let outcome = submit.await.unwrap().outcome().await.unwrap();
-            assert_eq!(told(&outcome), "timed out in a; nothing to take back");
+            assert_eq!(summary(&outcome), "timed out in a; nothing to take back");
             // The wheel's ticks are coarser than a millisecond may hide.
             let took = since(start);
             assert!((ends..=ends + 2).contains(&took), "{took} ms, not {ends}");
@@ -75,11 +70,11 @@ fn g08_a_work_timeout_counts_from_the_first_start() {
         assert!(busy.outcome().await.unwrap().is_done());
         // `b` is busy with the first one until 200.
         assert_eq!(
-            told(&done.outcome().await.unwrap()),
+            summary(&done.outcome().await.unwrap()),
             "timed out in b; nothing to take back"
         );
         assert_eq!(
-            told(&late.outcome().await.unwrap()),
+            summary(&late.outcome().await.unwrap()),
             "timed out in b; nothing to take back"
         );
         let done = handle
@@ -115,21 +110,13 @@ fn g08_a_stage_knows_its_deadline() {
     });
 }
 
-/// A context that says when it is dropped.
-struct Watched(Arc<AtomicUsize>);
-impl Drop for Watched {
-    fn drop(&mut self) {
-        self.0.fetch_add(1, Ordering::SeqCst);
-    }
-}
-
 #[test]
 fn g08_a_queued_task_leaves_at_its_deadline_while_every_worker_hangs() {
     still(async {
-        let dropped = Arc::new(AtomicUsize::new(0));
+        let contexts = Gauge::default();
         let handle = Pipeline::new("taken out")
             .stage(
-                stage_fn("hangs", async |it: Watched, _: &TaskContext<'_, ()>| {
+                stage_fn("hangs", async |it: Held, _: &TaskContext<'_, ()>| {
                     std::future::pending::<()>().await;
                     Ok(it)
                 })
@@ -142,38 +129,35 @@ fn g08_a_queued_task_leaves_at_its_deadline_while_every_worker_hangs() {
             .unwrap();
         let began = Instant::now();
         for _ in 0..2 {
-            handle.submit(Watched(dropped.clone())).await.unwrap();
+            handle.submit(contexts.hold()).await.unwrap();
         }
         sleep(1).await;
         let mut queued = Vec::new();
         for _ in 0..100 {
-            let ticket = handle
-                .submit(Watched(dropped.clone()))
-                .timeout(ms(49))
-                .await;
+            let ticket = handle.submit(contexts.hold()).timeout(ms(49)).await;
             queued.push(ticket.unwrap());
         }
-        assert!(handle.try_submit(Watched(Arc::default())).is_err());
+        assert!(handle.try_submit(Gauge::default().hold()).is_err());
         for ticket in &queued {
             assert_eq!(ticket.outcome().await.unwrap().rollback, Rollback::None);
         }
         assert!(since(began) <= 52, "{}", since(began));
         sleep(1).await;
-        assert_eq!(dropped.load(Ordering::SeqCst), 100);
-        handle.try_submit(Watched(dropped.clone())).unwrap();
+        assert_eq!(contexts.dropped(), 100);
+        handle.try_submit(contexts.hold()).unwrap();
     });
 }
 
 #[test]
 fn g08_a_running_future_is_dropped_at_its_deadline() {
-    let dropped = Arc::new(AtomicUsize::new(0));
+    let calls = Gauge::default();
     still(async {
-        let watch = dropped.clone();
+        let watch = calls.clone();
         let handle = Pipeline::new("dropped")
             .stage(stage_fn(
                 "hangs",
                 async move |n: u32, _: &TaskContext<'_, ()>| {
-                    let _held = Watched(watch.clone());
+                    let _held = watch.hold();
                     std::future::pending::<()>().await;
                     Ok(n)
                 },
@@ -185,20 +169,20 @@ fn g08_a_running_future_is_dropped_at_its_deadline() {
         let began = Instant::now();
         let ticket = handle.submit(1).timeout(ms(30)).await.unwrap();
         sleep(29).await;
-        assert_eq!(dropped.load(Ordering::SeqCst), 0);
+        assert_eq!(calls.dropped(), 0);
         ticket.outcome().await.unwrap();
-        assert_eq!(dropped.load(Ordering::SeqCst), 1);
+        assert_eq!(calls.dropped(), 1);
         assert!(since(began) <= 32);
     });
 }
 
 #[test]
 fn g08_a_task_waiting_for_the_next_queue_stops_too() {
-    let journal = Journal::default();
+    let notes = Notes::default();
     still(async {
         let first = noted(
             "first",
-            &journal,
+            &notes,
             async |what: Do, task: &TaskContext<'_, String>| {
                 task.on_cancel(format!("{what:?}")).await?;
                 Ok(what)
@@ -218,10 +202,10 @@ fn g08_a_task_waiting_for_the_next_queue_stops_too() {
         let began = Instant::now();
         let ticket = handle.submit(Do::Pass).timeout(ms(20)).await.unwrap();
         let outcome = ticket.outcome().await.unwrap();
-        assert_eq!(told(&outcome), "timed out in first; 1 undo taken back");
+        assert_eq!(summary(&outcome), "timed out in first; 1 undo taken back");
         assert!(since(began) <= 22);
     });
-    assert_eq!(journal.all(), ["undid Pass"]);
+    assert_eq!(notes.all(), ["undid Pass"]);
 }
 
 #[test]
@@ -240,7 +224,7 @@ fn g08_a_deadline_already_past_at_submit_times_out_at_once() {
             handle.submit(Do::Pass).timeout(ms(0)),
         ] {
             let outcome = submit.await.unwrap().outcome().await.unwrap();
-            assert_eq!(told(&outcome), "timed out in a; nothing to take back");
+            assert_eq!(summary(&outcome), "timed out in a; nothing to take back");
         }
     });
 }

@@ -1,4 +1,5 @@
-//! What a pipeline with a journal makes of a disk that fails, or of the power that does.
+//! A disk that fails, a loss of power, and commits that are held up: nothing is lost, and nothing goes on too
+//! early.
 
 use std::{
     collections::BTreeSet,
@@ -16,9 +17,9 @@ use batrun::{
     testing::{Disk, DiskFault},
 };
 
-use crate::kit::{Journal as Notes, until};
+use crate::support::{DRAIN, Notes, on_disk, sleep, until};
 
-/// What there is besides the pipeline: what its stages did.
+/// The world besides the pipeline: the effects of its stages.
 #[derive(Clone, Default)]
 struct World(Arc<Mutex<BTreeSet<String>>>);
 
@@ -89,7 +90,7 @@ impl Scene {
     /// Starts on the same disk again and lets everything end; then the world is whole.
     async fn recover(&self, durability: Durability) {
         let handle = self.start(durability).await.unwrap();
-        let report = handle.shutdown(Shutdown::Drain(Duration::from_secs(20)));
+        let report = handle.shutdown(DRAIN);
         let report = report.await.unwrap();
         assert_eq!(report.counts.in_flight(), 0);
         let world = self.world.0.lock().unwrap().clone();
@@ -236,12 +237,12 @@ async fn j2_nothing_goes_on_before_its_commit_is_synced() {
     let submitted = actix_rt::spawn(async move { submitter.submit(1).await.unwrap() });
     let mut expected = Vec::new();
     for next in ["start first 1", "first 1", "start last 1", "last 1"] {
-        // What is begun is written too, before or along with what is waited for.
+        // The start of a stage is written too, before or along with the change that is waited for.
         let mut steps = 0;
         while !scene.notes.has(next) {
             until(|| disk.is_waiting() || scene.notes.has(next)).await;
             // It gets the time to do what it must not do.
-            tokio::time::sleep(Duration::from_millis(10)).await;
+            sleep(10).await;
             if scene.notes.has(next) {
                 break;
             }
@@ -258,11 +259,19 @@ async fn j2_nothing_goes_on_before_its_commit_is_synced() {
     }
     let ticket = submitted.await.unwrap();
     until(|| disk.is_waiting()).await;
-    tokio::time::sleep(Duration::from_millis(10)).await;
+    sleep(10).await;
     assert_eq!(handle.snapshot().counts.done, 0);
     disk.go_on();
     assert!(ticket.outcome().await.unwrap().is_done());
     handle.shutdown(Shutdown::Abort).await.unwrap();
+}
+
+/// Lets a stopped disk make one commit, and waits until it has.
+async fn step(disk: &Disk) {
+    until(|| disk.is_waiting()).await;
+    let before = disk.syncs();
+    disk.step();
+    until(|| disk.syncs() > before).await;
 }
 
 #[actix::test]
@@ -270,12 +279,6 @@ async fn j1_a_shutdown_does_not_abandon_a_task_whose_end_is_being_written() {
     // The shutdown's patience ends at each of the commits that follow the cancel.
     for commits in 0..4 {
         let disk = Disk::new();
-        let step = async || {
-            until(|| disk.is_waiting()).await;
-            let before = disk.syncs();
-            disk.step();
-            until(|| disk.syncs() > before).await;
-        };
         let undone = Arc::new(AtomicBool::new(false));
         let fails = stage_fn("s", async |n: u32, task: &TaskContext<'_, u32>| {
             task.on_cancel(n).await?;
@@ -286,7 +289,7 @@ async fn j1_a_shutdown_does_not_abandon_a_task_whose_end_is_being_written() {
             done.store(true, Ordering::SeqCst);
             Ok(())
         });
-        let journal = || disk.journal(Durability::Power).unwrap();
+        let journal = || on_disk(&disk);
         let pipeline = Pipeline::new("p").journal(journal());
         let pipeline = pipeline.abandon_after(Duration::from_millis(100));
         let handle = pipeline.stage(fails).start().await.unwrap();
@@ -294,19 +297,19 @@ async fn j1_a_shutdown_does_not_abandon_a_task_whose_end_is_being_written() {
         disk.stop();
         while !undone.load(Ordering::SeqCst) {
             if disk.is_waiting() {
-                step().await;
+                step(&disk).await;
             }
-            tokio::time::sleep(Duration::from_millis(5)).await;
+            sleep(5).await;
         }
         for _ in 0..commits {
-            tokio::time::sleep(Duration::from_millis(20)).await;
+            sleep(20).await;
             if disk.is_waiting() {
-                step().await;
+                step(&disk).await;
             }
         }
         let ending = handle.clone();
         let ended = actix_rt::spawn(async move { ending.shutdown(Shutdown::Abort).await });
-        tokio::time::sleep(Duration::from_millis(250)).await;
+        sleep(250).await;
         disk.go_on();
         let report = ended.await.unwrap().unwrap();
         let told = ticket.outcome().await.unwrap();
@@ -337,7 +340,7 @@ async fn j1_no_undo_runs_before_the_failure_is_recorded() {
         undoes.store(true, Ordering::SeqCst);
         Ok(())
     });
-    let pipeline = Pipeline::new("p").journal(disk.journal(Durability::Power).unwrap());
+    let pipeline = Pipeline::new("p").journal(on_disk(&disk));
     let handle = pipeline.stage(stage).start().await.unwrap();
     disk.stop();
     let submitter = handle.clone();
@@ -347,13 +350,11 @@ async fn j1_no_undo_runs_before_the_failure_is_recorded() {
         if failed.load(Ordering::SeqCst) {
             break;
         }
-        let before = disk.syncs();
-        disk.step();
-        until(|| disk.syncs() > before).await;
+        step(&disk).await;
     }
     until(|| disk.is_waiting()).await;
     // It gets the time to do what it must not do.
-    tokio::time::sleep(Duration::from_millis(20)).await;
+    sleep(20).await;
     assert!(!undone.load(Ordering::SeqCst));
     disk.go_on();
     let outcome = submitted.await.unwrap().outcome().await.unwrap();

@@ -10,7 +10,7 @@ use std::{
 use actix_web::{App, HttpResponse, HttpServer, web};
 use batrun::prelude::*;
 
-use crate::kit::{live, ms};
+use crate::support::{live, ms};
 
 type Doubler = PipelineHandle<u32, u32>;
 

@@ -1,4 +1,4 @@
-//! What others do to a journal's file while a pipeline has it, and what is no file at all.
+//! Other programs that read or write a journal's file while a pipeline has it, and paths that are no file.
 
 use std::{
     fs,
@@ -9,17 +9,11 @@ use std::{
     time::Duration,
 };
 
-use batrun::{Journal, JournalError, JournalFile, PipelineHandle, prelude::*};
+use batrun::{Journal, JournalError, JournalFile};
 
-const SOON: Shutdown = Shutdown::Drain(Duration::from_secs(20));
+use crate::support::{DRAIN, echo, journal_path};
 
-async fn echo(path: &Path) -> PipelineHandle<u32, u32> {
-    let echo = stage_fn("echo", async |n: u32, _: &TaskContext<'_, ()>| Ok(n));
-    let pipeline = Pipeline::new("p").journal(Journal::open(path).unwrap());
-    pipeline.stage(echo).start().await.unwrap()
-}
-
-/// Why it can't be opened, which has to be said at once.
+/// The reason why it can't be opened, which has to be said at once.
 fn refused<T>(open: impl FnOnce() -> Result<T, JournalError> + Send + 'static) -> String {
     let (said, answer) = mpsc::channel();
     thread::spawn(move || said.send(open().map(drop)));
@@ -53,7 +47,7 @@ fn j4_a_folder_pipe_or_device_is_refused() {
         }
     }
     assert!(!Path::new("/dev/null-lock").exists());
-    // What belongs to it.
+    // The files that belong to it.
     for suffix in ["-lock", "-wal", "-shm", "-journal"] {
         let path = at(&format!("journal{suffix}"));
         pipe(&at(&format!("journal{suffix}{suffix}")));
@@ -67,9 +61,8 @@ fn j4_a_folder_pipe_or_device_is_refused() {
 
 #[actix::test]
 async fn j4_a_reader_does_not_disturb_the_pipeline() {
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("j");
-    let handle = echo(&path).await;
+    let (_folder, path) = journal_path();
+    let handle = echo(Journal::open(&path).unwrap()).await;
     for n in 0..10 {
         let other = rusqlite::Connection::open(&path).unwrap();
         let count = |_: &rusqlite::Row<'_>| Ok(());
@@ -84,6 +77,6 @@ async fn j4_a_reader_does_not_disturb_the_pipeline() {
             .query_row("PRAGMA wal_checkpoint(RESTART)", [], |row| row.get(0))
             .unwrap();
     }
-    let report = handle.shutdown(SOON).await.unwrap();
+    let report = handle.shutdown(DRAIN).await.unwrap();
     assert_eq!((report.counts.done, report.suspended), (10, None));
 }

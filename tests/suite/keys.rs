@@ -1,4 +1,4 @@
-//! What a journal keeps of tasks that have ended, and how it is found.
+//! Keys: a journal keeps outcomes, and finds a task by its key.
 
 use std::{
     sync::{
@@ -9,11 +9,13 @@ use std::{
 };
 
 use batrun::{
-    Durability, End, Error, FailureKind, Journal, PipelineHandle, SubmitError, TrySubmitError,
-    UndoError, prelude::*, testing::Disk,
+    End, Error, FailureKind, Journal, PipelineHandle, SubmitError, TrySubmitError, UndoError,
+    prelude::*, testing::Disk,
 };
 use serde::{Deserialize, Serialize, Serializer};
 use tokio::sync::Notify;
+
+use crate::support::on_disk;
 
 /// Counts how often it runs, and waits until it may go on.
 #[derive(Clone, Default)]
@@ -52,7 +54,7 @@ async fn j1_a_key_stands_for_one_task() {
         gate: Some(gate.clone()),
         ..Counted::default()
     };
-    let handle = start(disk.journal(Durability::Power).unwrap(), &stage).await;
+    let handle = start(on_disk(&disk), &stage).await;
     let first = handle.submit(7).key("seven").await.unwrap();
     // While it is in flight.
     let second = handle.submit(8).key("seven").await.unwrap();
@@ -68,7 +70,7 @@ async fn j1_a_key_stands_for_one_task() {
     assert!(!third.cancel());
     handle.shutdown(Shutdown::Abort).await.unwrap();
     // In another process.
-    let handle = start(disk.journal(Durability::Power).unwrap(), &stage).await;
+    let handle = start(on_disk(&disk), &stage).await;
     let fourth = handle.submit(10).key("seven").await.unwrap();
     assert_eq!(fourth.id(), first.id());
     assert_eq!(fourth.outcome().await.unwrap().output, Some(14));
@@ -85,7 +87,7 @@ async fn j1_a_second_ticket_of_a_key_cancels_the_same_task() {
         gate: Some(Arc::default()),
         ..Counted::default()
     };
-    let handle = start(disk.journal(Durability::Power).unwrap(), &stage).await;
+    let handle = start(on_disk(&disk), &stage).await;
     handle.submit(7).key("seven").await.unwrap();
     let second = handle.submit(7).key("seven").await.unwrap();
     assert!(second.cancel());
@@ -98,11 +100,11 @@ async fn j1_a_second_ticket_of_a_key_cancels_the_same_task() {
 async fn j1_a_failure_is_kept_unchanged() {
     let disk = Disk::new();
     let stage = Counted::default();
-    let handle = start(disk.journal(Durability::Power).unwrap(), &stage).await;
+    let handle = start(on_disk(&disk), &stage).await;
     let ticket = handle.submit(13).key("thirteen").await.unwrap();
     let first = ticket.outcome().await.unwrap();
     handle.shutdown(Shutdown::Abort).await.unwrap();
-    let handle = start(disk.journal(Durability::Power).unwrap(), &stage).await;
+    let handle = start(on_disk(&disk), &stage).await;
     let kept = handle.outcome_of("thirteen").await.unwrap().unwrap();
     assert_eq!(kept.to_string(), first.to_string());
     let End::Failed { failure, .. } = kept.end else {
@@ -116,13 +118,13 @@ async fn j1_a_failure_is_kept_unchanged() {
 async fn j1_the_oldest_outcomes_are_forgotten() {
     let disk = Disk::new();
     let stage = Counted::default();
-    let journal = || disk.journal(Durability::Power).unwrap();
+    let journal = || on_disk(&disk);
     let handle = start(journal().keep_most(5), &stage).await;
     for n in 0..12 {
         let ticket = handle.submit(n).key(n.to_string()).await.unwrap();
         ticket.outcome().await.unwrap();
     }
-    // What is too much goes with the next commit.
+    // Outcomes beyond the limit go with the next commit.
     handle.submit(20).await.unwrap().outcome().await.unwrap();
     let mut kept = Vec::new();
     for n in 0..12 {
@@ -170,7 +172,7 @@ async fn g07_if_room_waits_for_the_record_but_not_for_room() {
         ..Counted::default()
     };
     let handle = Pipeline::new("p")
-        .journal(disk.journal(Durability::Power).unwrap())
+        .journal(on_disk(&disk))
         .stage(stage.capacity(1))
         .max_in_flight(2)
         .start()
@@ -221,7 +223,7 @@ async fn j4_a_value_that_cannot_be_encoded_fails_alone() {
     );
     let next = stage_fn("t", async |n: Picky, _: &TaskContext<'_, ()>| Ok(n));
     let handle = Pipeline::new("p")
-        .journal(disk.journal(Durability::Power).unwrap())
+        .journal(on_disk(&disk))
         .stage(stage)
         .stage(next)
         .start()
@@ -259,7 +261,7 @@ async fn g13_a_pipeline_has_a_journal_or_a_ledger_but_not_both() {
         }
     }
     let disk = Disk::new();
-    let journal = disk.journal(Durability::Power).unwrap();
+    let journal = on_disk(&disk);
     let both = Pipeline::new("p").ledger(None).journal(journal);
     let error = both.stage(Counted::default()).start().await.map(drop);
     let error = error.unwrap_err();
@@ -274,9 +276,9 @@ async fn g13_a_pipeline_has_a_journal_or_a_ledger_but_not_both() {
 async fn j4_the_journal_of_another_pipeline_is_refused() {
     let disk = Disk::new();
     let stage = Counted::default();
-    let handle = start(disk.journal(Durability::Power).unwrap(), &stage).await;
+    let handle = start(on_disk(&disk), &stage).await;
     handle.shutdown(Shutdown::Abort).await.unwrap();
-    let other = Pipeline::new("q").journal(disk.journal(Durability::Power).unwrap());
+    let other = Pipeline::new("q").journal(on_disk(&disk));
     let error = other
         .stage(stage.clone())
         .start()
@@ -288,6 +290,6 @@ async fn j4_the_journal_of_another_pipeline_is_refused() {
         "(a disk in memory): this is the journal of the pipeline \"p\", not of \"q\""
     );
     // It is free again.
-    let handle = start(disk.journal(Durability::Power).unwrap(), &stage).await;
+    let handle = start(on_disk(&disk), &stage).await;
     handle.shutdown(Shutdown::Abort).await.unwrap();
 }

@@ -1,4 +1,4 @@
-//! What follows from a change waits until it is recorded, and a failed record stops everything.
+//! Each step waits until the change before it is recorded, and a failed record stops everything.
 
 use batrun::{Change, Error, Ledger, LedgerError, Recorded, SubmitError, Transition, prelude::*};
 use std::sync::{
@@ -6,12 +6,12 @@ use std::sync::{
     atomic::{AtomicUsize, Ordering},
 };
 
-use crate::kit::{Journal, ms, sleep, still, told};
+use crate::support::{Notes, ms, sleep, still, summary};
 
-/// Keeps what it is told: notes `-> change` when told and `<- change` once it is recorded.
+/// A ledger that notes `-> change` when it is told, and `<- change` once it has recorded it.
 #[derive(Clone)]
 struct Memory {
-    journal: Journal,
+    notes: Notes,
     delay: u64,
     /// Records from this one on fail.
     fails_from: usize,
@@ -19,19 +19,19 @@ struct Memory {
 }
 
 impl Memory {
-    fn new(journal: &Journal, delay: u64) -> Self {
+    fn new(notes: &Notes, delay: u64) -> Self {
         Memory {
-            journal: journal.clone(),
+            notes: notes.clone(),
             delay,
             fails_from: usize::MAX,
             count: Arc::default(),
         }
     }
 
-    fn failing(journal: &Journal, delay: u64, from: usize) -> Self {
+    fn failing(notes: &Notes, delay: u64, from: usize) -> Self {
         Memory {
             fails_from: from,
-            ..Memory::new(journal, delay)
+            ..Memory::new(notes, delay)
         }
     }
 }
@@ -68,7 +68,7 @@ fn named(change: &Change<'_>) -> String {
 impl Ledger for Memory {
     fn record(&self, transition: Transition<'_>) -> Recorded {
         let what = named(&transition.change);
-        self.journal.note(format!("-> {what}"));
+        self.notes.note(format!("-> {what}"));
         let number = self.count.fetch_add(1, Ordering::SeqCst);
         let failed = number >= self.fails_from;
         if self.delay == 0 {
@@ -77,13 +77,13 @@ impl Ledger for Memory {
                 false => Recorded::now(),
             };
         }
-        let (journal, delay) = (self.journal.clone(), self.delay);
+        let (notes, delay) = (self.notes.clone(), self.delay);
         Recorded::later(async move {
             sleep(delay).await;
             if failed {
                 return Err(LedgerError::new("disk full"));
             }
-            journal.note(format!("<- {what}"));
+            notes.note(format!("<- {what}"));
             Ok(())
         })
     }
@@ -92,10 +92,10 @@ impl Ledger for Memory {
 /// Runs, registers an undo, has its effect; fails where `fails` says so of the attempt.
 fn stage(
     name: &'static str,
-    journal: &Journal,
+    notes: &Notes,
     fails: fn(u32) -> bool,
 ) -> impl Stage<Input = u32, Output = u32, Undo = String> + Clone + Send + use<> {
-    let (ran, undid) = (journal.clone(), journal.clone());
+    let (ran, undid) = (notes.clone(), notes.clone());
     stage_fn(name, async move |n: u32, task: &TaskContext<'_, String>| {
         ran.note(format!("{name} runs"));
         task.on_cancel(name.to_owned()).await?;
@@ -112,7 +112,7 @@ fn stage(
 }
 
 /// The lines in order, each change recorded before the next line.
-fn in_step(journal: &Journal, lines: &[&str]) {
+fn in_step(notes: &Notes, lines: &[&str]) {
     let mut expected = Vec::new();
     for line in lines {
         match line.strip_prefix("* ") {
@@ -120,17 +120,17 @@ fn in_step(journal: &Journal, lines: &[&str]) {
             None => expected.push((*line).to_owned()),
         }
     }
-    assert_eq!(journal.all(), expected);
+    assert_eq!(notes.all(), expected);
 }
 
 #[test]
 fn g01_each_step_of_a_done_task_waits_for_its_record() {
-    let journal = Journal::default();
+    let notes = Notes::default();
     still(async {
         let handle = Pipeline::new("done")
-            .ledger(Memory::new(&journal, 5))
-            .stage(stage("a", &journal, |_| false))
-            .stage(stage("b", &journal, |_| false))
+            .ledger(Memory::new(&notes, 5))
+            .stage(stage("a", &notes, |_| false))
+            .stage(stage("b", &notes, |_| false))
             .current_arbiter()
             .start()
             .await
@@ -141,7 +141,7 @@ fn g01_each_step_of_a_done_task_waits_for_its_record() {
         handle.shutdown(Shutdown::Abort).await.unwrap();
     });
     in_step(
-        &journal,
+        &notes,
         &[
             "* accepted 1 Some(1s)",
             "* started 0.1",
@@ -161,19 +161,19 @@ fn g01_each_step_of_a_done_task_waits_for_its_record() {
 
 #[test]
 fn g03_each_step_of_a_failed_task_waits_for_its_record() {
-    let journal = Journal::default();
+    let notes = Notes::default();
     still(
         Pipeline::new("failed")
-            .ledger(Memory::new(&journal, 5))
+            .ledger(Memory::new(&notes, 5))
             .producer(from_iter([1]))
-            .stage(stage("a", &journal, |_| false))
-            .stage(stage("b", &journal, |_| true))
+            .stage(stage("a", &notes, |_| false))
+            .stage(stage("b", &notes, |_| true))
             .current_arbiter()
             .run(),
     )
     .unwrap();
     in_step(
-        &journal,
+        &notes,
         &[
             "* accepted 1 None",
             "* started 0.1",
@@ -199,18 +199,18 @@ fn g03_each_step_of_a_failed_task_waits_for_its_record() {
 
 #[test]
 fn g10_each_step_of_a_retried_task_waits_for_its_record() {
-    let journal = Journal::default();
+    let notes = Notes::default();
     still(
         Pipeline::new("retried")
-            .ledger(Memory::new(&journal, 5))
+            .ledger(Memory::new(&notes, 5))
             .producer(from_iter([1]))
-            .stage(stage("a", &journal, |attempt| attempt == 1).retry(Retry::constant(1, ms(1))))
+            .stage(stage("a", &notes, |attempt| attempt == 1).retry(Retry::constant(1, ms(1))))
             .current_arbiter()
             .run(),
     )
     .unwrap();
     in_step(
-        &journal,
+        &notes,
         &[
             "* accepted 1 None",
             "* started 0.1",
@@ -233,11 +233,11 @@ fn g10_each_step_of_a_retried_task_waits_for_its_record() {
 
 #[test]
 fn g10_a_retry_without_undos_waits_for_its_record() {
-    let journal = Journal::default();
-    let ran = journal.clone();
+    let notes = Notes::default();
+    let ran = notes.clone();
     still(
         Pipeline::new("retried plainly")
-            .ledger(Memory::new(&journal, 50))
+            .ledger(Memory::new(&notes, 50))
             .producer(from_iter([1]))
             .stage(
                 stage_fn("a", async move |n: u32, task: &TaskContext<'_, ()>| {
@@ -254,7 +254,7 @@ fn g10_a_retry_without_undos_waits_for_its_record() {
     )
     .unwrap();
     in_step(
-        &journal,
+        &notes,
         &[
             "* accepted 1 None",
             "* started 0.1",
@@ -270,11 +270,11 @@ fn g10_a_retry_without_undos_waits_for_its_record() {
 
 #[test]
 fn g04_an_undo_whose_record_was_not_awaited_still_runs() {
-    let journal = Journal::default();
+    let notes = Notes::default();
     still(async {
         let handle = Pipeline::new("cancelled")
-            .ledger(Memory::new(&journal, 20))
-            .stage(stage("a", &journal, |_| false))
+            .ledger(Memory::new(&notes, 20))
+            .stage(stage("a", &notes, |_| false))
             .current_arbiter()
             .start()
             .await
@@ -284,11 +284,11 @@ fn g04_an_undo_whose_record_was_not_awaited_still_runs() {
         sleep(30).await;
         assert!(ticket.cancel());
         let outcome = ticket.outcome().await.unwrap();
-        assert_eq!(told(&outcome), "cancelled in a; 1 undo taken back");
+        assert_eq!(summary(&outcome), "cancelled in a; 1 undo taken back");
     });
-    let all = journal.all();
-    assert!(!all.contains(&"a effect".to_owned()), "{all:?}");
-    assert!(all.contains(&"a undone".to_owned()), "{all:?}");
+    let all = notes.all();
+    assert!(!notes.has("a effect"), "{all:?}");
+    assert!(notes.has("a undone"), "{all:?}");
     let at = |line: &str| all.iter().position(|l| l == line);
     assert!(at("-> undo 0 \"a\"") < at("-> cancelled 0 User"), "{all:?}");
     assert!(at("<- cancel started 0.1") < at("a undone"), "{all:?}");
@@ -296,10 +296,10 @@ fn g04_an_undo_whose_record_was_not_awaited_still_runs() {
 
 #[test]
 fn g05_a_withdrawal_is_recorded() {
-    let journal = Journal::default();
+    let notes = Notes::default();
     let report = still(
         Pipeline::new("withdrawn")
-            .ledger(Memory::new(&journal, 5))
+            .ledger(Memory::new(&notes, 5))
             .producer(from_iter([1]))
             .stage(stage_fn(
                 "a",
@@ -313,7 +313,7 @@ fn g05_a_withdrawal_is_recorded() {
     )
     .unwrap();
     in_step(
-        &journal,
+        &notes,
         &[
             "* accepted 1 None",
             "* started 0.1",
@@ -331,12 +331,12 @@ fn g01_a_failed_record_suspends_the_pipeline_at_any_step() {
     // A task that fails in the second stage makes twelve records: each of them in turn fails.
     for delay in [0, 5] {
         for fails in 1..12 {
-            let journal = Journal::default();
+            let notes = Notes::default();
             still(async {
                 let handle = Pipeline::new("suspended")
-                    .ledger(Memory::failing(&journal, delay, fails))
-                    .stage(stage("a", &journal, |_| false))
-                    .stage(stage("b", &journal, |_| true))
+                    .ledger(Memory::failing(&notes, delay, fails))
+                    .stage(stage("a", &notes, |_| false))
+                    .stage(stage("b", &notes, |_| true))
                     .current_arbiter()
                     .start()
                     .await
@@ -358,8 +358,8 @@ fn g01_a_failed_record_suspends_the_pipeline_at_any_step() {
                 assert_eq!(report.counts.suspended, 1);
                 assert!(report.to_string().contains("suspended: disk full"));
             });
-            let all = journal.all();
-            // What follows from the failed record did not happen, and no cancel began after it.
+            let all = notes.all();
+            // Nothing that follows from the failed record happened, and no undo ran after it.
             let records = all.iter().filter(|line| line.starts_with("->")).count();
             assert_eq!(records, fails + 1, "record {fails}: {all:?}");
             let told = all.iter().rposition(|line| line.starts_with("->"));
@@ -372,10 +372,10 @@ fn g01_a_failed_record_suspends_the_pipeline_at_any_step() {
 fn g01_submit_returns_the_context_if_its_acceptance_is_not_recorded() {
     for delay in [0, 5] {
         still(async {
-            let journal = Journal::default();
+            let notes = Notes::default();
             let handle = Pipeline::new("refused")
-                .ledger(Memory::failing(&journal, delay, 0))
-                .stage(stage("a", &journal, |_| false))
+                .ledger(Memory::failing(&notes, delay, 0))
+                .stage(stage("a", &notes, |_| false))
                 .current_arbiter()
                 .start()
                 .await
@@ -392,10 +392,10 @@ fn g01_submit_returns_the_context_if_its_acceptance_is_not_recorded() {
 
 #[test]
 fn g01_other_tasks_are_suspended_where_they_are() {
-    let journal = Journal::default();
+    let notes = Notes::default();
     still(async {
         let handle = Pipeline::new("others")
-            .ledger(Memory::failing(&journal, 0, 8))
+            .ledger(Memory::failing(&notes, 0, 8))
             .stage(stage_fn(
                 "a",
                 async |n: u32, _: &TaskContext<'_, String>| {
@@ -431,11 +431,11 @@ fn g01_other_tasks_are_suspended_where_they_are() {
 #[test]
 fn g01_a_dropped_submit_leaves_no_task_in_flight() {
     use futures::FutureExt;
-    let journal = Journal::default();
+    let notes = Notes::default();
     still(async {
         let handle = Pipeline::new("dropped")
-            .ledger(Memory::new(&journal, 5))
-            .stage(stage("a", &journal, |_| false).capacity(1))
+            .ledger(Memory::new(&notes, 5))
+            .stage(stage("a", &notes, |_| false).capacity(1))
             .max_in_flight(1)
             .current_arbiter()
             .start()
@@ -449,17 +449,17 @@ fn g01_a_dropped_submit_leaves_no_task_in_flight() {
         assert!(ticket.outcome().await.unwrap().is_done());
         assert_eq!(handle.snapshot().in_flight, 0);
     });
-    assert_eq!(journal.of("a runs").len(), 1);
+    assert_eq!(notes.of("a runs").len(), 1);
 }
 
 #[test]
 fn a_stop_signal_is_set_when_the_pipeline_suspends() {
-    let journal = Journal::default();
+    let notes = Notes::default();
     let kept = std::sync::Arc::new(std::sync::Mutex::new(None));
     let keep = kept.clone();
     still(async {
         let handle = Pipeline::new("suspended")
-            .ledger(Memory::failing(&journal, 0, 2))
+            .ledger(Memory::failing(&notes, 0, 2))
             .stage(
                 stage_fn("hangs", async move |n: u32, task: &TaskContext<'_, ()>| {
                     *keep.lock().unwrap() = Some(task.signal());

@@ -1,14 +1,14 @@
-//! What the log says of each transition, and what it never says.
+//! The log has a line for each transition, and never the contents of a context.
 
 use std::cell::RefCell;
 
 use batrun::prelude::*;
 use log::{Level, LevelFilter, Log, Metadata, Record};
 
-use crate::kit::{ms, sleep, still};
+use crate::support::{ms, sleep, still};
 
 thread_local! {
-    /// What is logged on this thread, if anybody listens: a pipeline on the current arbiter.
+    /// The lines logged on this thread, if anybody listens: those of a pipeline on the current arbiter.
     static HEARD: RefCell<Option<Vec<String>>> = const { RefCell::new(None) };
 }
 
@@ -29,7 +29,7 @@ impl Log for Listener {
     fn flush(&self) {}
 }
 
-/// What is logged at debug level while `code` runs on this thread.
+/// The lines logged at debug level while `code` runs on this thread.
 fn heard(code: impl FnOnce()) -> Vec<String> {
     log::set_logger(&Listener).ok();
     log::set_max_level(LevelFilter::Debug);

@@ -8,7 +8,7 @@
     unreachable_pub
 )]
 
-mod kit;
+mod support;
 
 // Putting a pipeline together: mistakes are errors, of the build or of the compiler.
 mod misuse;

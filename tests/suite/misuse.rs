@@ -1,10 +1,10 @@
-//! What is put together wrongly is told, by `start` or by the compiler.
+//! Mistakes in putting a pipeline together are told, by `start` or by the compiler.
 
 use std::time::Duration;
 
 use batrun::{BuildError, Error, prelude::*};
 
-use crate::kit::{Do, acting, still};
+use crate::support::{Do, acting, still};
 
 fn error<C: Send + 'static>(pipeline: Pipeline<Do, C>) -> BuildError {
     still(async {

@@ -1,20 +1,20 @@
-//! No stage starts work on a task that has ended by then; tasks start in the order they came.
+//! No stage starts work on a task that has ended by then; tasks start in the order in which they came.
 
 use batrun::prelude::*;
 use tokio::time::Instant;
 
-use crate::kit::{Journal, ms, since, sleep, still};
+use crate::support::{Notes, ms, since, sleep, still};
 
 /// Notes when each task was started, and takes `millis` for it.
 fn slow(
     name: &'static str,
-    journal: &Journal,
+    notes: &Notes,
     began: Instant,
     millis: u64,
 ) -> impl Stage<Input = u32, Output = u32, Undo = ()> + Clone + Send + use<> {
-    let journal = journal.clone();
+    let notes = notes.clone();
     stage_fn(name, async move |n: u32, _: &TaskContext<'_, ()>| {
-        journal.note(format!("{name} {n} at {}", since(began)));
+        notes.note(format!("{name} {n} at {}", since(began)));
         sleep(millis).await;
         Ok(n)
     })
@@ -22,11 +22,11 @@ fn slow(
 
 #[test]
 fn g02_no_task_starts_after_its_deadline_however_deep_the_queue() {
-    let journal = Journal::default();
+    let notes = Notes::default();
     still(async {
         let began = Instant::now();
         let handle = Pipeline::new("deep")
-            .stage(slow("a", &journal, began, 10).capacity(3000))
+            .stage(slow("a", &notes, began, 10).capacity(3000))
             .current_arbiter()
             .start()
             .await
@@ -41,7 +41,7 @@ fn g02_no_task_starts_after_its_deadline_however_deep_the_queue() {
         let counts = handle.snapshot().counts;
         assert_eq!((counts.done, counts.timed_out), (5, 2995));
     });
-    let starts = journal.of("a ");
+    let starts = notes.of("a ");
     assert_eq!(
         starts,
         [
@@ -52,12 +52,12 @@ fn g02_no_task_starts_after_its_deadline_however_deep_the_queue() {
 
 #[test]
 fn g02_no_task_starts_once_its_deadline_passed_in_a_later_queue() {
-    let journal = Journal::default();
+    let notes = Notes::default();
     still(async {
         let began = Instant::now();
         let handle = Pipeline::new("later")
-            .stage(slow("a", &journal, began, 0).capacity(16))
-            .stage(slow("b", &journal, began, 10).capacity(16))
+            .stage(slow("a", &notes, began, 0).capacity(16))
+            .stage(slow("b", &notes, began, 10).capacity(16))
             .current_arbiter()
             .start()
             .await
@@ -72,16 +72,16 @@ fn g02_no_task_starts_once_its_deadline_passed_in_a_later_queue() {
         }
     });
     // The third one would start at the very instant of its deadline.
-    assert_eq!(journal.of("b "), ["0 at 0", "1 at 10"]);
+    assert_eq!(notes.of("b "), ["0 at 0", "1 at 10"]);
 }
 
 #[test]
 fn g02_no_task_starts_after_it_was_cancelled() {
-    let journal = Journal::default();
+    let notes = Notes::default();
     still(async {
         let began = Instant::now();
         let handle = Pipeline::new("cancelled")
-            .stage(slow("a", &journal, began, 1).capacity(5000))
+            .stage(slow("a", &notes, began, 1).capacity(5000))
             .current_arbiter()
             .start()
             .await
@@ -103,7 +103,7 @@ fn g02_no_task_starts_after_it_was_cancelled() {
         }
         assert_eq!(handle.snapshot().counts.cancelled, 40);
     });
-    let started: Vec<u32> = journal
+    let started: Vec<u32> = notes
         .of("a ")
         .iter()
         .map(|line| line.split(' ').next().unwrap().parse().unwrap())
@@ -116,9 +116,9 @@ fn g02_no_task_starts_after_it_was_cancelled() {
 fn g02_a_worker_starts_tasks_in_queue_order_even_those_handed_back() {
     // The first ones are ready at once, so that batches grow; then one waits and its worker hands
     // the rest of its batch back, to the front.
-    let journal = Journal::default();
+    let notes = Notes::default();
     still(async {
-        let noted = journal.clone();
+        let noted = notes.clone();
         let stage = stage_fn("a", async move |n: u32, _: &TaskContext<'_, ()>| {
             noted.note(format!("a {n}"));
             if n % 50 == 49 {
@@ -134,10 +134,6 @@ fn g02_a_worker_starts_tasks_in_queue_order_even_those_handed_back() {
             .await
             .unwrap()
     });
-    let started: Vec<u32> = journal
-        .of("a ")
-        .iter()
-        .map(|n| n.parse().unwrap())
-        .collect();
+    let started: Vec<u32> = notes.of("a ").iter().map(|n| n.parse().unwrap()).collect();
     assert_eq!(started, (0..400).collect::<Vec<_>>());
 }

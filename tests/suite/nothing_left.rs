@@ -6,7 +6,7 @@ use std::{env, process::Command};
 use actix::System;
 use batrun::prelude::*;
 
-use crate::kit::{Do, acting};
+use crate::support::{Do, acting};
 
 /// Runs a test again, alone in a process.
 fn alone(test: &str, body: impl FnOnce()) {
@@ -60,7 +60,7 @@ async fn comes_and_goes() {
     let before = threads();
     busy().run().await.unwrap();
     settles_at(before);
-    for how in [Shutdown::Drain(crate::kit::ms(10)), Shutdown::Abort] {
+    for how in [Shutdown::Drain(crate::support::ms(10)), Shutdown::Abort] {
         let handle = busy().start().await.unwrap();
         assert!(threads() >= before + 2);
         handle.submit(Do::Pass).await.unwrap();
@@ -77,7 +77,7 @@ fn g12_own_arbiters_and_blocking_threads_end_and_the_system_stays() {
     alone(
         "g12_own_arbiters_and_blocking_threads_end_and_the_system_stays",
         || {
-            crate::kit::live(async {
+            crate::support::live(async {
                 let system = System::current().id();
                 comes_and_goes().await;
                 assert_eq!(System::current().id(), system);
@@ -149,7 +149,7 @@ fn g12_runs_in_an_actix_main() {
 #[test]
 fn g12_actors_and_stage_values_are_dropped_on_the_current_arbiter() {
     use std::sync::Arc;
-    crate::kit::still(async {
+    crate::support::still(async {
         let value = Arc::new(());
         let held = value.clone();
         let handle = Pipeline::new("values")
@@ -170,7 +170,7 @@ fn g12_actors_and_stage_values_are_dropped_on_the_current_arbiter() {
         handle.submit(1).await.unwrap().outcome().await.unwrap();
         assert!(Arc::strong_count(&value) >= 5);
         handle.shutdown(Shutdown::Abort).await.unwrap();
-        crate::kit::sleep(1).await;
+        crate::support::sleep(1).await;
         // Neither pools nor workers, nor the factory that they share.
         assert_eq!(Arc::strong_count(&value), 1);
     });

@@ -6,7 +6,7 @@ use batrun::{End, Rollback, StopCause, prelude::*};
 use futures::StreamExt;
 use tokio::{sync::oneshot, time::Instant};
 
-use crate::kit::{Do, Journal, acting, ms, noted, since, sleep, still, told};
+use crate::support::{Do, Notes, acting, ms, noted, since, sleep, still, summary};
 
 #[test]
 fn g01_each_task_ends_in_one_outcome() {
@@ -126,7 +126,7 @@ fn g01_counts_add_up_at_every_instant() {
     });
 }
 
-/// What a producer submits goes into the table many at a time, later than its `submit` returned.
+/// A producer's tasks go into the table many at a time, later than its `submit` returned.
 #[test]
 fn g01_each_submit_of_a_producer_is_counted_at_once() {
     still(async {
@@ -185,12 +185,12 @@ fn g01_a_task_is_counted_before_its_ticket_answers() {
 
 /// A first stage that goes on, shielded, for `millis` whatever happens to its task.
 fn stubborn(
-    journal: &Journal,
+    notes: &Notes,
     millis: u64,
 ) -> impl Stage<Input = u32, Output = u32> + Clone + Send + use<> {
     noted(
         "stubborn",
-        journal,
+        notes,
         async move |input: u32, task: &TaskContext<'_, String>| {
             task.on_cancel("it".to_owned()).await?;
             task.shield(sleep(millis)).await;
@@ -199,13 +199,13 @@ fn stubborn(
     )
 }
 
-fn last(journal: &Journal) -> impl Stage<Input = u32, Output = u32> + Clone + Send + use<> {
-    let journal = journal.clone();
+fn last(notes: &Notes) -> impl Stage<Input = u32, Output = u32> + Clone + Send + use<> {
+    let notes = notes.clone();
     noted(
         "last",
-        &journal.clone(),
+        &notes.clone(),
         async move |input: u32, _: &TaskContext<'_, String>| {
-            journal.note("last ran");
+            notes.note("last ran");
             Ok(input)
         },
     )
@@ -213,11 +213,11 @@ fn last(journal: &Journal) -> impl Stage<Input = u32, Output = u32> + Clone + Se
 
 #[test]
 fn g01_a_result_after_the_deadline_does_not_count() {
-    let journal = Journal::default();
+    let notes = Notes::default();
     still(async {
         let handle = Pipeline::new("late")
-            .stage(stubborn(&journal, 100))
-            .stage(last(&journal))
+            .stage(stubborn(&notes, 100))
+            .stage(last(&notes))
             .current_arbiter()
             .start()
             .await
@@ -226,24 +226,27 @@ fn g01_a_result_after_the_deadline_does_not_count() {
         for timeout in [30, 99, 100] {
             let ticket = handle.submit(1).timeout(ms(timeout)).await.unwrap();
             let outcome = ticket.outcome().await.unwrap();
-            assert_eq!(told(&outcome), "timed out in stubborn; 1 undo taken back");
+            assert_eq!(
+                summary(&outcome),
+                "timed out in stubborn; 1 undo taken back"
+            );
             assert_eq!(outcome.output, None);
         }
         let ticket = handle.submit(1).timeout(ms(102)).await.unwrap();
         assert!(ticket.outcome().await.unwrap().is_done());
     });
     assert_eq!(
-        journal.all(),
+        notes.all(),
         ["undid it", "undid it", "undid it", "last ran"]
     );
 }
 
 #[test]
 fn g01_a_result_after_a_cancel_does_not_count() {
-    let journal = Journal::default();
+    let notes = Notes::default();
     still(async {
         let handle = Pipeline::new("cancelled")
-            .stage(stubborn(&journal, 100))
+            .stage(stubborn(&notes, 100))
             .current_arbiter()
             .start()
             .await
@@ -266,7 +269,7 @@ fn g01_a_result_after_a_cancel_does_not_count() {
         ));
         assert_eq!(outcome.output, None);
     });
-    assert_eq!(journal.all(), ["undid it"]);
+    assert_eq!(notes.all(), ["undid it"]);
 }
 
 #[test]
@@ -274,7 +277,7 @@ fn g01_the_first_end_recorded_decides() {
     still(async {
         let cancelling = stage_fn("act", async |what: Do, task: &TaskContext<'_, u32>| {
             task.on_cancel(1).await?;
-            crate::kit::act(what).await
+            crate::support::act(what).await
         })
         .cancel_with(async |_: u32, _: &CancelContext<'_>| {
             sleep(100).await;
@@ -293,9 +296,9 @@ fn g01_the_first_end_recorded_decides() {
         assert!(!failed.cancel() && !handle.cancel(failed.id()));
         assert!(!late.cancel());
         let outcome = failed.outcome().await.unwrap();
-        assert_eq!(told(&outcome), "failed in act: no; 1 undo taken back");
+        assert_eq!(summary(&outcome), "failed in act: no; 1 undo taken back");
         let outcome = late.outcome().await.unwrap();
-        assert_eq!(told(&outcome), "timed out in act; 1 undo taken back");
+        assert_eq!(summary(&outcome), "timed out in act; 1 undo taken back");
     });
 }
 
@@ -347,9 +350,9 @@ fn g01_a_task_cancelled_in_any_queue_has_one_outcome() {
         // `busy` is in b now and `queued` behind it.
         assert!(queued.cancel());
         let ends = [
-            told(&busy.outcome().await.unwrap()),
-            told(&on_its_way.outcome().await.unwrap()),
-            told(&queued.outcome().await.unwrap()),
+            summary(&busy.outcome().await.unwrap()),
+            summary(&on_its_way.outcome().await.unwrap()),
+            summary(&queued.outcome().await.unwrap()),
         ];
         assert_eq!(
             ends,

@@ -10,12 +10,12 @@ use std::{
 
 use batrun::{FailureKind, Health, Restart, prelude::*};
 
-use crate::kit::{Do, Journal, act, acting, ms, sleep, still, told};
+use crate::support::{Do, Notes, act, acting, ms, sleep, still, summary};
 
-/// How often values were built; each numbers what it does.
+/// A stage value that knows its number, in the order in which values were built.
 struct Numbered {
     number: u32,
-    journal: Journal,
+    notes: Notes,
 }
 
 impl Stage for Numbered {
@@ -24,34 +24,33 @@ impl Stage for Numbered {
     type Undo = Do;
 
     async fn run(&mut self, what: Do, task: &TaskContext<'_, Do>) -> Result<Do, Failure> {
-        self.journal
-            .note(format!("value {}: {what:?}", self.number));
+        self.notes.note(format!("value {}: {what:?}", self.number));
         task.on_cancel(Do::Pass).await?;
         act(what).await
     }
 
     async fn cancel(&mut self, _: Do, _: &CancelContext<'_>) -> Result<(), Failure> {
-        self.journal.note(format!("value {} cancels", self.number));
+        self.notes.note(format!("value {} undoes", self.number));
         Ok(())
     }
 }
 
-fn numbered(journal: &Journal) -> Work<Numbered> {
-    let journal = journal.clone();
+fn numbered(notes: &Notes) -> Work<Numbered> {
+    let notes = notes.clone();
     let built = AtomicU32::new(0);
     Work::with("numbered", move || Numbered {
         number: built.fetch_add(1, Ordering::SeqCst) + 1,
-        journal: journal.clone(),
+        notes: notes.clone(),
     })
 }
 
 #[test]
 fn g06_a_panic_fails_one_task_and_a_fresh_value_goes_on() {
-    let journal = Journal::default();
+    let notes = Notes::default();
     let report = still(
         Pipeline::new("panics")
             .producer(from_iter([Do::Pass, Do::Panic, Do::Pass, Do::Pass]))
-            .stage(numbered(&journal))
+            .stage(numbered(&notes))
             .current_arbiter()
             .run(),
     )
@@ -60,10 +59,10 @@ fn g06_a_panic_fails_one_task_and_a_fresh_value_goes_on() {
     assert_eq!(report.stages[0].counts.panicked, 1);
     // In order, each once; the panicked task's undo by the fresh value, before new work or after.
     assert_eq!(
-        journal
+        notes
             .all()
             .iter()
-            .filter(|line| !line.ends_with("cancels"))
+            .filter(|line| !line.ends_with("undoes"))
             .collect::<Vec<_>>(),
         [
             "value 1: Pass",
@@ -73,11 +72,7 @@ fn g06_a_panic_fails_one_task_and_a_fresh_value_goes_on() {
         ]
     );
     assert_eq!(
-        journal
-            .all()
-            .iter()
-            .filter(|l| l.ends_with("cancels"))
-            .count(),
+        notes.all().iter().filter(|l| l.ends_with("undoes")).count(),
         1
     );
 }
@@ -85,9 +80,9 @@ fn g06_a_panic_fails_one_task_and_a_fresh_value_goes_on() {
 #[test]
 fn g06_a_stage_value_is_rebuilt_after_an_abort_unless_kept() {
     for keep in [false, true] {
-        let journal = Journal::default();
+        let notes = Notes::default();
         still(async {
-            let work = numbered(&journal);
+            let work = numbered(&notes);
             let work = if keep { work.keep_on_abort() } else { work };
             let handle = Pipeline::new("rebuilt")
                 .stage(work)
@@ -102,10 +97,10 @@ fn g06_a_stage_value_is_rebuilt_after_an_abort_unless_kept() {
         });
         let second = if keep { 1 } else { 2 };
         assert_eq!(
-            journal.all(),
+            notes.all(),
             [
                 "value 1: Hang".to_owned(),
-                format!("value {second} cancels"),
+                format!("value {second} undoes"),
                 format!("value {second}: Pass"),
             ]
         );
@@ -137,7 +132,7 @@ fn g06_a_panic_in_an_undo_is_a_failed_undo() {
     )
     .unwrap();
     assert_eq!(
-        told(&report.last_failures[0]),
+        summary(&report.last_failures[0]),
         "failed in s: no; 2 undos taken back"
     );
     assert_eq!(tries.load(Ordering::SeqCst), 3);
@@ -238,7 +233,7 @@ fn g06_a_factory_that_keeps_failing_takes_its_stage_down_until_it_works() {
         let queued = handle.submit(Do::Pass).await.unwrap();
         let outcome = queued.outcome().await.unwrap();
         assert_eq!(
-            told(&outcome),
+            summary(&outcome),
             "failed in down: stage down is down: its factory keeps failing; 1 undo taken back"
         );
         let health = handle.snapshot().stages[1].health.clone();
@@ -287,11 +282,11 @@ fn g06_a_context_that_panics_when_dropped_harms_no_other_task() {
         let queued = handle.submit(Some(Bomb)).timeout(ms(5)).await.unwrap();
         let unharmed = handle.submit(None).await.unwrap();
         assert_eq!(
-            told(&running.outcome().await.unwrap()),
+            summary(&running.outcome().await.unwrap()),
             "timed out in hold; nothing to take back"
         );
         assert_eq!(
-            told(&queued.outcome().await.unwrap()),
+            summary(&queued.outcome().await.unwrap()),
             "timed out in hold; nothing to take back"
         );
         assert!(unharmed.outcome().await.unwrap().is_done());

@@ -3,7 +3,7 @@
 use batrun::{Error, prelude::*};
 use tokio::time::Instant;
 
-use crate::kit::{Do, Journal, acting, ms, since, sleep, still, told};
+use crate::support::{Do, Notes, acting, ms, since, sleep, still, summary};
 
 #[test]
 fn g01_a_paused_pipeline_starts_nothing_and_everything_else_goes_on() {
@@ -25,7 +25,7 @@ fn g01_a_paused_pipeline_starts_nothing_and_everything_else_goes_on() {
         sleep(50).await;
         assert!(cancelled.cancel());
         assert_eq!(
-            told(&late.outcome().await.unwrap()),
+            summary(&late.outcome().await.unwrap()),
             "timed out in a; nothing to take back"
         );
         assert!(cancelled.outcome().await.is_ok());
@@ -95,10 +95,10 @@ fn g13_a_stage_can_be_resized_but_not_to_zero() {
 
 #[test]
 fn g10_a_rate_limit_counts_attempts_but_not_undos() {
-    let journal = Journal::default();
+    let notes = Notes::default();
     still(async {
         let began = Instant::now();
-        let (ran, undid) = (journal.clone(), journal.clone());
+        let (ran, undid) = (notes.clone(), notes.clone());
         let work = stage_fn("s", async move |n: u32, task: &TaskContext<'_, u32>| {
             ran.note(format!("run at {}", since(began)));
             task.on_cancel(n).await?;
@@ -122,16 +122,16 @@ fn g10_a_rate_limit_counts_attempts_but_not_undos() {
             .unwrap();
         assert_eq!(report.stages[0].counts.started, 4);
     });
-    assert_eq!(journal.of("run at "), ["0", "100", "200", "300"]);
-    assert_eq!(journal.of("undid at "), ["0", "100", "200", "300"]);
+    assert_eq!(notes.of("run at "), ["0", "100", "200", "300"]);
+    assert_eq!(notes.of("undid at "), ["0", "100", "200", "300"]);
 }
 
 #[test]
 fn g10_a_rate_limit_allows_a_burst_after_a_rest() {
-    let journal = Journal::default();
+    let notes = Notes::default();
     still(async {
         let began = Instant::now();
-        let ran = journal.clone();
+        let ran = notes.clone();
         let work = stage_fn("s", async move |n: u32, _: &TaskContext<'_, ()>| {
             ran.note(since(began));
             Ok(n)
@@ -145,5 +145,5 @@ fn g10_a_rate_limit_allows_a_burst_after_a_rest() {
             .await
             .unwrap();
     });
-    assert_eq!(journal.all(), ["0", "0", "0", "100", "200"]);
+    assert_eq!(notes.all(), ["0", "0", "0", "100", "200"]);
 }

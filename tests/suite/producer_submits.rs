@@ -1,11 +1,11 @@
-//! What a producer submits while it is polled: leased many at a time, and nobody can tell.
+//! Submits from inside a producer's poll: it leases room and ids for many at a time, and nobody can tell.
 
 use std::sync::{Arc, Mutex, OnceLock};
 
 use batrun::{Outcome, PipelineHandle, TaskId, TrySubmitError, prelude::*};
 use tokio::sync::Notify;
 
-use crate::kit::{Do, acting, sleep, still};
+use crate::support::{DRAIN, Do, acting, sleep, still};
 
 type Handle = PipelineHandle<Do, Do>;
 
@@ -37,7 +37,10 @@ fn g01_a_task_just_submitted_is_counted_and_can_be_cancelled() {
             .unwrap();
         known.set(handle.clone()).ok().unwrap();
         begin.notify_one();
-        let report = handle.shutdown_when_through(&known).await;
+        while handle.snapshot().counts.accepted < 5 {
+            tokio::task::yield_now().await;
+        }
+        let report = handle.shutdown(DRAIN).await.unwrap();
         assert_eq!((report.counts.accepted, report.counts.done), (5, 3));
         assert_eq!(report.counts.cancelled, 2);
         assert_eq!(report.stages[0].counts.started, 3, "{report}");
@@ -172,20 +175,4 @@ fn g01_tickets_stay_with_their_tasks_however_they_are_dropped() {
             assert_eq!(matches!(outcome.end, End::Done), n % 5 != 0, "task {n}");
         }
     });
-}
-
-/// Lets go of every handle once the producers are through.
-trait ThroughFirst {
-    async fn shutdown_when_through(self, other: &OnceLock<Handle>) -> Report;
-}
-
-impl ThroughFirst for Handle {
-    async fn shutdown_when_through(self, other: &OnceLock<Handle>) -> Report {
-        while other.get().unwrap().snapshot().counts.accepted < 5 {
-            tokio::task::yield_now().await;
-        }
-        self.shutdown(Shutdown::Drain(std::time::Duration::from_secs(1)))
-            .await
-            .unwrap()
-    }
 }

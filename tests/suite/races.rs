@@ -1,7 +1,6 @@
-//! What falls between two steps of the engine, and values whose drop does something.
+//! Threads that race with a step of the engine, and values whose drop calls back into it.
 
 use std::{
-    fmt,
     sync::{
         Arc, Mutex, OnceLock,
         atomic::{AtomicBool, AtomicU64, Ordering},
@@ -11,7 +10,7 @@ use std::{
 
 use batrun::{PipelineHandle, TaskId, prelude::*};
 
-use crate::kit::{live, ms};
+use crate::support::{DRAIN, ErrorWithDrop, live, ms};
 
 type Handle = PipelineHandle<u32, u32>;
 
@@ -23,28 +22,6 @@ fn through(limit: Duration, what: impl FnOnce() + Send + 'static) -> bool {
         said.send(()).ok();
     });
     heard.recv_timeout(limit).is_ok()
-}
-
-/// An error whose drop looks at the pipeline.
-struct Nosy(Arc<OnceLock<Handle>>, Arc<AtomicU64>);
-impl fmt::Debug for Nosy {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("nosy")
-    }
-}
-impl fmt::Display for Nosy {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("nosy")
-    }
-}
-impl std::error::Error for Nosy {}
-impl Drop for Nosy {
-    fn drop(&mut self) {
-        self.1.fetch_add(1, Ordering::SeqCst);
-        if let Some(handle) = self.0.get() {
-            handle.snapshot();
-        }
-    }
 }
 
 #[test]
@@ -81,7 +58,13 @@ fn g06_an_error_can_inspect_the_pipeline_when_dropped() {
                     "s",
                     async move |n: u32, _: &TaskContext<'_, ()>| {
                         if n < 100 {
-                            return Err(Failure::permanent(Nosy(nosy.clone(), drops.clone())));
+                            let (nosy, drops) = (nosy.clone(), drops.clone());
+                            return Err(Failure::permanent(ErrorWithDrop(move || {
+                                drops.fetch_add(1, Ordering::SeqCst);
+                                if let Some(handle) = nosy.get() {
+                                    handle.snapshot();
+                                }
+                            })));
                         }
                         // So that the reporter's last failures are others.
                         Err::<u32, _>(Failure::permanent("plain"))
@@ -93,34 +76,10 @@ fn g06_an_error_can_inspect_the_pipeline_when_dropped() {
             known.set(handle.clone()).ok().unwrap();
             go.notify_one();
             through.notified().await;
-            handle
-                .shutdown(Shutdown::Drain(Duration::from_secs(5)))
-                .await
-                .unwrap();
+            handle.shutdown(DRAIN).await.unwrap();
         });
     });
     assert!(ok, "hangs after {} drops", seen.load(Ordering::SeqCst));
-}
-
-/// An error whose drop cancels its task.
-struct Cancelling(Arc<OnceLock<batrun::Ticket<u32>>>);
-impl fmt::Debug for Cancelling {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("c")
-    }
-}
-impl fmt::Display for Cancelling {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("c")
-    }
-}
-impl std::error::Error for Cancelling {}
-impl Drop for Cancelling {
-    fn drop(&mut self) {
-        if let Some(ticket) = self.0.get() {
-            ticket.cancel();
-        }
-    }
 }
 
 #[test]
@@ -137,7 +96,12 @@ fn g06_an_undos_error_can_cancel_its_task_when_dropped() {
                         Err::<u32, _>(Failure::permanent("no"))
                     })
                     .cancel_with(async move |_: u32, _: &CancelContext<'_>| {
-                        Err::<(), _>(Failure::new(Cancelling(theirs.clone())))
+                        let theirs = theirs.clone();
+                        Err::<(), _>(Failure::new(ErrorWithDrop(move || {
+                            if let Some(ticket) = theirs.get() {
+                                ticket.cancel();
+                            }
+                        })))
                     })
                     .cancel_retry(Retry::constant(2, ms(10))),
                 )
@@ -153,7 +117,7 @@ fn g06_an_undos_error_can_cancel_its_task_when_dropped() {
     assert!(ok, "hangs");
 }
 
-/// The user's cancel that falls between a failing attempt and its rest.
+/// A user's cancel falls between a failed attempt and the wait for the next one.
 #[test]
 fn g08_a_cancel_between_two_attempts_takes_effect_at_once() {
     live(async {
@@ -287,10 +251,7 @@ fn g01_cancelling_an_old_task_id_never_hits_a_new_task() {
         for thread in threads {
             thread.join().unwrap();
         }
-        let report = handle
-            .shutdown(Shutdown::Drain(Duration::from_secs(5)))
-            .await
-            .unwrap();
+        let report = handle.shutdown(DRAIN).await.unwrap();
         let hits = hits.lock().unwrap();
         assert_eq!((report.counts.cancelled, hits.len()), (0, 0));
     });

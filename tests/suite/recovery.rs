@@ -1,13 +1,11 @@
-//! A pipeline with a journal: what a restart finds, and what it makes of it.
+//! A restart finds the tasks that a kill interrupted, and resumes them or rolls them back.
 
 use std::time::Duration;
 
-use batrun::{
-    Durability, End, Journal, JournalFile, Recovery, Rollback, TaskId, prelude::*, testing::Disk,
-};
+use batrun::{End, Journal, JournalFile, Recovery, Rollback, TaskId, prelude::*, testing::Disk};
 use serde::{Deserialize, Serialize};
 
-use crate::kit::{Journal as Notes, until};
+use crate::support::{Notes, journal_path, on_disk, until};
 
 #[derive(Clone, Debug, Serialize, Deserialize, PartialEq)]
 struct Order {
@@ -80,15 +78,15 @@ impl Stage for Step {
 async fn j1_tasks_resume_where_they_were() {
     let disk = Disk::new();
     let notes = Notes::default();
-    let start = |disk: &Disk, hangs: bool| {
+    let start = |hangs: bool| {
         let second = Step::new("second", &notes);
         Pipeline::new("orders")
-            .journal(disk.journal(Durability::Power).unwrap())
+            .journal(on_disk(&disk))
             .stage(Step::new("first", &notes))
             .stage(if hangs { second.hanging_at(1) } else { second })
             .start()
     };
-    let handle = start(&disk, true).await.unwrap();
+    let handle = start(true).await.unwrap();
     let ticket = handle.submit(order(1)).key("one").await.unwrap();
     until(|| notes.has("second 1")).await;
     disk.kill();
@@ -96,12 +94,12 @@ async fn j1_tasks_resume_where_they_were() {
     handle.shutdown(Shutdown::Suspend).await.unwrap();
 
     notes.clear();
-    let handle = start(&disk, false).await.unwrap();
+    let handle = start(false).await.unwrap();
     let outcome = handle.outcome_of("one").await.unwrap().unwrap();
     assert!(outcome.is_done(), "{outcome}");
     assert_eq!(outcome.output, Some(order(1)));
     assert_eq!(outcome.task, TaskId(1));
-    // The interrupted attempt is taken back, and the first stage doesn't run again.
+    // The undo of the interrupted attempt runs, and the first stage doesn't run again.
     assert_eq!(notes.all(), ["undo second 1", "second 1"]);
     let report = handle.shutdown(Shutdown::Abort).await.unwrap();
     assert_eq!(report.counts.accepted, 1);
@@ -110,8 +108,7 @@ async fn j1_tasks_resume_where_they_were() {
 
 #[actix::test]
 async fn j1_a_journal_in_a_file_keeps_outcomes_over_restarts() {
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("orders.journal");
+    let (_folder, path) = journal_path();
     let notes = Notes::default();
     for run in 0..3 {
         let handle = Pipeline::new("orders")
@@ -140,7 +137,7 @@ async fn j1_recovery_roll_back_runs_the_undos_of_every_task() {
     let notes = Notes::default();
     let start = |recovery| {
         Pipeline::new("orders")
-            .journal(disk.journal(Durability::Power).unwrap())
+            .journal(on_disk(&disk))
             .recovery(recovery)
             .stage(Step::new("first", &notes))
             .stage(Step::new("second", &notes).hanging_at(1))
@@ -164,7 +161,7 @@ async fn j1_recovery_roll_back_runs_the_undos_of_every_task() {
         .unwrap();
 }
 
-/// Fails its first attempt, then for good, and has a cancel that hangs until it is told not to.
+/// Fails its first attempt, then for good, and its later undos hang if told so.
 #[derive(Clone)]
 struct Fails {
     hangs: bool,
@@ -198,14 +195,14 @@ async fn j1_an_outcome_counts_the_undos_that_ran_before_the_kill() {
     let start = |hangs| {
         let retry = Retry::constant(1, Duration::from_millis(1));
         Pipeline::new("orders")
-            .journal(disk.journal(Durability::Power).unwrap())
+            .journal(on_disk(&disk))
             .stage(Step::new("first", &notes))
             .stage(Fails { hangs }.retry(retry))
             .start()
     };
     let handle = start(true).await.unwrap();
     handle.submit(order(1)).key("one").await.unwrap();
-    // The second cancel starts once the first one is recorded.
+    // The second undo runs once the first one is recorded.
     until(|| {
         let stages = handle.snapshot().stages;
         stages[0].counts.cancelled == 1 && stages[1].counts.failed == 2
@@ -217,15 +214,14 @@ async fn j1_an_outcome_counts_the_undos_that_ran_before_the_kill() {
 
     let handle = start(false).await.unwrap();
     let outcome = handle.outcome_of("one").await.unwrap().unwrap();
-    // Not the one that was cancelled between the two attempts.
+    // The one that ran between the two attempts doesn't count.
     assert_eq!(outcome.rollback, Rollback::Complete { undos: 2 });
     handle.shutdown(Shutdown::Abort).await.unwrap();
 }
 
 #[actix::test]
 async fn j4_a_task_set_aside_keeps_its_stage_version() {
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("orders.journal");
+    let (_folder, path) = journal_path();
     let notes = Notes::default();
     let start = |version| {
         Pipeline::new("orders")

@@ -1,19 +1,17 @@
-//! What a restart makes of tasks that can't simply go on: late ones, interrupted ones, those of a
-//! stage that is another one now, and those that wait for a person.
+//! Tasks that a restart can't simply resume: late ones, interrupted ones, those of a stage that has changed,
+//! and those that wait for a person.
 
 use std::time::Duration;
 
 use batrun::{
-    Durability, End, Error, FailureKind, Key, PipelineHandle, Recovery, Rollback, StopCause,
-    TaskId, prelude::*, testing::Disk,
+    End, Error, FailureKind, Key, PipelineHandle, Recovery, Rollback, StopCause, TaskId,
+    prelude::*, testing::Disk,
 };
 use serde::{Deserialize, Serialize};
 
-use crate::kit::{Journal as Notes, until};
+use crate::support::{DRAIN, Notes, on_disk, until};
 
-const SOON: Shutdown = Shutdown::Drain(Duration::from_secs(20));
-
-/// What a stage is to do with a task.
+/// The behaviour of a stage or of its undos.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 enum Do {
     Pass,
@@ -92,7 +90,7 @@ impl Scene {
     }
 
     fn pipeline(&self) -> Pipeline<String, String, batrun::Durable> {
-        Pipeline::new("p").journal(self.disk.journal(Durability::Power).unwrap())
+        Pipeline::new("p").journal(on_disk(&self.disk))
     }
 
     /// A pipeline of `first`, which passes, and `second`, which does this.
@@ -107,7 +105,7 @@ impl Scene {
 
     /// The process ends; what its stages had noted is forgotten.
     async fn kill(&self, handle: Handle) {
-        // What nobody waits for is written a little later.
+        // Changes that nobody waits for are written a little later.
         let mut syncs = u64::MAX;
         while std::mem::replace(&mut syncs, self.disk.syncs()) != syncs {
             tokio::time::sleep(Duration::from_millis(25)).await;
@@ -127,7 +125,7 @@ impl Scene {
     }
 
     async fn end(&self, handle: Handle) {
-        handle.shutdown(SOON).await.unwrap();
+        handle.shutdown(DRAIN).await.unwrap();
     }
 }
 
@@ -171,7 +169,7 @@ async fn j1_a_task_interrupted_by_three_kills_fails() {
     };
     assert_eq!(failure.kind(), FailureKind::Interrupted);
     assert_eq!(&**stage, "second");
-    // All but the last of the second stage's undos were cancelled between its attempts.
+    // All but the last of the second stage's undos ran between its attempts.
     assert_eq!(outcome.rollback, Rollback::Complete { undos: 2 });
     assert_eq!(scene.notes.all(), ["undo first a 1", "undo second a 1"]);
     scene.end(handle).await;
@@ -375,7 +373,7 @@ async fn j4_tasks_of_a_changed_stage_are_set_aside_and_the_others_go_on() {
 #[actix::test]
 async fn j4_a_context_that_does_not_decode_is_set_aside() {
     let disk = Disk::new();
-    let journal = || disk.journal(Durability::Power).unwrap();
+    let journal = || on_disk(&disk);
     let hang = stage_fn("s", async |_: String, _: &TaskContext<'_, ()>| {
         std::future::pending::<Result<String, Failure>>().await
     });
@@ -402,7 +400,7 @@ async fn j4_a_context_that_does_not_decode_is_set_aside() {
     );
     let ticket = handle.submit(7).await.unwrap();
     assert_eq!(ticket.outcome().await.unwrap().output, Some(7));
-    handle.shutdown(SOON).await.unwrap();
+    handle.shutdown(DRAIN).await.unwrap();
 }
 
 #[actix::test]
@@ -473,7 +471,7 @@ async fn j1_stuck_tasks_stay_stuck_over_restarts() {
     let handle = start().await.unwrap();
     let stuck: Vec<_> = handle.stuck().iter().map(|stuck| stuck.task.0).collect();
     assert_eq!(stuck, [2, 3]);
-    // What was resolved has its outcome all the same.
+    // A resolved task has its outcome all the same.
     assert!(handle.outcome_of("a").await.unwrap().is_some());
     scene.end(handle).await;
 }
@@ -497,7 +495,7 @@ async fn g07_recovered_tasks_beyond_the_bound_go_on_and_new_ones_wait() {
     let snapshot = handle.snapshot();
     assert!(snapshot.in_flight <= 12, "{}", snapshot.in_flight);
     last.outcome().await.unwrap();
-    let report = handle.shutdown(SOON).await.unwrap();
+    let report = handle.shutdown(DRAIN).await.unwrap();
     assert_eq!(report.counts.accepted, 1_001);
     assert_eq!(report.counts.done, 1_001);
     assert_eq!(scene.notes.of("first ").len(), 1_001);
@@ -515,7 +513,7 @@ async fn g11_suspend_stops_tasks_where_they_are_and_the_next_start_resumes_them(
     assert!(matches!(ticket.outcome().await, Err(Error::Suspended(_))));
     let refused = handle.submit("b".to_owned()).await.map(drop).unwrap_err();
     assert!(matches!(refused, batrun::SubmitError::Suspended(_)));
-    // Nothing was taken back, and the journal is free again.
+    // No undo has run, and the journal is free again.
     assert!(scene.notes.of("undo").is_empty());
     let handle = scene.start(Do::Pass).await;
     assert!(handle.outcome_of("a").await.unwrap().unwrap().is_done());

@@ -3,14 +3,14 @@
 use batrun::prelude::*;
 use tokio::time::Instant;
 
-use crate::kit::{Journal, ms, since, sleep, still, told};
+use crate::support::{Notes, ms, since, sleep, still, summary};
 
 /// Registers an undo, then fails its first `failing` attempts.
 fn flaky(
-    journal: &Journal,
+    notes: &Notes,
     failing: u32,
 ) -> impl Stage<Input = String, Output = String, Undo = u32> + Clone + Send + use<> {
-    let (ran, undid) = (journal.clone(), journal.clone());
+    let (ran, undid) = (notes.clone(), notes.clone());
     stage_fn(
         "flaky",
         async move |mut input: String, task: &TaskContext<'_, u32>| {
@@ -31,10 +31,10 @@ fn flaky(
 
 #[test]
 fn g10_a_retry_cleans_up_first_and_gets_the_input_as_it_arrived() {
-    let journal = Journal::default();
+    let notes = Notes::default();
     still(async {
         let handle = Pipeline::new("retries")
-            .stage(flaky(&journal, 2).retry(Retry::constant(3, ms(10))))
+            .stage(flaky(&notes, 2).retry(Retry::constant(3, ms(10))))
             .current_arbiter()
             .start()
             .await
@@ -46,7 +46,7 @@ fn g10_a_retry_cleans_up_first_and_gets_the_input_as_it_arrived() {
         assert_eq!((stage.started, stage.failed, stage.retried), (3, 2, 2));
     });
     assert_eq!(
-        journal.all(),
+        notes.all(),
         [
             "attempt 1 of it",
             "undo 1",
@@ -59,28 +59,28 @@ fn g10_a_retry_cleans_up_first_and_gets_the_input_as_it_arrived() {
 
 #[test]
 fn g10_a_task_fails_once_its_retries_are_used_up() {
-    let journal = Journal::default();
+    let notes = Notes::default();
     let report = still(
         Pipeline::new("used up")
             .producer(from_iter(["it".to_owned()]))
-            .stage(flaky(&journal, 9).retry(Retry::constant(2, ms(10))))
+            .stage(flaky(&notes, 9).retry(Retry::constant(2, ms(10))))
             .current_arbiter()
             .run(),
     )
     .unwrap();
-    assert_eq!(journal.of("attempt ").len(), 3);
+    assert_eq!(notes.of("attempt ").len(), 3);
     // The last attempt's undo is the final rollback's; the others were cleaned up before.
-    assert_eq!(journal.of("undo "), ["1", "2", "3"]);
+    assert_eq!(notes.of("undo "), ["1", "2", "3"]);
     assert_eq!(
-        told(&report.last_failures[0]),
+        summary(&report.last_failures[0]),
         "failed in flaky: no; 1 undo taken back"
     );
 }
 
 #[test]
 fn g10_a_clean_up_that_fails_for_good_fails_the_task() {
-    let journal = Journal::default();
-    let undid = journal.clone();
+    let notes = Notes::default();
+    let undid = notes.clone();
     let report = still(
         Pipeline::new("dirty")
             .producer(from_iter([1]))
@@ -106,19 +106,19 @@ fn g10_a_clean_up_that_fails_for_good_fails_the_task() {
     .unwrap();
     assert_eq!(report.stages[0].counts.started, 1);
     assert_eq!(
-        told(&report.last_failures[0]),
+        summary(&report.last_failures[0]),
         "failed in s: the stage's error; stuck: s: 2 (can't)"
     );
     // 1 and 2 in the clean-up; then 3 in the rollback, and 2 once more in its second round.
-    assert_eq!(journal.all(), ["1", "2", "3", "2"]);
+    assert_eq!(notes.all(), ["1", "2", "3", "2"]);
 }
 
 #[test]
 fn g10_a_backoff_past_the_deadline_fails_the_task_at_once() {
-    let journal = Journal::default();
+    let notes = Notes::default();
     still(async {
         let handle = Pipeline::new("too late")
-            .stage(flaky(&journal, 9).retry(Retry::constant(5, ms(100))))
+            .stage(flaky(&notes, 9).retry(Retry::constant(5, ms(100))))
             .current_arbiter()
             .start()
             .await
@@ -126,18 +126,18 @@ fn g10_a_backoff_past_the_deadline_fails_the_task_at_once() {
         let began = Instant::now();
         let ticket = handle.submit("it".into()).timeout(ms(250)).await.unwrap();
         let outcome = ticket.outcome().await.unwrap();
-        assert_eq!(told(&outcome), "failed in flaky: no; 1 undo taken back");
+        assert_eq!(summary(&outcome), "failed in flaky: no; 1 undo taken back");
         assert_eq!(since(began), 200);
     });
-    assert_eq!(journal.of("attempt ").len(), 3);
+    assert_eq!(notes.of("attempt ").len(), 3);
 }
 
 #[test]
 fn g10_a_cancelled_task_stops_waiting_for_its_retry() {
-    let journal = Journal::default();
+    let notes = Notes::default();
     still(async {
         let handle = Pipeline::new("resting")
-            .stage(flaky(&journal, 9).retry(Retry::constant(5, ms(1000))))
+            .stage(flaky(&notes, 9).retry(Retry::constant(5, ms(1000))))
             .current_arbiter()
             .start()
             .await
@@ -147,18 +147,21 @@ fn g10_a_cancelled_task_stops_waiting_for_its_retry() {
         sleep(100).await;
         assert!(ticket.cancel());
         let outcome = ticket.outcome().await.unwrap();
-        assert_eq!(told(&outcome), "cancelled in flaky; nothing to take back");
+        assert_eq!(
+            summary(&outcome),
+            "cancelled in flaky; nothing to take back"
+        );
         assert_eq!(since(began), 100);
         sleep(5000).await;
     });
-    assert_eq!(journal.all(), ["attempt 1 of it", "undo 1"]);
+    assert_eq!(notes.all(), ["attempt 1 of it", "undo 1"]);
 }
 
 #[test]
 fn g10_a_task_cancelled_during_its_clean_up_rolls_back() {
-    let journal = Journal::default();
+    let notes = Notes::default();
     still(async {
-        let undid = journal.clone();
+        let undid = notes.clone();
         let work = stage_fn("s", async |_: u32, task: &TaskContext<'_, u32>| {
             task.on_cancel(1).await?;
             task.on_cancel(2).await?;
@@ -185,7 +188,7 @@ fn g10_a_task_cancelled_during_its_clean_up_rolls_back() {
         sleep(1000).await;
         assert_eq!(handle.snapshot().stages[0].counts.started, 1);
     });
-    assert_eq!(journal.all(), ["1 begins", "1 ends", "2 begins", "2 ends"]);
+    assert_eq!(notes.all(), ["1 begins", "1 ends", "2 begins", "2 ends"]);
 }
 
 #[test]
@@ -234,8 +237,8 @@ fn g10_an_attempt_that_timed_out_is_retried() {
 
 #[test]
 fn g10_a_key_stays_until_an_undo_of_its_stage_ran() {
-    let journal = Journal::default();
-    let (ran, undid) = (journal.clone(), journal.clone());
+    let notes = Notes::default();
+    let (ran, undid) = (notes.clone(), notes.clone());
     let report = still(
         Pipeline::new("keys")
             .producer(from_iter([1]))
@@ -263,7 +266,7 @@ fn g10_a_key_stays_until_an_undo_of_its_stage_ran() {
     .unwrap();
     assert_eq!(report.counts.done, 1);
     assert_eq!(
-        journal.all(),
+        notes.all(),
         [
             "keys/1/b/0",
             "keys/1/b/0",
@@ -277,10 +280,10 @@ fn g10_a_key_stays_until_an_undo_of_its_stage_ran() {
 
 #[test]
 fn g10_a_task_waiting_for_the_rate_limit_stops_at_its_deadline() {
-    let journal = Journal::default();
+    let notes = Notes::default();
     still(async {
         let began = Instant::now();
-        let ran = journal.clone();
+        let ran = notes.clone();
         let work = stage_fn("s", async move |n: u32, _: &TaskContext<'_, ()>| {
             ran.note(format!("{n} at {}", since(began)));
             Ok(n)
@@ -303,5 +306,5 @@ fn g10_a_task_waiting_for_the_rate_limit_stops_at_its_deadline() {
         assert_eq!(done, 3);
         assert!(since(began) <= 252);
     });
-    assert_eq!(journal.all(), ["0 at 0", "1 at 100", "2 at 200"]);
+    assert_eq!(notes.all(), ["0 at 0", "1 at 100", "2 at 200"]);
 }

@@ -1,22 +1,21 @@
-//! How a pipeline ends, and what becomes of its tasks then.
+//! A pipeline ends, by a shutdown or because nobody holds it, and each of its tasks with it.
 
 use std::sync::{
     Arc,
     atomic::{AtomicBool, Ordering},
-    mpsc,
 };
 
 use batrun::{Error, SubmitError, TrySubmitError, prelude::*};
 use tokio::time::Instant;
 
-use crate::kit::{Do, Journal, act, acting, live, ms, noted, since, sleep, still, told};
+use crate::support::{Do, Notes, act, acting, gate, live, ms, noted, since, sleep, still, summary};
 
 fn undoing(
-    journal: &Journal,
+    notes: &Notes,
 ) -> impl Stage<Input = Do, Output = Do, Undo = String> + Clone + Send + use<> {
     noted(
         "s",
-        journal,
+        notes,
         async |what: Do, task: &TaskContext<'_, String>| {
             task.on_cancel(format!("{what:?}")).await?;
             act(what).await
@@ -26,10 +25,10 @@ fn undoing(
 
 #[test]
 fn g11_drain_finishes_accepted_tasks_and_takes_no_more() {
-    let journal = Journal::default();
+    let notes = Notes::default();
     still(async {
         let handle = Pipeline::new("drain")
-            .stage(undoing(&journal))
+            .stage(undoing(&notes))
             .current_arbiter()
             .start()
             .await
@@ -62,15 +61,15 @@ fn g11_drain_finishes_accepted_tasks_and_takes_no_more() {
             Err(SubmitError::Closed(_))
         ));
     });
-    assert!(journal.all().is_empty());
+    assert!(notes.all().is_empty());
 }
 
 #[test]
 fn g11_a_task_that_outlasts_the_grace_is_cancelled_and_rolled_back() {
-    let journal = Journal::default();
+    let notes = Notes::default();
     still(async {
         let handle = Pipeline::new("grace")
-            .stage(undoing(&journal).workers(3))
+            .stage(undoing(&notes).workers(3))
             .current_arbiter()
             .start()
             .await
@@ -85,18 +84,18 @@ fn g11_a_task_that_outlasts_the_grace_is_cancelled_and_rolled_back() {
         assert!(quick.outcome().await.unwrap().is_done());
         // Interrupted is not failed.
         assert_eq!(
-            told(&slow.outcome().await.unwrap()),
+            summary(&slow.outcome().await.unwrap()),
             "cancelled by the shutdown in s; 1 undo taken back"
         );
     });
-    assert_eq!(journal.all(), ["undid Hang"]);
+    assert_eq!(notes.all(), ["undid Hang"]);
 }
 
 #[test]
 fn g11_abort_rolls_back_at_once_and_finishes_rollbacks_that_have_begun() {
-    let journal = Journal::default();
+    let notes = Notes::default();
     still(async {
-        let undid = journal.clone();
+        let undid = notes.clone();
         let work = stage_fn("s", async |what: Do, task: &TaskContext<'_, Do>| {
             task.on_cancel(what).await?;
             act(what).await
@@ -122,20 +121,20 @@ fn g11_abort_rolls_back_at_once_and_finishes_rollbacks_that_have_begun() {
         let report = handle.shutdown(Shutdown::Abort).await.unwrap();
         assert_eq!((report.counts.failed, report.counts.in_flight()), (1, 0));
         assert_eq!(
-            told(&failing.outcome().await.unwrap()),
+            summary(&failing.outcome().await.unwrap()),
             "failed in s: no; 1 undo taken back"
         );
         assert_eq!(
-            told(&running.outcome().await.unwrap()),
+            summary(&running.outcome().await.unwrap()),
             "cancelled by the shutdown in s; 1 undo taken back"
         );
         hanging.outcome().await.unwrap();
         assert_eq!(
-            told(&queued.outcome().await.unwrap()),
+            summary(&queued.outcome().await.unwrap()),
             "cancelled by the shutdown in s; nothing to take back"
         );
     });
-    let mut all = journal.all();
+    let mut all = notes.all();
     all.sort();
     assert_eq!(all, ["undid Fail", "undid Hang", "undid Hang"]);
 }
@@ -143,9 +142,9 @@ fn g11_abort_rolls_back_at_once_and_finishes_rollbacks_that_have_begun() {
 #[test]
 fn g11_a_second_shutdown_hastens_the_first_and_both_get_the_report() {
     still(async {
-        let journal = Journal::default();
+        let notes = Notes::default();
         let handle = Pipeline::new("twice")
-            .stage(undoing(&journal))
+            .stage(undoing(&notes))
             .current_arbiter()
             .start()
             .await
@@ -286,20 +285,17 @@ fn g11_a_waiting_submitter_gets_its_context_back() {
 #[test]
 fn g11_a_call_that_outlasts_abandon_after_is_named_and_its_task_is_stuck() {
     // The call blocks for real; the pipeline's patience is time that stands still otherwise.
-    let (let_out, stay) = mpsc::channel::<()>();
-    let stay = Arc::new(std::sync::Mutex::new(stay));
+    let (gate, keeper) = gate();
     let returned = Arc::new(AtomicBool::new(false));
     let back = returned.clone();
-    let (enter, entered) = mpsc::channel();
     live(async {
-        let journal = Journal::default();
+        let notes = Notes::default();
         let work = noted(
             "blocks",
-            &journal,
+            &notes,
             async move |n: u32, task: &TaskContext<'_, String>| {
                 task.on_cancel("half done".to_owned()).await?;
-                enter.send(()).unwrap();
-                stay.lock().unwrap().recv().ok();
+                gate.pass();
                 back.store(true, Ordering::SeqCst);
                 Ok(n)
             },
@@ -312,7 +308,7 @@ fn g11_a_call_that_outlasts_abandon_after_is_named_and_its_task_is_stuck() {
             .await
             .unwrap();
         let ticket = handle.submit(1).await.unwrap();
-        entered.recv().unwrap();
+        keeper.wait_for_call();
         let report = handle.shutdown(Shutdown::Abort).await.unwrap();
         assert!(!returned.load(Ordering::SeqCst));
         let [stuck] = &report.stuck[..] else {
@@ -323,8 +319,8 @@ fn g11_a_call_that_outlasts_abandon_after_is_named_and_its_task_is_stuck() {
         assert_eq!(stuck.undos[0].error, "not tried");
         assert_eq!((report.counts.cancelled, report.counts.in_flight()), (1, 0));
         assert!(ticket.outcome().await.is_ok());
-        assert!(journal.all().is_empty(), "its undo is listed, not run");
-        let_out.send(()).unwrap();
+        assert!(notes.all().is_empty(), "its undo is listed, not run");
+        keeper.release();
     });
 }
 

@@ -1,4 +1,4 @@
-//! A stage that goes down while one of its cancels runs.
+//! A stage goes down while one of its undos runs.
 
 use std::sync::{
     Arc,
@@ -7,14 +7,14 @@ use std::sync::{
 
 use batrun::{Health, Restart, prelude::*};
 
-use crate::kit::{Journal, ms, sleep, still, told};
+use crate::support::{Notes, ms, sleep, still, summary};
 
 #[test]
 fn g06_a_stage_that_goes_down_lets_a_running_undo_finish() {
-    let journal = Journal::default();
+    let notes = Notes::default();
     still(async {
         let broken = Arc::new(AtomicBool::new(false));
-        let (switch, breaks, undid) = (broken.clone(), broken.clone(), journal.clone());
+        let (switch, breaks, undid) = (broken.clone(), broken.clone(), notes.clone());
         let inner = stage_fn("s", async move |n: u32, task: &TaskContext<'_, u32>| {
             if n == 0 {
                 // From now on no value can be built.
@@ -26,9 +26,9 @@ fn g06_a_stage_that_goes_down_lets_a_running_undo_finish() {
             Err::<u32, _>(Failure::new("no"))
         })
         .cancel_with(async move |n: u32, _: &CancelContext<'_>| {
-            undid.note(format!("cancel of {n} begins"));
+            undid.note(format!("undo of {n} begins"));
             sleep(5000).await;
-            undid.note(format!("cancel of {n} ends"));
+            undid.note(format!("undo of {n} ends"));
             Ok(())
         });
         let work = Work::try_with("s", move || match switch.load(Ordering::SeqCst) {
@@ -47,19 +47,19 @@ fn g06_a_stage_that_goes_down_lets_a_running_undo_finish() {
         let cleaned = handle.submit(1).await.unwrap();
         let panics = handle.submit(0).await.unwrap();
         assert_eq!(
-            told(&panics.outcome().await.unwrap()),
+            summary(&panics.outcome().await.unwrap()),
             "failed in s: panicked: boom; nothing to take back"
         );
         sleep(1000).await;
         let health = handle.snapshot().stages[0].health.clone();
         assert!(matches!(health, Health::Down { .. }), "{health:?}");
-        assert_eq!(handle.snapshot().in_flight, 1, "its cancel still runs");
+        assert_eq!(handle.snapshot().in_flight, 1, "its undo still runs");
         // The clean-up took its undo back; nobody is there for another attempt.
         let outcome = cleaned.outcome().await.unwrap();
         assert_eq!(
-            told(&outcome),
+            summary(&outcome),
             "failed in s: stage s is down: its factory keeps failing; nothing to take back"
         );
     });
-    assert_eq!(journal.all(), ["cancel of 1 begins", "cancel of 1 ends"]);
+    assert_eq!(notes.all(), ["undo of 1 begins", "undo of 1 ends"]);
 }

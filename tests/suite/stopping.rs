@@ -1,4 +1,4 @@
-//! A rollback starts only once what worked on the task has stopped.
+//! A rollback starts only once the stage that worked on the task has stopped.
 
 use std::{
     future::pending,
@@ -8,16 +8,18 @@ use std::{
 use batrun::{StopSignal, UndoError, prelude::*};
 use tokio::time::Instant;
 
-use crate::kit::{Journal, live, ms, noted, since, sleep, still, told};
+use crate::support::{
+    Gate, Keeper, Notes, gate, live, ms, noted, since, sleep, still, summary, until,
+};
 
 #[test]
 fn g05_rollback_waits_for_a_shield() {
-    let journal = Journal::default();
+    let notes = Notes::default();
     still(async {
-        let noting = journal.clone();
+        let noting = notes.clone();
         let stage = noted(
             "shielded",
-            &journal,
+            &notes,
             async move |n: u32, task: &TaskContext<'_, String>| {
                 task.on_cancel("it".to_owned()).await?;
                 task.shield(async {
@@ -41,28 +43,31 @@ fn g05_rollback_waits_for_a_shield() {
             .unwrap();
         let ticket = handle.submit(1).timeout(ms(20)).await.unwrap();
         let outcome = ticket.outcome().await.unwrap();
-        assert_eq!(told(&outcome), "timed out in shielded; 1 undo taken back");
+        assert_eq!(
+            summary(&outcome),
+            "timed out in shielded; 1 undo taken back"
+        );
     });
     assert_eq!(
-        journal.all(),
+        notes.all(),
         ["told: true", "effect", "up to the next await", "undid it"]
     );
 }
 
 #[test]
 fn g05_a_future_is_dropped_before_its_rollback_starts() {
-    struct Guard(Journal);
+    struct Guard(Notes);
     impl Drop for Guard {
         fn drop(&mut self) {
             self.0.note("dropped");
         }
     }
-    let journal = Journal::default();
+    let notes = Notes::default();
     still(async {
-        let noting = journal.clone();
+        let noting = notes.clone();
         let stage = noted(
             "guarded",
-            &journal,
+            &notes,
             async move |n: u32, task: &TaskContext<'_, String>| {
                 task.on_cancel("it".to_owned()).await?;
                 let _guard = Guard(noting.clone());
@@ -83,18 +88,18 @@ fn g05_a_future_is_dropped_before_its_rollback_starts() {
         ticket.outcome().await.unwrap();
         assert_eq!(since(began), 10);
     });
-    assert_eq!(journal.all(), ["dropped", "undid it"]);
+    assert_eq!(notes.all(), ["dropped", "undid it"]);
 }
 
 #[test]
 fn g05_stopping_wakes_a_stage_that_waits_for_it() {
-    let journal = Journal::default();
+    let notes = Notes::default();
     still(async {
         let began = Instant::now();
-        let noting = journal.clone();
+        let noting = notes.clone();
         let stage = noted(
             "listens",
-            &journal,
+            &notes,
             async move |n: u32, task: &TaskContext<'_, String>| {
                 task.shield(task.stopping()).await;
                 noting.note(format!("told at {}", since(began)));
@@ -111,19 +116,22 @@ fn g05_stopping_wakes_a_stage_that_waits_for_it() {
         sleep(30).await;
         ticket.cancel();
         let outcome = ticket.outcome().await.unwrap();
-        assert_eq!(told(&outcome), "cancelled in listens; nothing to take back");
+        assert_eq!(
+            summary(&outcome),
+            "cancelled in listens; nothing to take back"
+        );
     });
-    assert_eq!(journal.all(), ["told at 30"]);
+    assert_eq!(notes.all(), ["told at 30"]);
 }
 
 #[test]
 fn g05_an_undo_registered_while_stopping_is_refused_but_still_runs() {
-    let journal = Journal::default();
+    let notes = Notes::default();
     still(async {
-        let noting = journal.clone();
+        let noting = notes.clone();
         let stage = noted(
             "late",
-            &journal,
+            &notes,
             async move |n: u32, task: &TaskContext<'_, String>| {
                 task.on_cancel("early".to_owned()).await?;
                 let kept = task.on_cancel("withdrawn".to_owned()).await?;
@@ -145,19 +153,19 @@ fn g05_an_undo_registered_while_stopping_is_refused_but_still_runs() {
             .unwrap();
         let ticket = handle.submit(1).timeout(ms(10)).await.unwrap();
         let outcome = ticket.outcome().await.unwrap();
-        assert_eq!(told(&outcome), "timed out in late; 2 undos taken back");
+        assert_eq!(summary(&outcome), "timed out in late; 2 undos taken back");
     });
     assert_eq!(
-        journal.all(),
+        notes.all(),
         ["refused", "withdrew", "undid early", "undid late"]
     );
 }
 
 #[test]
 fn g05_a_cancel_or_deadline_during_rollback_changes_nothing() {
-    let journal = Journal::default();
+    let notes = Notes::default();
     still(async {
-        let noting = journal.clone();
+        let noting = notes.clone();
         let stage = stage_fn("s", async |_: u32, task: &TaskContext<'_, u32>| {
             task.on_cancel(1).await?;
             task.on_cancel(2).await?;
@@ -180,19 +188,18 @@ fn g05_a_cancel_or_deadline_during_rollback_changes_nothing() {
         sleep(100).await;
         assert!(!ticket.cancel());
         let outcome = ticket.outcome().await.unwrap();
-        assert_eq!(told(&outcome), "failed in s: no; 2 undos taken back");
+        assert_eq!(summary(&outcome), "failed in s: no; 2 undos taken back");
         assert_eq!(since(began), 2000);
     });
-    assert_eq!(journal.all(), ["1 begins", "1 ends", "2 begins", "2 ends"]);
+    assert_eq!(notes.all(), ["1 begins", "1 ends", "2 begins", "2 ends"]);
 }
 
 /// A blocking stage that says when it is in, and stays until it is let out.
 #[derive(Clone)]
 struct Blocks {
-    entered: mpsc::Sender<()>,
-    let_out: Arc<Mutex<mpsc::Receiver<()>>>,
-    journal: Journal,
-    /// Told when a cancel begins; the call listens for that before it returns.
+    gate: Gate,
+    notes: Notes,
+    /// Told when an undo begins; the call listens for that before it returns.
     cancelling: mpsc::Sender<()>,
     seen: Arc<Mutex<mpsc::Receiver<()>>>,
 }
@@ -204,42 +211,39 @@ impl Stage for Blocks {
 
     async fn run(&mut self, n: u32, task: &TaskContext<'_, String>) -> Result<u32, Failure> {
         task.on_cancel("it".to_owned()).await?;
-        self.entered.send(()).unwrap();
-        self.let_out.lock().unwrap().recv().unwrap();
+        self.gate.pass();
         while !task.is_stopping() {
             std::thread::yield_now();
         }
-        // Gives a cancel that doesn't wait the time to be caught.
+        // Gives an undo that doesn't wait the time to be caught.
         let overlap = self.seen.lock().unwrap().recv_timeout(ms(50)).is_ok();
-        self.journal.note(format!("returned, overlap {overlap}"));
+        self.notes.note(format!("returned, overlap {overlap}"));
         Ok(n)
     }
 
     async fn cancel(&mut self, undo: String, _: &CancelContext<'_>) -> Result<(), Failure> {
         self.cancelling.send(()).unwrap();
-        self.journal.note(format!("undid {undo}"));
+        self.notes.note(format!("undid {undo}"));
         Ok(())
     }
 }
 
-fn blocks(journal: &Journal) -> (Blocks, mpsc::Receiver<()>, mpsc::Sender<()>) {
-    let (entered, inside) = mpsc::channel();
-    let (release, let_out) = mpsc::channel();
+fn blocks(notes: &Notes) -> (Blocks, Keeper) {
+    let (gate, keeper) = gate();
     let (cancelling, seen) = mpsc::channel();
     let stage = Blocks {
-        entered,
-        let_out: Arc::new(Mutex::new(let_out)),
-        journal: journal.clone(),
+        gate,
+        notes: notes.clone(),
         cancelling,
         seen: Arc::new(Mutex::new(seen)),
     };
-    (stage, inside, release)
+    (stage, keeper)
 }
 
 #[test]
 fn g05_rollback_waits_for_a_blocking_call_that_was_cancelled() {
-    let journal = Journal::default();
-    let (stage, inside, release) = blocks(&journal);
+    let notes = Notes::default();
+    let (stage, keeper) = blocks(&notes);
     live(async {
         let handle = Pipeline::new("blocks")
             .stage(stage.blocking())
@@ -248,23 +252,20 @@ fn g05_rollback_waits_for_a_blocking_call_that_was_cancelled() {
             .await
             .unwrap();
         let ticket = handle.submit(1).await.unwrap();
-        tokio::task::spawn_blocking(move || inside.recv())
-            .await
-            .unwrap()
-            .unwrap();
+        until(|| keeper.has_call()).await;
         assert!(ticket.cancel());
-        release.send(()).unwrap();
+        keeper.release();
         let outcome = ticket.outcome().await.unwrap();
-        assert_eq!(told(&outcome), "cancelled in Blocks; 1 undo taken back");
+        assert_eq!(summary(&outcome), "cancelled in Blocks; 1 undo taken back");
         handle.shutdown(Shutdown::Abort).await.unwrap();
     });
-    assert_eq!(journal.all(), ["returned, overlap false", "undid it"]);
+    assert_eq!(notes.all(), ["returned, overlap false", "undid it"]);
 }
 
 #[test]
 fn g05_rollback_waits_for_a_blocking_call_that_ran_late() {
-    let journal = Journal::default();
-    let (stage, inside, release) = blocks(&journal);
+    let notes = Notes::default();
+    let (stage, keeper) = blocks(&notes);
     live(async {
         let handle = Pipeline::new("blocks late")
             .stage(stage.blocking())
@@ -274,13 +275,12 @@ fn g05_rollback_waits_for_a_blocking_call_that_ran_late() {
             .unwrap();
         // Long enough to be started in, on a slow machine too; the call then waits for it.
         let ticket = handle.submit(1).timeout(ms(500)).await.unwrap();
-        release.send(()).unwrap();
+        keeper.release();
         let outcome = ticket.outcome().await.unwrap();
-        assert_eq!(told(&outcome), "timed out in Blocks; 1 undo taken back");
+        assert_eq!(summary(&outcome), "timed out in Blocks; 1 undo taken back");
         handle.shutdown(Shutdown::Abort).await.unwrap();
     });
-    drop(inside);
-    assert_eq!(journal.all(), ["returned, overlap false", "undid it"]);
+    assert_eq!(notes.all(), ["returned, overlap false", "undid it"]);
 }
 
 #[test]
@@ -293,15 +293,15 @@ fn a_stop_signal_is_set_once_its_attempt_is_over() {
         asking.join().unwrap()
     }
     let signals = Arc::new(Mutex::new(Vec::new()));
-    let journal = Journal::default();
+    let notes = Notes::default();
     still(async {
-        let (kept, noting) = (signals.clone(), journal.clone());
+        let (kept, noting) = (signals.clone(), notes.clone());
         let first = stage_fn("first", async move |n: u32, task: &TaskContext<'_, ()>| {
             kept.lock().unwrap().push(task.signal());
             noting.note(format!("first {:?}", told(&kept)));
             Ok(n)
         });
-        let (kept, noting) = (signals.clone(), journal.clone());
+        let (kept, noting) = (signals.clone(), notes.clone());
         let second = stage_fn("second", async move |n: u32, task: &TaskContext<'_, ()>| {
             kept.lock().unwrap().push(task.signal());
             noting.note(format!("second {:?}", told(&kept)));
@@ -323,7 +323,7 @@ fn a_stop_signal_is_set_once_its_attempt_is_over() {
         ticket.outcome().await.unwrap();
     });
     assert_eq!(
-        journal.all(),
+        notes.all(),
         [
             "first [false]",
             "second [true, false]",

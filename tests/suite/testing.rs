@@ -1,5 +1,5 @@
-//! The test kit: that a harness shows what a stage did, that faults fall where they are meant to,
-//! and that a cancel or a run that can't happen twice is found out.
+//! The test kit of the feature `testing`: a harness shows what a stage did, faults happen where they were
+//! set, and an undo or a run that can't happen twice is found.
 
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
@@ -16,7 +16,7 @@ use batrun::{
     },
 };
 
-use crate::kit::ms;
+use crate::support::ms;
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -128,7 +128,7 @@ fn each_fault_happens_where_it_was_set() {
             assert_eq!(report.counts.failed, 1, "{fault}");
             assert!(failure.to_string().contains(&text), "{fault}: {failure}");
         }
-        // How far it came: an effect for each stage it passed, the faulty one's if after it.
+        // An effect for each stage that it passed, and the faulty one's if the fault came after it.
         let effects = usize::from(text.contains("second")) + usize::from(text.contains("after"));
         let undos = match &failure.rollback {
             Rollback::None => 0,
@@ -210,7 +210,7 @@ fn repeat_both_runs_stages_and_undos_twice() {
     assert_eq!(whats(2), [effect, cancel, cancel, effect, cancel, cancel]);
 }
 
-/// A stock that a stage takes from. Its cancel puts back whatever it is told, as often as it is.
+/// A stock that a stage takes from. A naive undo puts back one more each time it runs.
 fn stock(naive: bool, repeat: Repeat) -> impl Future<Output = i32> {
     let stock = Arc::new(Mutex::new((10, Vec::new())));
     let (take, give) = (stock.clone(), stock.clone());

@@ -1,18 +1,18 @@
-//! What counts as an undo: from its registration on, whatever becomes of the attempt.
+//! An undo counts from its registration on, whatever becomes of the attempt.
 
 use std::{future::Future, pin::pin, task::Poll};
 
-use batrun::{Rollback, StageIx, UndoError, prelude::*};
+use batrun::{Rollback, UndoError, prelude::*};
 
-use crate::kit::{Do, Journal, act, ms, noted, sleep, still, told};
+use crate::support::{Do, Notes, act, ms, noted, sleep, still, summary};
 
 #[test]
 fn g04_the_undos_of_a_stage_that_failed_panicked_or_was_stopped_run_too() {
-    let journal = Journal::default();
+    let notes = Notes::default();
     still(async {
         let first = noted(
             "first",
-            &journal,
+            &notes,
             async |what: Do, task: &TaskContext<'_, String>| {
                 task.on_cancel(format!("first {what:?}")).await?;
                 Ok(what)
@@ -20,7 +20,7 @@ fn g04_the_undos_of_a_stage_that_failed_panicked_or_was_stopped_run_too() {
         );
         let second = noted(
             "second",
-            &journal,
+            &notes,
             async |what: Do, task: &TaskContext<'_, String>| {
                 task.on_cancel(format!("second {what:?}")).await?;
                 act(what).await
@@ -35,46 +35,46 @@ fn g04_the_undos_of_a_stage_that_failed_panicked_or_was_stopped_run_too() {
             .unwrap();
         let failed = handle.submit(Do::Fail).await.unwrap().outcome().await;
         assert_eq!(
-            told(&failed.unwrap()),
+            summary(&failed.unwrap()),
             "failed in second: no; 2 undos taken back"
         );
         let panicked = handle.submit(Do::Panic).await.unwrap().outcome().await;
         assert_eq!(
-            told(&panicked.unwrap()),
+            summary(&panicked.unwrap()),
             "failed in second: panicked: boom; 2 undos taken back"
         );
         let late = handle.submit(Do::Hang).timeout(ms(10)).await.unwrap();
         assert_eq!(
-            told(&late.outcome().await.unwrap()),
+            summary(&late.outcome().await.unwrap()),
             "timed out in second; 2 undos taken back"
         );
         let cancelled = handle.submit(Do::Take(50)).await.unwrap();
         sleep(1).await;
         assert!(cancelled.cancel());
         assert_eq!(
-            told(&cancelled.outcome().await.unwrap()),
+            summary(&cancelled.outcome().await.unwrap()),
             "cancelled in second; 2 undos taken back"
         );
         let done = handle.submit(Do::Pass).await.unwrap().outcome().await;
-        assert_eq!(told(&done.unwrap()), "done; nothing to take back");
+        assert_eq!(summary(&done.unwrap()), "done; nothing to take back");
     });
     let undone: Vec<String> = ["Fail", "Panic", "Hang", "Take(50)"]
         .iter()
         .flat_map(|what| [format!("first {what}"), format!("second {what}")])
         .collect();
-    assert_eq!(journal.of("undid "), undone);
+    assert_eq!(notes.of("undid "), undone);
 }
 
 #[test]
 fn g04_the_undos_of_an_attempt_that_timed_out_run() {
-    let journal = Journal::default();
+    let notes = Notes::default();
     let report = still(
         Pipeline::new("overran")
             .producer(from_iter([Do::Hang]))
             .stage(
                 noted(
                     "slow",
-                    &journal,
+                    &notes,
                     async |what: Do, task: &TaskContext<'_, String>| {
                         task.on_cancel("it".to_owned()).await?;
                         act(what).await
@@ -87,21 +87,21 @@ fn g04_the_undos_of_an_attempt_that_timed_out_run() {
     )
     .unwrap();
     assert_eq!(
-        told(&report.last_failures[0]),
+        summary(&report.last_failures[0]),
         "failed in slow: the attempt took longer than 10ms; 1 undo taken back"
     );
-    assert_eq!(journal.of("undid "), ["it"]);
+    assert_eq!(notes.of("undid "), ["it"]);
 }
 
 #[test]
 fn g04_an_undo_counts_from_the_first_poll_even_if_dropped() {
-    let journal = Journal::default();
+    let notes = Notes::default();
     still(
         Pipeline::new("polled")
             .producer(from_iter([1]))
             .stage(noted(
                 "drops",
-                &journal,
+                &notes,
                 async |_: u32, task: &TaskContext<'_, String>| -> Result<u32, Failure> {
                     let never = task.on_cancel("never polled".to_owned());
                     let later = task.on_cancel("second".to_owned());
@@ -122,18 +122,18 @@ fn g04_an_undo_counts_from_the_first_poll_even_if_dropped() {
             .run(),
     )
     .unwrap();
-    assert_eq!(journal.of("undid "), ["first", "second"]);
+    assert_eq!(notes.of("undid "), ["first", "second"]);
 }
 
 #[test]
 fn g04_a_withdrawn_undo_does_not_run() {
-    let journal = Journal::default();
+    let notes = Notes::default();
     let report = still(
         Pipeline::new("withdrawn")
             .producer(from_iter([1]))
             .stage(noted(
                 "someone else's",
-                &journal,
+                &notes,
                 async |_: u32, task: &TaskContext<'_, String>| -> Result<u32, Failure> {
                     task.on_cancel("mine".to_owned()).await?;
                     let theirs = task.on_cancel("theirs".to_owned()).await?;
@@ -146,7 +146,7 @@ fn g04_a_withdrawn_undo_does_not_run() {
             .run(),
     )
     .unwrap();
-    assert_eq!(journal.of("undid "), ["mine", "mine too"]);
+    assert_eq!(notes.of("undid "), ["mine", "mine too"]);
     assert_eq!(
         report.last_failures[0].rollback,
         Rollback::Complete { undos: 2 }
@@ -155,15 +155,15 @@ fn g04_a_withdrawn_undo_does_not_run() {
 
 #[test]
 fn g07_a_task_registers_at_most_max_undos() {
-    let journal = Journal::default();
-    let noting = journal.clone();
+    let notes = Notes::default();
+    let noting = notes.clone();
     let report = still(
         Pipeline::new("limited")
             .max_undos(3)
             .producer(from_iter([1]))
             .stage(noted(
                 "greedy",
-                &journal,
+                &notes,
                 async move |n: u32, task: &TaskContext<'_, String>| {
                     for undo in 0..9 {
                         let registered = task.on_cancel(undo.to_string()).await;
@@ -180,85 +180,11 @@ fn g07_a_task_registers_at_most_max_undos() {
     )
     .unwrap();
     assert_eq!(
-        journal.all(),
+        notes.all(),
         ["refused 3, limit 3", "undid 0", "undid 1", "undid 2"]
     );
     assert_eq!(
-        told(&report.last_failures[0]),
+        summary(&report.last_failures[0]),
         "failed in greedy: task 1 has registered 3 undos already; 3 undos taken back"
     );
-}
-
-#[test]
-fn g03_rollbacks_of_different_tasks_run_side_by_side() {
-    // Each task's own one after the other, in the order in which the tasks stopped.
-    let journal = Journal::default();
-    still(async {
-        let (started, ended) = (journal.clone(), journal.clone());
-        let stage = stage_fn("s", async |n: u64, task: &TaskContext<'_, String>| {
-            for undo in ["x", "y"] {
-                task.on_cancel(format!("{n}{undo}")).await?;
-            }
-            sleep(n).await;
-            Err::<u64, _>(Failure::new("no"))
-        })
-        .cancel_with(async move |undo: String, _: &CancelContext<'_>| {
-            started.note(format!("{undo} begins"));
-            sleep(100).await;
-            ended.note(format!("{undo} ends"));
-            Ok(())
-        });
-        let report = Pipeline::new("side by side")
-            .producer(from_iter([2, 1]))
-            .stage(stage.workers(2))
-            .current_arbiter()
-            .run()
-            .await
-            .unwrap();
-        assert_eq!(report.counts.failed, 2);
-    });
-    assert_eq!(
-        journal.all(),
-        [
-            "1x begins",
-            "2x begins",
-            "1x ends",
-            "1y begins",
-            "2x ends",
-            "2y begins",
-            "1y ends",
-            "2y ends"
-        ]
-    );
-}
-
-#[test]
-fn g03_order_holds_over_many_stages() {
-    let journal = Journal::default();
-    let stage = |n: StageIx| {
-        noted(
-            &format!("s{n}"),
-            &journal,
-            async move |input: u32, task: &TaskContext<'_, String>| {
-                task.on_cancel(format!("s{n}")).await?;
-                if n == 4 {
-                    return Err(Failure::new("no"));
-                }
-                Ok(input)
-            },
-        )
-    };
-    still(
-        Pipeline::new("five")
-            .producer(from_iter([1]))
-            .stage(stage(0))
-            .stage(stage(1))
-            .stage(stage(2))
-            .stage(stage(3))
-            .stage(stage(4))
-            .current_arbiter()
-            .run(),
-    )
-    .unwrap();
-    assert_eq!(journal.of("undid "), ["s0", "s1", "s2", "s3", "s4"]);
 }

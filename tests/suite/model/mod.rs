@@ -21,9 +21,9 @@ use self::{
     script::{CANCEL_BACKOFF_MS, CANCEL_TIMEOUT_MS, EndScript, LATE_MS, cases},
     world::{Context, Event, Scripted, World},
 };
-use crate::kit::{live, ms, sleep, still};
+use crate::support::{live, ms, sleep, still};
 
-/// What became of the tasks of a case.
+/// The outcomes of the tasks of a case, and how they came about.
 #[derive(Default)]
 struct Fates {
     accepted_ms: HashMap<usize, f64>,
@@ -209,7 +209,7 @@ fn verify(world: &World, fates: &Fates, report: &Report, timed: bool) -> Result<
             .and_then(|()| end_is_due(&facts, fates.cancel_took.get(task).copied(), shut_down))
             .or_else(|why| fail(format!("task {task}: {why}")))?;
     }
-    // What was not accepted never started.
+    // A task that was not accepted never started.
     for entry in &log {
         prop_assert!(fates.accepted_ms.contains_key(&entry.task));
     }

@@ -34,14 +34,14 @@ struct Model<'a> {
     cuts: Vec<(usize, Vec<Undo>, MidRun)>,
 }
 
-/// Whether a stage is at work.
+/// The stage that is at work, if any.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum MidRun {
     No,
     Yes { stage: usize },
 }
 
-/// How the forward part ends if nothing interferes.
+/// The end of the forward part if nothing interferes.
 #[derive(Debug, PartialEq, Eq)]
 enum Forward {
     Done,
@@ -50,13 +50,13 @@ enum Forward {
     Hangs,
 }
 
-/// What is known of a task from outside.
+/// The facts about a task that are known from outside.
 pub struct Facts<'a> {
     pub events: &'a [(f64, Event)],
     pub outcome: &'a Outcome,
-    /// When it has to be done.
+    /// The time by which it has to be done.
     pub deadline_ms: Option<f64>,
-    /// Whether times mean anything: whether the clock stood still.
+    /// True if times mean anything, because the clock stood still.
     pub timed: bool,
 }
 
@@ -74,7 +74,7 @@ impl<'a> Model<'a> {
             .push((self.trace.len(), self.undos.clone(), mid_run));
     }
 
-    /// Cancels one undo as its stage's policy says; whether it worked in the end.
+    /// Runs one undo as its stage's policy says; true if it worked in the end.
     fn cancel(&mut self, undo: usize, retries: u32, cuts: bool) -> bool {
         let script = self.undos[undo].script;
         for n in 0..=retries {
@@ -135,7 +135,7 @@ impl<'a> Model<'a> {
         (cancelled, left)
     }
 
-    /// What happens to the task if nobody interferes. `gives_up` says whether the backoff after
+    /// Plays the task as it goes if nobody interferes. `gives_up` says whether the backoff after
     /// the failure that is this event would pass the deadline.
     fn forward(&mut self, gives_up: &dyn Fn(usize, &StageScript) -> bool) -> Forward {
         self.cut(MidRun::No);
@@ -314,7 +314,7 @@ fn check_as(
     ))
 }
 
-/// What the stage still did after the end was taken: it may have registered undos (and been told
+/// Plays the rest of the stage after the end was taken: it may have registered undos (and been told
 /// not to go on), and it stopped.
 fn stops(cut: &mut Model<'_>, events: &[Event], stage: usize, task: &TaskScript) -> bool {
     let attempt = cut.trace.iter().rev().find_map(|event| match event {

@@ -9,7 +9,7 @@ pub struct Case {
     pub lifo: bool,
     pub tasks: Vec<TaskScript>,
     pub ending: EndScript,
-    /// Where tasks in flight are limited to fewer than fit.
+    /// A limit of tasks in flight below what fits, if any.
     pub max_in_flight: Option<usize>,
 }
 
@@ -26,10 +26,10 @@ pub struct StageScript {
 
 #[derive(Clone, Debug)]
 pub struct TaskScript {
-    /// When it is submitted, counted from the task before it.
+    /// The time of its submit, counted from the task before it.
     pub after_ms: u64,
     pub timeout_ms: Option<u64>,
-    /// When the user cancels it, counted from its acceptance.
+    /// The time at which the user cancels it, counted from its acceptance.
     pub cancel_ms: Option<u64>,
     /// For each stage, its attempts; the last one stands for all that follow.
     pub stages: Vec<Vec<Attempt>>,
@@ -51,7 +51,7 @@ pub enum Then {
     Hang,
 }
 
-/// How cancelling an undo goes: it fails so often, and then it works.
+/// An undo: it fails so often, and then it works.
 #[derive(Clone, Copy, Debug)]
 pub struct UndoScript {
     pub fails: u32,
@@ -71,7 +71,7 @@ pub enum CancelFailure {
 
 #[derive(Clone, Copy, Debug)]
 pub enum EndScript {
-    /// When all is done; what hangs is cut off long after.
+    /// The end comes when all is done; tasks that hang are cut off long after.
     Late,
     Abort {
         at_ms: u64,
@@ -82,7 +82,7 @@ pub enum EndScript {
     },
 }
 
-/// How long a cancel may take.
+/// The time that an undo may take.
 pub const CANCEL_TIMEOUT_MS: u64 = 40;
 pub const CANCEL_BACKOFF_MS: u64 = 15;
 /// After this, nothing but what hangs is left.

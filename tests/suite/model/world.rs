@@ -10,7 +10,7 @@ use batrun::prelude::*;
 use tokio::time::Instant;
 
 use super::script::{CancelFailure, Case, Then, UndoScript};
-use crate::kit::{ms, sleep};
+use crate::support::{ms, sleep};
 
 /// Something that happened to a task.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
