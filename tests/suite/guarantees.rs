@@ -1,9 +1,42 @@
-//! Each promise has a test, and each numbered test a promise.
+//! Each promise of GUARANTEES.md has a test, each numbered test a promise, and the page lists them.
+//!
+//! The list at the page's end follows from the names of the tests. This writes it anew:
+//!
+//!   BATRUN_TESTS=overwrite cargo test --features journal,testing --test suite guarantees
 
-use std::{collections::BTreeMap, fs, path::Path};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    env, fs,
+    path::Path,
+};
+
+/// The kinds of promises, and how many there are of each.
+const KINDS: [(char, u32); 2] = [('G', 13), ('J', 5)];
+
+/// The heading of the page's last part, which lists the tests.
+const TESTS: &str = "# Tests\n";
+
+/// `G1`, `G2` .. `J5`.
+fn promises() -> impl Iterator<Item = String> {
+    KINDS
+        .into_iter()
+        .flat_map(|(kind, last)| (1..=last).map(move |n| format!("{kind}{n}")))
+}
+
+/// `G2` and `G5` for `g02_g05_invariants_hold`.
+fn promises_of(test: &str) -> Vec<String> {
+    let number = |part: &str| {
+        let (kind, _) = KINDS
+            .iter()
+            .find(|(kind, _)| part.starts_with(kind.to_ascii_lowercase()))?;
+        let number: u32 = part[1..].parse().ok()?;
+        Some(format!("{kind}{number}"))
+    };
+    test.split('_').map_while(number).collect()
+}
 
 /// Every test's name in the sources below here.
-fn tests_in(directory: &Path, names: &mut Vec<String>) {
+fn tests_in(directory: &Path, names: &mut BTreeSet<String>) {
     for entry in fs::read_dir(directory).unwrap() {
         let path = entry.unwrap().path();
         if path.is_dir() {
@@ -24,62 +57,169 @@ fn tests_in(directory: &Path, names: &mut Vec<String>) {
     }
 }
 
-/// What promises are called, and how many there are of each kind.
-const KINDS: [(char, u32); 2] = [('G', 13), ('J', 5)];
+/// The tests of each promise.
+fn proofs(tests: &BTreeSet<String>) -> BTreeMap<String, BTreeSet<&str>> {
+    let mut proofs = BTreeMap::<String, BTreeSet<&str>>::new();
+    for test in tests {
+        for promise in promises_of(test) {
+            proofs.entry(promise).or_default().insert(test);
+        }
+    }
+    proofs
+}
 
-/// `G3` for `g03_first_registered_first_cancelled`.
-fn promise_of(test: &str) -> Option<String> {
-    let (kind, _) = KINDS
-        .iter()
-        .find(|(kind, _)| test.starts_with(kind.to_ascii_lowercase()))?;
-    let (number, _) = test[1..].split_once('_')?;
-    let number: u32 = number.parse().ok()?;
-    Some(format!("{kind}{number}"))
+/// The title of each promise that the page has: `FIFO rollback` for `G3`.
+fn titles(page: &str) -> BTreeMap<&str, &str> {
+    page.lines()
+        .filter_map(|line| line.strip_prefix("## ")?.split_once(' '))
+        .collect()
+}
+
+/// The names that a page lists for each promise.
+fn listed(page: &str) -> BTreeMap<String, BTreeSet<&str>> {
+    let mut listed = BTreeMap::<String, BTreeSet<&str>>::new();
+    let mut promise = String::new();
+    let (_, list) = page.split_once(TESTS).unwrap_or_default();
+    for line in list.lines() {
+        if let Some(summary) = line.strip_prefix("<summary>") {
+            promise = summary.split(' ').next().unwrap().to_owned();
+        } else if let Some(name) = line.strip_prefix("- `") {
+            let names = listed.entry(promise.clone()).or_default();
+            names.insert(name.trim_end_matches('`'));
+        }
+    }
+    listed
+}
+
+/// The page with the list that these tests call for.
+fn overwritten(page: &str, tests: &BTreeSet<String>) -> String {
+    let (promised, _) = page.split_once(TESTS).unwrap_or((page, ""));
+    let (titles, proofs) = (titles(page), proofs(tests));
+    let mut text = format!("{promised}{TESTS}");
+    text.push_str("Each promise unfolds to the tests that prove it.\n");
+    for promise in promises() {
+        let title = titles.get(&*promise).unwrap_or(&"");
+        let summary = format!("<details>\n<summary>{promise} {title}</summary>\n\n");
+        text.push('\n');
+        text.push_str(&summary);
+        for test in proofs.get(&promise).into_iter().flatten() {
+            text.push_str(&format!("- `{test}`\n"));
+        }
+        text.push_str("\n</details>\n");
+    }
+    text
+}
+
+/// Everything in which the page and the tests differ.
+fn complaints(page: &str, tests: &BTreeSet<String>) -> Vec<String> {
+    let (titles, proofs, listed) = (titles(page), proofs(tests), listed(page));
+    let none = BTreeSet::new();
+    let mut complaints = Vec::new();
+    for promise in promises() {
+        if !titles.contains_key(&*promise) {
+            complaints.push(format!("GUARANTEES.md says nothing of {promise}"));
+        }
+        if !proofs.contains_key(&promise) {
+            complaints.push(format!("{promise} has no test"));
+        }
+    }
+    let known: BTreeSet<String> = promises().collect();
+    for (promise, tests) in &proofs {
+        if !known.contains(promise) {
+            complaints.push(format!("there is no promise {promise} for {tests:?}"));
+        }
+    }
+    for promise in known {
+        let proofs = proofs.get(&promise).unwrap_or(&none);
+        let listed = listed.get(&promise).unwrap_or(&none);
+        for test in proofs.difference(listed) {
+            complaints.push(format!("GUARANTEES.md doesn't list {test} for {promise}"));
+        }
+        for test in listed.difference(proofs) {
+            complaints.push(format!(
+                "GUARANTEES.md lists {test} for {promise}, and there is no such test"
+            ));
+        }
+    }
+    if complaints.is_empty() && page != overwritten(page, tests) {
+        complaints.push("the list of GUARANTEES.md is not in its order or form".to_owned());
+    }
+    complaints
 }
 
 #[test]
 fn every_promise_has_a_test_and_every_numbered_test_a_promise() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let mut names = Vec::new();
-    tests_in(&root.join("tests"), &mut names);
-    tests_in(&root.join("src"), &mut names);
-    let mut proofs: BTreeMap<String, Vec<String>> = BTreeMap::new();
-    for name in names {
-        if let Some(promise) = promise_of(&name) {
-            proofs.entry(promise).or_default().push(name);
-        }
+    let mut tests = BTreeSet::new();
+    tests_in(&root.join("tests"), &mut tests);
+    tests_in(&root.join("src"), &mut tests);
+    let path = root.join("GUARANTEES.md");
+    let page = fs::read_to_string(&path).unwrap();
+    if env::var("BATRUN_TESTS").is_ok_and(|how| how == "overwrite") {
+        return fs::write(&path, overwritten(&page, &tests)).unwrap();
     }
-    let of_kind = |(kind, last): (char, u32)| (1..=last).map(move |n| format!("{kind}{n}"));
-    let promises: Vec<String> = KINDS.into_iter().flat_map(of_kind).collect();
-    for promise in &promises {
-        assert!(proofs.contains_key(promise), "{promise} has no test");
-    }
-    for (promise, tests) in &proofs {
-        assert!(promises.contains(promise), "{tests:?} prove nothing");
-    }
-    let text = fs::read_to_string(root.join("GUARANTEES.md")).unwrap();
-    let words: Vec<&str> = text
-        .split(|c: char| !(c.is_alphanumeric() || c == '_'))
+    let complaints = complaints(&page, &tests);
+    let how = "BATRUN_TESTS=overwrite writes the list of GUARANTEES.md anew";
+    assert!(
+        complaints.is_empty(),
+        "\n{}\n{how}\n",
+        complaints.join("\n")
+    );
+}
+
+/// A page and tests that agree, before and after each change; then exactly this is complained of.
+#[test]
+fn each_difference_between_promises_and_tests_is_found() {
+    let heading = |promise| format!("## {promise} A title\nA promise.\n\n");
+    let head: String = promises().map(heading).collect();
+    let tests: BTreeSet<String> = promises()
+        .map(|promise| format!("{}_it_holds", promise.to_lowercase()))
+        .chain([
+            "g02_j3_both_hold".to_owned(),
+            "an_unnumbered_one".to_owned(),
+        ])
         .collect();
-    for promise in &promises {
-        assert!(
-            words.contains(&promise.as_str()),
-            "GUARANTEES.md says nothing of {promise}"
-        );
-    }
-    // It names every test that proves something, and none that doesn't exist.
-    for test in proofs.values().flatten() {
-        assert!(
-            words.contains(&test.as_str()),
-            "GUARANTEES.md doesn't name {test}"
-        );
-    }
-    for word in words {
-        if let Some(promise) = promise_of(word) {
-            assert!(
-                proofs[&promise].iter().any(|name| name == word),
-                "GUARANTEES.md names {word}, which is no test"
-            );
-        }
-    }
+    let page = overwritten(&head, &tests);
+    assert_eq!(complaints(&page, &tests), [""; 0]);
+
+    let with = |name: &str| {
+        let mut tests = tests.clone();
+        tests.insert(name.to_owned());
+        tests
+    };
+    let without = |name: &str| {
+        let mut tests = tests.clone();
+        assert!(tests.remove(name));
+        tests
+    };
+    assert_eq!(
+        complaints(&page.replace("## G7 A title\n", ""), &tests),
+        ["GUARANTEES.md says nothing of G7"]
+    );
+    assert_eq!(
+        complaints(&page, &without("j4_it_holds")),
+        [
+            "J4 has no test",
+            "GUARANTEES.md lists j4_it_holds for J4, and there is no such test"
+        ]
+    );
+    assert_eq!(
+        complaints(&page, &with("g14_it_holds")),
+        [r#"there is no promise G14 for {"g14_it_holds"}"#]
+    );
+    assert_eq!(
+        complaints(&page, &with("g05_something_new_holds")),
+        ["GUARANTEES.md doesn't list g05_something_new_holds for G5"]
+    );
+    assert_eq!(
+        complaints(&page, &without("g02_j3_both_hold")),
+        [
+            "GUARANTEES.md lists g02_j3_both_hold for G2, and there is no such test",
+            "GUARANTEES.md lists g02_j3_both_hold for J3, and there is no such test"
+        ]
+    );
+    assert_eq!(
+        complaints(&page.replace("</details>", ""), &tests),
+        ["the list of GUARANTEES.md is not in its order or form"]
+    );
 }
