@@ -1,4 +1,4 @@
-//! What a task allocates, against `benches/figures.toml`. `benches/guard` runs it too.
+//! The allocations of a task, against `benches/figures.toml`. `benches/guard` runs it too.
 
 #![allow(clippy::unwrap_used)]
 
@@ -27,8 +27,8 @@ fn allocations(workload: Workload, tasks: u64) -> u64 {
     (seen.allocations + seen.reallocations) as u64
 }
 
-/// How much goes into a batch depends on how quick a call is, so that what is spent on batches tells
-/// something in a release build only. A task alone is the same in every build.
+/// The size of a batch depends on how quick a call is, so the allocations of batches mean something in a
+/// release build only. A task alone is the same in every build.
 #[test]
 fn a_task_allocates_no_more_than_the_figures_say() {
     let least = |workload, tasks| {

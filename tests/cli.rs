@@ -19,7 +19,7 @@ use batrun::{
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-/// What a stage registers.
+/// The undo that a stage registers.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 struct Shelf {
     order: u32,
@@ -62,7 +62,7 @@ impl Shop {
         self.folder.path().join("orders.journal")
     }
 
-    /// The carrier refuses odd orders. Whatever is in this stage hangs if it is number 100.
+    /// The carrier refuses odd orders. Order 100 hangs in the stage `ship`.
     async fn open(&self, version: u32) -> Result<Handle, Error> {
         let (world, done, undone) = (self.world.clone(), self.world.clone(), self.world.clone());
         let reserve = stage_fn(
@@ -147,7 +147,7 @@ impl Shop {
         batrun(&all)
     }
 
-    /// What it prints, where it succeeds.
+    /// The output of a command that succeeds.
     fn text(&self, args: &[&str]) -> String {
         let output = self.run(args);
         assert_eq!(output.status.code(), Some(0), "{args:?}: {output:?}");
@@ -159,7 +159,7 @@ impl Shop {
         serde_json::from_str(&self.text(args)).unwrap()
     }
 
-    /// What it complains of.
+    /// The complaint of a command that is refused.
     fn refused(&self, args: &[&str]) -> String {
         let output = self.run(args);
         assert_eq!(output.status.code(), Some(1), "{args:?}: {output:?}");
@@ -429,11 +429,11 @@ async fn retry_runs_the_undos_that_are_left_at_the_next_start() {
     let running = shop.open(1).await.unwrap();
     let outcome = running.outcome_of("order 1").await.unwrap().unwrap();
     assert!(matches!(outcome.end, End::Failed { .. }), "{outcome}");
-    // The one that was taken back at once, and the one that was stuck.
+    // The undo that ran at once, and the one that was stuck.
     assert_eq!(outcome.rollback, Rollback::Complete { undos: 2 });
     let report = running.shutdown(Shutdown::Abort).await.unwrap();
     assert_eq!((report.counts.failed, report.stuck.len()), (1, 1));
-    // What was taken back is not taken back twice.
+    // An undo that has run does not run again.
     assert_eq!(shop.world.take(), ["put 1 back, left"]);
     assert_eq!(shop.json(&["show", "--json"])["outcomes_kept"], 3);
 

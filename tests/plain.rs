@@ -1,4 +1,5 @@
-//! What the wrapper of the feature `testing` would hide: run it without, `cargo test -p batrun --test plain`.
+//! Behaviour that the wrapper of the feature `testing` would hide. Built without it:
+//! `cargo test -p batrun --test plain`.
 
 #![allow(missing_docs, clippy::unwrap_used, clippy::expect_used)]
 

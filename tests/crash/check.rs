@@ -1,4 +1,4 @@
-//! What must hold of a log of effects, whatever was killed when. Pure.
+//! The rules that a log of effects must keep, whenever a process was killed. Pure.
 //!
 //! Each rule names the promise that it checks: J1 one outcome and everything taken back or nothing,
 //! J2 no undo is lost, J3 what had finished and was recorded never runs again.
@@ -53,7 +53,7 @@ struct Checker<P> {
 #[derive(Default)]
 struct Task {
     id: Option<u64>,
-    /// In which process it was submitted first.
+    /// The process in which it was submitted first.
     asked: u32,
     /// The first process in which it was surely in the journal: those after it have recovered it.
     known: Option<u32>,
@@ -63,9 +63,9 @@ struct Task {
     undos: Vec<Held>,
     /// An undo that the final rollback alone can have got to was.
     rolling: bool,
-    /// Its cancel is under way, in this process.
+    /// This undo is running, in this process.
     cancelling: Option<(Undo, u32)>,
-    /// In which process its ticket's `cancel` took.
+    /// The process in which its ticket's `cancel` took effect.
     stopped: Option<u32>,
     outcome: Option<Told>,
     kept: bool,
@@ -79,7 +79,7 @@ struct Attempt {
     passed: bool,
     /// It failed, and there may be another one.
     failed: bool,
-    /// An undo of its stage was cancelled since.
+    /// An undo of its stage has run since.
     undone: bool,
 }
 
@@ -91,9 +91,9 @@ struct Held {
     sure: bool,
     did: bool,
     withdrawn: Withdrawn,
-    /// Its last cancel's number, and the process that called it.
+    /// The number of its last run, and the process of that.
     tried: Option<(u32, u32)>,
-    /// How that ended.
+    /// Its end: `true` if the effect was taken back.
     back: Option<bool>,
     /// That was in the final rollback, as far as one can tell.
     finally: bool,
@@ -109,7 +109,7 @@ enum Withdrawn {
 }
 
 impl Held {
-    /// It must be cancelled, should the task not be done.
+    /// It must run, should the task not be done.
     fn must_back(&self) -> bool {
         self.sure && self.withdrawn == Withdrawn::No
     }
@@ -120,7 +120,7 @@ impl Held {
 }
 
 impl Task {
-    /// Whether a process has found it in its journal.
+    /// True if a process has found it in its journal.
     fn is_recovered(&self, run: u32) -> bool {
         self.known.is_some_and(|known| known < run)
     }
@@ -136,7 +136,7 @@ impl<P: Fn(u64) -> Plan> Checker<P> {
             .push(format!("run {}, task {number}: {text}", self.run));
     }
 
-    /// Which number goes with which id: always the same.
+    /// A number always goes with the same id.
     fn number(&mut self, line: &Line) {
         let (number, task) = match line {
             Line::Submitted { number, task } | Line::Kept { number, task, .. } => (*number, *task),
@@ -265,8 +265,8 @@ impl<P: Fn(u64) -> Plan> Checker<P> {
                     .undos
                     .iter()
                     .any(|held| held.sure && is_of(held.undo, &before));
-                // A first start is recorded lazily: it may come again. What was there before its
-                // process, or has an undo, is recorded before anything follows.
+                // A first start is recorded lazily: it may come again. The start of a task that was there
+                // before its process, or that has an undo, is recorded before anything follows.
                 let lazy = before.run < run
                     && !registered
                     && task.known.is_none_or(|known| known >= before.run);
@@ -334,7 +334,7 @@ impl<P: Fn(u64) -> Plan> Checker<P> {
 
     fn back(&mut self, undo: Undo, attempt: u32, generation: u32) {
         let number = undo.number;
-        self.live(number, "a cancel starts");
+        self.live(number, "an undo starts");
         let (run, rolls_back) = (self.run, self.rolls_back);
         let task = self.task(number);
         let recovered = task.is_recovered(run);
@@ -343,11 +343,11 @@ impl<P: Fn(u64) -> Plan> Checker<P> {
             return self.complain(number, format_args!("nobody registered {undo:?}"));
         };
         if task.cancelling.is_some_and(|(_, in_run)| in_run == run) {
-            wrong.push("G3: two cancels at once");
+            wrong.push("G3: two undos at once");
         }
         task.cancelling = Some((undo, run));
         let of_last = |undo| task.attempt.is_some_and(|attempt| is_of(undo, &attempt));
-        // Between two attempts what the last one did is taken back, and nothing else.
+        // Between two attempts the undos of the last one run, and no others.
         let cleans_up = !task.rolling
             && of_last(undo)
             && task.attempt.is_some_and(|attempt| {
@@ -358,26 +358,26 @@ impl<P: Fn(u64) -> Plan> Checker<P> {
             held.must_back() && held.tried.is_none() && (!cleans_up || of_last(held.undo))
         };
         if first && task.undos[..at].iter().any(left_out) {
-            wrong.push("G3: a cancel starts before that of an undo registered earlier");
+            wrong.push("G3: an undo runs before one that was registered earlier");
         }
         let rolling = !of_last(undo);
         let held = &task.undos[at];
         if held.withdrawn == Withdrawn::Yes {
-            wrong.push("J2: an undo that was withdrawn is cancelled");
+            wrong.push("J2: an undo runs that was withdrawn");
         }
         if held.settled {
-            wrong.push("J3: an undo is cancelled that was cancelled, as recorded");
+            wrong.push("J3: an undo runs that had run, as recorded");
         }
         if held.generation != generation {
             wrong.push("J3: the key is not the one that it was registered with");
         }
         if let Some((before, in_run)) = held.tried {
             if held.is_undone() && in_run == run {
-                wrong.push("J3: an undo is cancelled twice in one process");
+                wrong.push("J3: an undo runs twice in one process");
             }
             let lazy = in_run < run && !task.is_recovered(in_run);
             if attempt < before || attempt == before && !lazy {
-                wrong.push("J3: the number of its cancel's attempts doesn't go up");
+                wrong.push("J3: the number of its undo's attempts doesn't go up");
             }
         }
         task.rolling |= rolling;
@@ -395,7 +395,7 @@ impl<P: Fn(u64) -> Plan> Checker<P> {
     }
 
     fn backed(&mut self, undo: Undo, undone: bool) {
-        self.live(undo.number, "a cancel returns");
+        self.live(undo.number, "an undo returns");
         let task = self.task(undo.number);
         task.cancelling = None;
         if undone
@@ -513,9 +513,9 @@ fn rolled(task: &Task, told: &Told, wrong: &mut Vec<String>) {
                 wrong.push(format!("J2: it is not taken back: {:?}", held.undo));
             }
             if task.undos.iter().any(|held| held.back == Some(false)) {
-                wrong.push("G9: a cancel failed for good, and it is not stuck".to_owned());
+                wrong.push("G9: an undo failed for good, and it is not stuck".to_owned());
             }
-            // What its last attempt did may have been taken back before its end was decided.
+            // The effects of its last attempt may have been taken back before its end was decided.
             let undone = || task.undos.iter().filter(|held| held.is_undone());
             let last = |held: &&Held| task.attempt.is_some_and(|last| is_of(held.undo, &last));
             let least = undone().filter(|held| held.finally).count();
@@ -528,8 +528,8 @@ fn rolled(task: &Task, told: &Told, wrong: &mut Vec<String>) {
             }
         }
         Went::Stuck(left) if told.end == How::Quarantined => {
-            // As the journal has them. Which of those that were being registered or cancelled at a
-            // kill, nobody knows.
+            // As the journal has them. Nobody knows about those that were being registered or running
+            // at a kill.
             let may_stand = |held: &&Held| !held.settled && held.withdrawn != Withdrawn::Yes;
             let most = task.undos.iter().filter(may_stand).count();
             if !(standing.len()..=most).contains(&left.len()) {
@@ -546,9 +546,7 @@ fn rolled(task: &Task, told: &Told, wrong: &mut Vec<String>) {
             for text in left {
                 let held = task.undos.iter().find(|held| shown(held) == *text);
                 if held.is_none_or(|held| held.back != Some(false)) {
-                    wrong.push(format!(
-                        "G9: it is listed, and no cancel of it failed: {text}"
-                    ));
+                    wrong.push(format!("G9: it is listed, and no run of it failed: {text}"));
                 }
             }
         }

@@ -20,19 +20,19 @@ use crate::{
     plan::{Act, Back, Plan, STAGES},
 };
 
-/// Where a child is told what to do.
+/// The environment variable that tells a child its orders.
 pub(crate) const ORDERS: &str = "BATRUN_CRASH_CHILD";
 
 #[derive(Serialize, Deserialize)]
 pub(crate) struct Orders {
     pub(crate) folder: PathBuf,
     pub(crate) seed: u64,
-    /// Which process this is, from 1.
+    /// The number of this process, from 1.
     pub(crate) run: u32,
     pub(crate) rolls_back: bool,
     /// The journal and the log survive a loss of power.
     pub(crate) power: bool,
-    /// How many tasks each of its two producers submits.
+    /// The number of tasks that each of its two producers submits.
     pub(crate) most: Option<usize>,
     /// It brings everything to its end, submits nothing new, and is not killed.
     pub(crate) last: bool,
@@ -46,24 +46,24 @@ impl Orders {
     }
 }
 
-/// What it prints once the pipeline has started.
+/// The line that it prints once the pipeline has started.
 pub(crate) const UP: &str = "up";
 
-/// How long the last one may take.
+/// The time that the last child may take.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 type Handle = PipelineHandle<u64, u64>;
 
-/// Does what the environment says, if it says anything.
+/// Follows the orders in the environment, if there are any.
 pub(crate) fn run() {
     let Ok(orders) = env::var(ORDERS) else { return };
     let orders: Orders = serde_json::from_str(&orders).unwrap();
-    // What tasks do on purpose would hide what nobody meant to.
+    // Panics on purpose would hide those that nobody meant.
     let before = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |panic| {
         if !panic.payload().is::<OnPurpose>() {
             before(panic);
-            // Wherever it was, be it caught.
+            // Even if something would catch it.
             std::process::abort();
         }
     }));
@@ -77,7 +77,7 @@ pub(crate) fn run() {
 
 const ON_PURPOSE: &str = "on purpose";
 
-/// What is panicked with.
+/// The payload of a panic on purpose.
 struct OnPurpose;
 
 async fn live(orders: Orders) {
@@ -174,7 +174,7 @@ async fn listen(
     }
 }
 
-/// Waits until everything is done, and writes down what became of it.
+/// Waits until everything is done, and writes down the outcomes.
 async fn finish(orders: Orders, handle: Handle, log: Log) {
     let until = Instant::now() + PATIENCE;
     while handle.snapshot().in_flight > 0 {

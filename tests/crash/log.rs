@@ -10,7 +10,7 @@ use std::{
 use batrun::{End, FailureKind, Outcome, Rollback, StopCause};
 use serde::{Deserialize, Serialize};
 
-/// A line of it. What says that something returned is written afterwards, anything else before.
+/// A line of it. A line that says that something returned is written afterwards, any other one before.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) enum Line {
     /// A process begins.
@@ -35,7 +35,7 @@ pub(crate) enum Line {
     Passes { number: u64 },
     /// The call is about to fail, or to panic.
     Fails { number: u64, for_good: bool },
-    /// A cancel was called.
+    /// The stage's `cancel` was called.
     Back {
         undo: Undo,
         task: u64,
@@ -70,7 +70,7 @@ pub(crate) struct Start {
     pub(crate) generation: u32,
 }
 
-/// What a stage registers. No other one is equal to it.
+/// An undo that a stage registers. No other one is equal to it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Undo {
     pub(crate) number: u64,
@@ -105,7 +105,7 @@ pub(crate) enum How {
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) enum Went {
-    /// So many undos were cancelled.
+    /// This many undos ran.
     Back(usize),
     /// These are left, as they are shown.
     Stuck(Vec<String>),
@@ -143,7 +143,7 @@ impl Told {
     }
 }
 
-/// Where lines are written to, by any thread.
+/// A file that any thread writes lines to.
 #[derive(Clone)]
 pub(crate) struct Log {
     file: Arc<File>,
@@ -162,7 +162,7 @@ impl Log {
 
     /// Writes a line: once this has returned, no kill takes it back.
     pub(crate) fn note(&self, line: &Line) {
-        // A kill can cut a write short where the page ends. What comes after it, perhaps of another
+        // A kill can cut a write short where the page ends. The next line, perhaps of another
         // thread, must not be taken for its rest.
         let mut text = vec![b'\n'];
         let written = serde_json::to_writer(&mut text, line)
@@ -183,7 +183,7 @@ impl Log {
     }
 }
 
-/// The lines of a log. What a kill has cut short did not happen.
+/// The lines of a log. A line that a kill has cut short did not happen.
 pub(crate) fn lines(text: &str) -> Vec<Line> {
     text.lines()
         .filter_map(|line| serde_json::from_str(line).ok())

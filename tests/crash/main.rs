@@ -5,7 +5,7 @@
 //!   BATRUN_SEED=7 ..                                               the same kills, as far as time allows
 //!
 //! The program starts itself as its own child, which runs the pipeline of [`child`] and writes down
-//! what it does in the [`log`]. When it has been killed often enough, a last child brings everything to
+//! what it does in the [`log`]. Once it has been killed often enough, a last child brings everything to
 //! its end, and [`check`] goes through the log.
 
 #![allow(
@@ -35,7 +35,7 @@ use child::{ORDERS, Orders, UP};
 use log::Line;
 use plan::{Numbers, Plan};
 
-/// What a test that starts this program runs; without orders, nothing.
+/// The entry of a child that the test below starts; does nothing without orders.
 #[test]
 fn child() {
     child::run();
@@ -81,7 +81,7 @@ fn j1_j2_j3_kills_at_any_instant() {
     }
 }
 
-/// What happened, so that one sees that it did.
+/// Counts of what happened, to show that it did.
 fn summary(log: &[Line], kills: u32) -> String {
     let count = |what: fn(&Line) -> bool| log.iter().filter(|line| what(line)).count();
     let mut ends = std::collections::BTreeMap::<String, usize>::new();
@@ -95,14 +95,14 @@ fn summary(log: &[Line], kills: u32) -> String {
         }
     }
     format!(
-        "{kills} kills: {} tasks submitted, {} attempts, {} cancels; {ends:?}",
+        "{kills} kills: {} tasks submitted, {} attempts, {} undos run; {ends:?}",
         count(|line| matches!(line, Line::Submitted { .. })),
         count(|line| matches!(line, Line::Start(_))),
         count(|line| matches!(line, Line::Back { .. })),
     )
 }
 
-/// How long a child may take to start, and the last one to end.
+/// The time that a child may take to start, and the last one to end.
 const PATIENCE: Duration = Duration::from_secs(100);
 
 struct Killer {
@@ -110,7 +110,7 @@ struct Killer {
     seed: u64,
     numbers: Numbers,
     again: Vec<u64>,
-    /// How much of the log was looked at.
+    /// The length of the log that was read.
     read: u64,
 }
 
@@ -212,7 +212,7 @@ impl Killer {
     }
 }
 
-/// Reads what a child says, and tells once it is up. It isn't where it ended first.
+/// Reads the child's output, and tells once it is up; never, if it ended first.
 fn until_up(child: &mut Child) -> Receiver<()> {
     let (up, is_up) = mpsc::channel();
     let stdout = child.stdout.take().unwrap();
@@ -226,7 +226,7 @@ fn until_up(child: &mut Child) -> Receiver<()> {
     is_up
 }
 
-/// What was added to a file since.
+/// The text that was added to a file since.
 fn rest(path: &Path, from: &mut u64) -> String {
     let mut text = String::new();
     if let Ok(mut file) = File::open(path) {

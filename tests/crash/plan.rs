@@ -1,10 +1,10 @@
-//! What each task does, decided by its number alone: the child follows it, the checker knows it.
+//! The plan of each task, decided by its number alone: the child follows it, the checker knows it.
 
 use crate::log::{How, Told, Went};
 
 pub(crate) const STAGES: u16 = 3;
 
-/// What a task does.
+/// The plan of a task.
 #[derive(Clone, Debug)]
 pub(crate) struct Plan {
     pub(crate) steps: [Step; STAGES as usize],
@@ -13,15 +13,15 @@ pub(crate) struct Plan {
     pub(crate) cancel_after_ms: Option<u64>,
 }
 
-/// What it does in one stage.
+/// The plan of a task in one stage.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Step {
-    /// How many undos it registers, each before an effect.
+    /// The number of undos it registers, each before an effect.
     pub(crate) undos: u32,
     /// It registers one more, and withdraws that.
     pub(crate) withdraws: bool,
     pub(crate) act: Act,
-    /// What the cancel of its first undo does, be it the withdrawn one. The others work.
+    /// The behaviour of its first undo, be it the withdrawn one. The others work.
     pub(crate) back: Back,
     pub(crate) pause_ms: u64,
 }
@@ -98,7 +98,7 @@ impl Plan {
             _ => Act::Pass,
         };
         plan.steps[stage].act = act;
-        // Where it fails, or in any other.
+        // The stage that fails, or any other one.
         let stage = numbers.below(STAGES.into()) as usize;
         plan.steps[stage].back = match numbers.below(12) {
             0..=1 => Back::FailsFirst,
@@ -115,8 +115,8 @@ impl Plan {
         plan
     }
 
-    /// Whether a task may have ended like this, where the journal was started `starts` times since it
-    /// was submitted, `rolled_back` of them to roll back.
+    /// True if a task may have ended like this: the journal was started `starts` times since the task was
+    /// submitted, `rolled_back` of them to roll back.
     pub(crate) fn allows(&self, told: &Told, starts: u32, rolled_back: u32) -> bool {
         let some = |act| self.steps.iter().any(|step| step.act == act);
         // A kill may come before the one undo that there is was withdrawn.

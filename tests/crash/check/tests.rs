@@ -160,7 +160,7 @@ fn a_kill_may_repeat_what_was_not_recorded() {
     let first = [start(0, 2, 1), effect(undo(0, 2, 2)), passes()].concat();
     let rest = [back(undo(0, 1, 1)), first, stage(1, 2), stage(2, 2)].concat();
     good(&plain, &[submitted(), stage(0, 1), boot(2), rest, done()]);
-    // The cancel at the kill.
+    // The undo that ran at the kill.
     let again = [calls(undo(0, 1, 1), 2, 0), Line::Undone(undo(0, 1, 1))].to_vec();
     let rolled = [back(undo(0, 1, 1)), boot(2), again, back(undo(1, 1, 1))].concat();
     good(&failing(), &[failing_log(), rolled, failed(2)]);
@@ -174,7 +174,7 @@ fn an_accepted_task_is_not_lost() {
     let forgotten = [Line::Out { task, told }, Line::End].to_vec();
     bad("is not kept", &Plan::plain(), &[submitted(), forgotten]);
     bad("did not end well", &Plan::plain(), &[submitted()]);
-    // What was never accepted may be.
+    // A task that was never accepted may be lost.
     let asked = [boot(1), vec![Line::Ask { number: NUMBER }, Line::End]];
     good(&Plan::plain(), &asked);
 }
@@ -290,7 +290,7 @@ fn a_task_that_is_not_done_is_rolled_back() {
         &[failing_log(), wrong_way, failed(2)],
     );
     let at_once = vec![calls(undo(0, 1, 1), 1, 0), calls(undo(1, 1, 1), 1, 0)];
-    bad("two cancels at once", &failing(), &[failing_log(), at_once]);
+    bad("two undos at once", &failing(), &[failing_log(), at_once]);
     bad(
         "nobody registered",
         &failing(),
@@ -380,7 +380,7 @@ fn an_undo_recorded_as_run_does_not_run_again() {
         vec![calls(first, 1, 0)],
     ]
     .concat();
-    bad("cancel's attempts", &failing(), &[failing_log(), lower]);
+    bad("undo's attempts", &failing(), &[failing_log(), lower]);
     let key = vec![calls(first, 1, 1)];
     bad("registered with", &failing(), &[failing_log(), key]);
 }
@@ -440,7 +440,7 @@ fn undos_that_are_left_are_listed() {
     );
     let both = stuck(&[first, second]);
     bad(
-        "no cancel of it failed",
+        "no run of it failed",
         &plan,
         &[failing_log(), rolled.clone(), listed, both],
     );

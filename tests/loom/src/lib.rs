@@ -17,8 +17,8 @@ use loom::{
 use standing::{Standing, fence};
 use state::{Event, Illegal, State, next};
 
-/// A task goes from stage 0 to stage 1 while it is being stopped. Whoever is told, or looks, lets
-/// go of it, and that happens exactly once.
+/// A task goes from stage 0 to stage 1 while it is being stopped. The thread that is told, or
+/// looks, lets go of it, and that happens exactly once.
 #[test]
 fn g05_a_decided_end_is_noticed_exactly_once() {
     loom::model(|| {
@@ -73,7 +73,7 @@ fn g05_a_stop_between_two_attempts_is_noticed_exactly_once() {
             thread::spawn(move || {
                 let worker =
                     task.apply(Event::Start(0)).is_ok() && task.apply(Event::Retry(0)).is_ok();
-                // Where the pool is told, unless the worker has noticed.
+                // The pool is told here, unless the worker has noticed.
                 fence();
                 if (!worker || task.is_decided()) && task.apply(Event::Stopped(0)).is_ok() {
                     let_go.fetch_add(1, Ordering::SeqCst);
@@ -91,8 +91,7 @@ fn g05_a_stop_between_two_attempts_is_noticed_exactly_once() {
     });
 }
 
-/// A pool lets go of a task that a worker has in its hands, and the worker starts it or not:
-/// never both.
+/// Either a pool lets go of a task that a worker has in its hands, or the worker starts it: never both.
 #[test]
 fn g05_a_pool_never_releases_a_task_that_a_worker_starts() {
     loom::model(|| {
@@ -118,7 +117,7 @@ fn g05_a_pool_never_releases_a_task_that_a_worker_starts() {
     });
 }
 
-/// Of a stop and the last result one is taken.
+/// Either a stop or the last result is taken, never both.
 #[test]
 fn g01_done_and_stopped_exclude_each_other() {
     loom::model(|| {
