@@ -68,5 +68,5 @@ fn g13_what_is_wrong_at_build_time_is_told_with_the_stages_name() {
 
 #[test]
 fn g13_what_does_not_fit_does_not_compile() {
-    trybuild::TestCases::new().compile_fail("tests/misuse/*.rs");
+    trybuild::TestCases::new().compile_fail("misuse/*.rs");
 }
