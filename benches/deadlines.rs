@@ -1,6 +1,6 @@
 //! What a million outstanding deadlines cost, and the tasks they belong to:
 //!
-//! `cargo bench -p batrun --features internals --bench deadlines`
+//! `cargo bench -p batrun-benches --features internals --bench deadlines`
 //!
 //! - *wheel* is the timing wheel by itself, *shuffled* the same with records and deadlines in no
 //!   order, so that nearly every step waits for memory;

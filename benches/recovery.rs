@@ -1,6 +1,6 @@
 //! What a restart costs, and how large a journal becomes:
 //!
-//! `cargo bench -p batrun --features journal --bench recovery`
+//! `cargo bench -p batrun-benches --features journal --bench recovery`
 //!
 //! - `restart` (also without a word) makes a journal of `--tasks` live tasks (1,000,000) with
 //!   contexts of 100 bytes, every second one with an undo. Then a process of its own starts the

@@ -1,9 +1,9 @@
 //! What a hop costs: three stages of four workers that do next to nothing, one producer, a timeout
 //! on every task, default settings.
 //!
-//! `cargo run --release -p batrun --example hop -- --tasks 1000000`: throughput and memory.
-//! `cargo run --release -p batrun --example hop -- --alone`: one task at a time through idle stages.
-//! `cargo run --release -p batrun --example hop -- --rest`: the processor time of a pipeline at rest.
+//! `cargo run --release --example hop -- --tasks 1000000`: throughput and memory.
+//! `cargo run --release --example hop -- --alone`: one task at a time through idle stages.
+//! `cargo run --release --example hop -- --rest`: the processor time of a pipeline at rest.
 
 use std::{
     fs,

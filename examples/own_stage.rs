@@ -8,7 +8,7 @@
 //!
 //! For some bookings printing fails, and for one it panics. What was done for those is taken back:
 //! the money and the seats. At the end the plan and the accounts are compared with what the done
-//! bookings took. `cargo run -p batrun-examples --example own_stage`: the exit code is 0 only if they
+//! bookings took. `cargo run -p batrun-examples-full --example own_stage`: the exit code is 0 only if they
 //! are equal. The panic's own message on stderr is part of the show.
 
 use std::{

@@ -1,6 +1,6 @@
 //! Makes thumbnails of a folder of pictures on all cores, and stops cleanly when asked to.
 //!
-//! `cargo run --release -p batrun-examples --example thumbnails` makes 60 pictures itself, some of
+//! `cargo run --release -p batrun-examples-full --example thumbnails` makes 60 pictures itself, some of
 //! them broken. Ctrl-C or SIGTERM drains: what is under way is finished, nothing new is taken. A
 //! second Ctrl-C cancels what is under way, and the thumbnails of those tasks are taken back. In
 //! each case the output folder is checked, and the exit code is 0 only if it is as it should be.

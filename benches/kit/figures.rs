@@ -5,7 +5,7 @@ use std::{env, fmt::Write, fs, path::PathBuf};
 use toml_edit::{DocumentMut, Item, value};
 
 fn path() -> PathBuf {
-    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("benches/figures.toml")
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("figures.toml")
 }
 
 /// Compares what was seen with the kept figures of that kind; where `BATRUN_RENEW` is set, keeps it

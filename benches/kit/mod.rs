@@ -1,5 +1,5 @@
 //! The guard against what makes batrun slower: it counts instead of timing, so that a busy machine
-//! changes nothing. This is what its two halves share, `tests/allocations.rs` and
+//! changes nothing. This is what its two halves share, `benches/allocations.rs` and
 //! `benches/instructions.rs`.
 
 #![allow(

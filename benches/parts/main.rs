@@ -1,4 +1,4 @@
-//! What the parts of a pipeline cost, each by itself: `cargo bench -p batrun --bench parts [FILTER]`.
+//! What the parts of a pipeline cost, each by itself: `cargo bench -p batrun-benches --bench parts [FILTER]`.
 //! With `--features internals` it measures the parts of the engine, too: `inner.rs`.
 //!
 //! Everything runs on one thread. These are timings: compare runs of one quiet machine, and use

@@ -2,7 +2,7 @@
 //! `groupadd` and `useradd` in a scratch tree. When something fails or takes too long, what was
 //! made for that person is taken back, and of the others nothing is touched.
 //!
-//! `cargo run --release -p batrun-examples --example accounts`, as root, with the Debian package
+//! `cargo run --release -p batrun-examples-full --example accounts`, as root, with the Debian package
 //! `passwd`. It writes a CSV file of its own; `-- --csv FILE` takes another. Exits with 0 if the tree
 //! is afterwards what the outcomes say, with 1 if it is not, with 2 if it can't run here.
 //!

@@ -1,7 +1,7 @@
 //! Fetches pages into a SQLite database. Busy servers are asked again, and the row of a page that
 //! the review rejects is taken back.
 //!
-//! `cargo run -p batrun-examples --example fetch` fetches from a small server of its own, whose
+//! `cargo run -p batrun-examples-full --example fetch` fetches from a small server of its own, whose
 //! pages fail in every way; `-- --urls FILE` fetches the URLs in a file, `-- --urls -` those on
 //! standard input, one a line. Only `http://` is spoken.
 //!

@@ -1,7 +1,7 @@
 //! Orders that survive the kill of their process: each goes through `reserve`, `charge` and `ship`,
 //! whose effects are rows in a database, and is afterwards either wholly there or not at all.
 //!
-//! `cargo run -p batrun-examples --example orders -- --folder DIR --kill-after 400` kills itself in
+//! `cargo run -p batrun-examples-full --example orders -- --folder DIR --kill-after 400` kills itself in
 //! the middle, with SIGKILL; the same without `--kill-after` finishes what is left. Kill it as often
 //! as you like, and however you like. At the end it compares the world with what became of the
 //! orders, and exits with 0 only if they agree; `--tamper` shows that it notices.

@@ -2,8 +2,8 @@
 //! and activates the account; what fails or runs late is taken back before the client is told.
 //!
 //! ```sh
-//! cargo run --example web -- --drive 400       # sends itself requests, then SIGTERM
-//! cargo run --example web                      # and from another terminal:
+//! cargo run -p batrun-examples-full --example web -- --drive 400       # sends itself requests, then SIGTERM
+//! cargo run -p batrun-examples-full --example web                      # and from another terminal:
 //! curl -i localhost:8080/accounts -H 'content-type: application/json' -d '{"name":"ada","pages":3}'
 //! curl -i localhost:8080/accounts/ada
 //! curl localhost:8080/pipeline

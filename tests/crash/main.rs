@@ -1,7 +1,7 @@
 //! The crash test of the journal: a pipeline is killed at random instants, again and again, and what
 //! the outside world has seen must be what the promises say (J1 to J3 of GUARANTEES.md).
 //!
-//!   BATRUN_KILLS=2000 cargo test --all-features --test crash       more kills
+//!   BATRUN_KILLS=2000 cargo test -p batrun-crash       more kills
 //!   BATRUN_SEED=7 ..                                               the same kills, as far as time allows
 //!
 //! The program starts itself as its own child, which runs the pipeline of [`child`] and writes down

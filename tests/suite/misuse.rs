@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use batrun::{BuildError, Error, prelude::*};
+use batrun::{Error, error::BuildError, prelude::*};
 
 use crate::support::{Do, acting, still};
 
@@ -68,5 +68,5 @@ fn g13_a_build_error_names_the_stage() {
 
 #[test]
 fn g13_mismatched_types_do_not_compile() {
-    trybuild::TestCases::new().compile_fail("tests/misuse/*.rs");
+    trybuild::TestCases::new().compile_fail("misuse/*.rs");
 }

@@ -2,7 +2,6 @@
 
 #![allow(clippy::unwrap_used)]
 
-#[path = "../benches/kit/mod.rs"]
 mod kit;
 
 use std::alloc::System;
