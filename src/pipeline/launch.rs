@@ -29,7 +29,7 @@ use crate::{
 };
 #[cfg(feature = "journal")]
 use crate::{
-    journal::{Keeper, Recovered, Start},
+    journal::{JournalLedger as Keeper, PipelineSpec as Start, Recovered},
     ledger::Ledger,
     run::{Feed, restore},
 };

@@ -358,7 +358,7 @@ async fn j4_who_lost_the_lock_writes_nothing_more() {
         "{refused:?}"
     );
     let why = first.ended().await.unwrap().suspended.unwrap();
-    assert!(why.contains("somebody else has written"), "{why}");
+    assert!(why.contains("another program has written"), "{why}");
     second.shutdown(SOON).await.unwrap();
 }
 

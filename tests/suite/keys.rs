@@ -285,7 +285,8 @@ async fn j4_the_journal_of_another_pipeline_is_refused() {
         .unwrap_err();
     assert_eq!(
         error.to_string(),
-        "(a disk in memory): this is the journal of the pipeline \"p\", not of \"q\""
+        "(a disk in memory): this is the journal of the pipeline \"p\", not of \"q\"; \
+         give each pipeline a file of its own"
     );
     // It is free again.
     let handle = start(disk.journal(Durability::Power).unwrap(), &stage).await;

@@ -49,7 +49,7 @@ fn j4_what_is_no_file_is_no_journal() {
         ];
         for why in all {
             assert!(why.contains(&*path.to_string_lossy()), "{why}");
-            assert!(why.contains("this is no file"), "{why}");
+            assert!(why.contains("not a regular file"), "{why}");
         }
     }
     assert!(!Path::new("/dev/null-lock").exists());
@@ -59,7 +59,7 @@ fn j4_what_is_no_file_is_no_journal() {
         pipe(&at(&format!("journal{suffix}{suffix}")));
         let why = refused(|| Journal::open(path));
         assert!(
-            why.contains(&format!("{suffix}{suffix}: this is no file")),
+            why.contains(&format!("{suffix}{suffix}: not a regular file")),
             "{why}"
         );
     }

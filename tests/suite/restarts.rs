@@ -397,7 +397,7 @@ async fn j4_a_context_that_does_not_decode_is_set_aside() {
         .unwrap();
     let outcome = handle.outcome_of("a").await.unwrap().unwrap();
     assert!(
-        outcome.to_string().contains("its context can't be read"),
+        outcome.to_string().contains("its context can't be decoded"),
         "{outcome}"
     );
     let ticket = handle.submit(7).await.unwrap();
