@@ -1,6 +1,6 @@
-//! What a journal survives.
+//! The failures that a journal survives.
 
-/// What a journal survives.
+/// The failures that a journal survives. Default: [`Power`](Self::Power).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Durability {

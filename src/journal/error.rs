@@ -8,7 +8,7 @@ use std::{
 use super::store::StoreError;
 use crate::task::TaskId;
 
-/// Why a journal can't be used.
+/// The reason why a journal can't be used.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum JournalError {
@@ -83,7 +83,7 @@ pub enum JournalError {
     },
 }
 
-/// Why a person can't decide about a task.
+/// The reason why a person can't decide about a task.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum NotStuck {

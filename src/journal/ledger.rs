@@ -6,7 +6,7 @@ use super::{
     stage_codecs::StageCodecs,
     time::nanos_left,
     users_text::{as_text, shortened},
-    writer::{handle::Writer, replies, requests::Urgency},
+    writer::{handle::Writer, replies::StoredOutcome, requests::Urgency},
 };
 use crate::{
     ledger::{Change, KeptOutcome, Ledger, LedgerError, Recorded, Transition},
@@ -40,7 +40,7 @@ impl JournalLedger {
         }
     }
 
-    /// Whether the task has to wait until the entry is written.
+    /// Says if the task has to wait until the entry is written.
     ///
     /// A start need not be: after a crash the stage or the undo starts again anyway. For tasks that
     /// have seen a crash it is awaited all the same, so that one that crashes the process each time
@@ -160,7 +160,7 @@ impl Ledger for JournalLedger {
         let reply = self.writer.outcome_of(key);
         let decode = self.codecs.last().map(|codec| codec.decode_output);
         Box::pin(async move {
-            let found: Option<replies::KeptOutcome> = reply?.await.map_err(|_| closed())??;
+            let found: Option<StoredOutcome> = reply?.await.map_err(|_| closed())??;
             let Some((outcome, output)) = found else {
                 return Ok(None);
             };

@@ -2,22 +2,22 @@
 //!
 //! # The way of a change
 //!
-//! A pipeline records each [`Change`](crate::ledger::Change) to its ledger, here a
-//! [`JournalLedger`]. That encodes the change as an [`entry`] and hands it to the [`writer`], a
-//! thread that commits everything that has gathered while the commit before ran. The writer knows
-//! all [`live_tasks`]: an entry changes the [`task_state`] by the [`transitions`], and the states
-//! that have changed become [`rows`]. A [`store`] commits the rows: a [`sqlite`] file, or
-//! [`memory`] in tests. Only then do the callers learn that their changes are recorded.
+//! A pipeline records each `Change` to its ledger, here a `JournalLedger`. That encodes the change
+//! as an `entry` and hands it to the `writer`, a thread that commits everything that has gathered
+//! while the commit before ran. The writer knows all `live_tasks`: an entry changes the `task_state`
+//! by the `transitions`, and the states that have changed become `rows`. A `store` commits the rows:
+//! a `sqlite` file, or `memory` in tests. Only then do the callers learn that their changes are
+//! recorded.
 //!
-//! At the next start, [`recovery`] reads the rows and plans how each task goes on. Between two runs
-//! [`inspect`] shows the file to people, and writes their decisions about stuck tasks.
+//! At the next start, `recovery` reads the rows and plans how each task goes on. Between two runs
+//! `inspect` shows the file to people, and writes their decisions about stuck tasks.
 //!
 //! # Invariants
 //!
 //! - A pipeline waits for a change to be written before anything follows from it. The exceptions
-//!   are in one place, [`JournalLedger`]'s `urgency`.
+//!   are in one place, `JournalLedger`'s `urgency`.
 //! - A commit is all or nothing. After a failed one nothing is written any more.
-//! - One thread writes, and one process: the lock beside the file sees to that.
+//! - One process writes, which the lock beside the file sees to, and in it one thread at a time.
 //! - Every row carries a checksum, which is verified whenever the row is read.
 //! - Values of the user's are encoded, decoded, shown and dropped on the user's threads or under a
 //!   panic guard, never on the writer's thread.
@@ -29,16 +29,16 @@
 //! No two files import each other, not even in a circle of several. From the bottom, each line
 //! imports only from those before it:
 //!
-//! 1. [`time`], [`codec`], [`checksum`], [`corrupt`], [`durability`], [`task_id_hash`],
-//!    [`users_text`], [`stage_codecs`]
-//! 2. [`entry`], [`undo_state`]
-//! 3. [`task_state`]
-//! 4. [`transitions`], [`rows`]
-//! 5. [`store`], [`retention`]
-//! 6. [`error`], [`live_tasks`]
-//! 7. [`sqlite`], [`writer`]
-//! 8. [`options`], [`ledger`]
-//! 9. [`memory`], [`recovery`], [`inspect`]
+//! 1. `time`, `codec`, `checksum`, `corrupt`, `durability`, `task_id_hash`, `users_text`,
+//!    `stage_codecs`
+//! 2. `entry`, `undo_state`
+//! 3. `task_state`
+//! 4. `transitions`, `rows`
+//! 5. `store`, `retention`
+//! 6. `error`, `live_tasks`
+//! 7. `sqlite`, `writer`
+//! 8. `options`, `ledger`
+//! 9. `memory`, `recovery`, `inspect`
 
 // A pipeline opens a journal.
 mod options;

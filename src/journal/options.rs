@@ -70,7 +70,7 @@ impl Journal {
         }
     }
 
-    /// How long outcomes are kept, in whole milliseconds. Default: seven days.
+    /// Sets the time for which outcomes are kept, in whole milliseconds. Default: seven days.
     ///
     /// A key stays taken for as long as the outcome of its task is kept.
     pub fn keep_for(mut self, time: Duration) -> Self {
@@ -78,7 +78,7 @@ impl Journal {
         self
     }
 
-    /// How many outcomes are kept. Default: 1,000,000.
+    /// Sets the number of outcomes that are kept. Default: 1,000,000.
     ///
     /// Beyond that the oldest ones are dropped, all outcomes of one commit at a time.
     pub fn keep_most(mut self, outcomes: u64) -> Self {

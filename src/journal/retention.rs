@@ -2,7 +2,7 @@
 
 use super::rows::outcome_block::OutcomeBlockRow;
 
-/// How long outcomes are kept, and how many. Times are in milliseconds.
+/// The limits, and the time of the next check. Times are in milliseconds.
 #[derive(Clone, Debug)]
 pub(super) struct Retention {
     pub(super) max_age: u64,
@@ -22,12 +22,12 @@ impl Default for Retention {
 }
 
 impl Retention {
-    /// Whether the oldest outcomes have to be looked at.
+    /// Returns true if the oldest outcomes have to be looked at.
     pub(super) fn is_due(&self, outcomes: u64, now: u64) -> bool {
         outcomes > self.max_outcomes || now >= self.next_check
     }
 
-    /// Whether this block, the oldest one, is to be dropped.
+    /// Returns true if this block, the oldest one, is to be deleted.
     pub(super) fn is_over(&self, row: &OutcomeBlockRow, outcomes: u64, now: u64) -> bool {
         outcomes > self.max_outcomes || row.at.saturating_add(self.max_age) < now
     }

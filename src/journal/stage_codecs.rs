@@ -1,4 +1,4 @@
-//! How the values of each stage are encoded. The journal knows no type of a pipeline's.
+//! The codecs of a pipeline's values. The journal knows no type of the user's, only these.
 
 use crate::{keeping::Codec, task::StageIx};
 
@@ -18,7 +18,7 @@ impl StageCodecs {
         self.0.last()
     }
 
-    /// Whether this is the last stage.
+    /// Returns true for the last stage.
     pub(super) fn is_last(&self, stage: StageIx) -> bool {
         stage as usize + 1 >= self.0.len()
     }

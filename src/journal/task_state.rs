@@ -1,4 +1,4 @@
-//! What the journal keeps of a task that has no outcome yet, or that is stuck.
+//! The state of a task that has no outcome yet or that is stuck, as the journal keeps it.
 
 use serde::{Deserialize, Serialize};
 
@@ -27,10 +27,10 @@ pub(super) struct TaskDetails {
     /// The current stage's attempt, from 1.
     #[serde(rename = "a")]
     pub(super) attempt: u32,
-    /// How many attempts of this stage were cut short by the end of the process.
+    /// The number of attempts of this stage that were cut short by the end of the process.
     #[serde(rename = "i", skip_serializing_if = "is_default")]
     pub(super) interrupted: u32,
-    /// How many of these ends were kills.
+    /// The number of these ends that were kills.
     #[serde(rename = "x", skip_serializing_if = "is_default")]
     pub(super) kills: u32,
     #[serde(rename = "g", skip_serializing_if = "is_default")]
@@ -92,7 +92,7 @@ impl TaskState {
         }
     }
 
-    /// Whether the task waits for a person.
+    /// Returns true if the task waits for a person.
     pub(super) fn is_stuck(&self) -> bool {
         self.details.stuck.is_some()
     }

@@ -1,4 +1,4 @@
-//! How an entry changes the state of its task. Pure: no clock, no file.
+//! The change that each entry makes to the state of its task. Pure: no clock, no file.
 
 use std::mem;
 
@@ -12,7 +12,7 @@ use crate::{
     task::{Event, Illegal, StageIx, State, next},
 };
 
-/// What an entry has changed, and so what has to be written.
+/// The parts that an entry has changed, which so have to be written.
 #[derive(Debug, PartialEq)]
 pub(super) enum Applied {
     /// The task's own row.

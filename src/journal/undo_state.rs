@@ -1,4 +1,4 @@
-//! What the journal keeps of an undo besides its value.
+//! The state of an undo, as the journal keeps it. Its value is kept apart.
 
 use serde::{Deserialize, Serialize};
 
@@ -17,10 +17,10 @@ pub(super) struct UndoState {
     /// The task's generation at that time.
     #[serde(rename = "g")]
     pub(super) generation: u32,
-    /// How often it was started.
+    /// The number of times it was started.
     #[serde(rename = "n")]
     pub(super) runs: u32,
-    /// How many of these runs were cut short by a kill of the process.
+    /// The number of these runs that were cut short by a kill of the process.
     #[serde(rename = "i", default, skip_serializing_if = "is_default")]
     pub(super) interrupted: u32,
     /// It was started, and has not returned.

@@ -6,7 +6,7 @@ use batrun::JournalError;
 
 use crate::text;
 
-/// Why a command could not be carried out.
+/// The reason why a command could not be carried out.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum CliError {
     #[error(transparent)]

@@ -21,7 +21,8 @@ pub(crate) fn escaped(text: &str) -> String {
     escaped
 }
 
-/// Whether the character changes the direction of the text after it, which could disguise a name.
+/// Returns true for characters that change the direction of the text after them, which could
+/// disguise a name.
 fn is_direction(letter: char) -> bool {
     matches!(letter, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }

@@ -64,7 +64,7 @@ pub struct JournalUndo {
     pub stage: StageName,
     /// The stage's attempt that registered it, from 1.
     pub attempt: u32,
-    /// How often it was started.
+    /// The number of times it was started.
     pub tries: u32,
     /// It was running when this was written.
     pub running: bool,
@@ -89,7 +89,7 @@ pub enum JournalUndoStatus {
 }
 
 impl JournalUndo {
-    /// Whether its effect may still be there, so that somebody has to see to it.
+    /// Returns true if its effect may still be there, so that somebody has to see to it.
     pub fn is_left(&self) -> bool {
         use JournalUndoStatus::{Failed, Registered};
         matches!(self.status, Registered | Failed(_))

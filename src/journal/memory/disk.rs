@@ -110,7 +110,7 @@ impl Disk {
         guard::lock(&self.0.state).cut_after = Some(commits);
     }
 
-    /// Whether a write waits, as [`stop`](Self::stop) has asked for.
+    /// Returns true while a write waits, as [`stop`](Self::stop) has asked for.
     pub fn is_waiting(&self) -> bool {
         guard::lock(&self.0.state).waiting > 0
     }

@@ -1,4 +1,4 @@
-//! Decides how a task goes on, or that it can't.
+//! Decides how a task goes on, or that a person has to look at it.
 
 use std::{mem, time::Duration};
 
@@ -43,7 +43,7 @@ pub(super) struct Planner<'a> {
 }
 
 impl Planner<'_> {
-    /// How a task goes on, or the reason why a person has to look at it.
+    /// Plans how a task goes on. The error is the reason why a person has to look at it.
     ///
     /// Changes the state to what it is then. The context and the undos' values are encoded.
     pub(super) fn plan(

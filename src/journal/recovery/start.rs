@@ -14,7 +14,7 @@ use crate::{
         live_tasks::LiveTasks,
         options::Journal,
         rows::meta::{ENDED, LAST_TASK, ON_PURPOSE, PIPELINE, STILL_RUNNING},
-        store::{RowOp, Store, Summary},
+        store::{RowOp, Store, StoreError, Summary},
         time::wall_clock,
         writer::handle::Writer,
     },
@@ -101,13 +101,13 @@ impl Journal {
 fn read_all(
     store: &mut dyn Store,
     reader: &mut TaskReader<'_>,
-    failed: impl Fn(crate::journal::store::StoreError) -> JournalError,
+    failed: impl Fn(StoreError) -> JournalError,
     corrupt: impl Fn(String) -> JournalError,
 ) -> Result<(), JournalError> {
     let mut result = Ok(());
     let read = store.tasks(&mut |task| {
         if result.is_ok() {
-            result = reader.take_in(task);
+            result = reader.read(task);
         }
     });
     read.map_err(failed)?;

@@ -1,4 +1,4 @@
-//! Takes in one task after the other: verifies it, has it planned, and writes the differences.
+//! Reads one task after the other: verifies it, has it planned, and writes the differences.
 
 use super::{plan::Recovered, planner::Planner};
 use crate::{
@@ -31,8 +31,8 @@ struct VerifiedTask {
 }
 
 impl TaskReader<'_> {
-    /// Takes a task in. The error says what is corrupt.
-    pub(super) fn take_in(&mut self, rows: TaskRows) -> Result<(), String> {
+    /// Reads one task. The error says what is corrupt.
+    pub(super) fn read(&mut self, rows: TaskRows) -> Result<(), String> {
         let id = rows.0.id;
         if id > MAX_TASK_ID {
             return Err(format!("a task has the impossible number {id}"));

@@ -26,7 +26,7 @@ const LOG_SIZE_LIMIT: u32 = 64 << 20;
 /// The size of SQLite's page cache: negative numbers are KiB.
 const CACHE_SIZE: i32 = -65_536;
 
-/// How long a read or write waits for another connection's lock.
+/// The longest wait for another connection's lock.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// A journal's file.
@@ -94,7 +94,7 @@ impl Sqlite {
         })
     }
 
-    /// Whether the journal was opened for reading only.
+    /// Returns true if the journal was opened for reading only.
     pub(in crate::journal) fn is_read_only(&self) -> bool {
         self.lock.is_none()
     }

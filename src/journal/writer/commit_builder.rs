@@ -3,7 +3,7 @@
 use std::{collections::HashMap, mem};
 
 use super::{
-    replies::{KeptOutcome, Replies, ReplyTo},
+    replies::{Replies, ReplyTo, StoredOutcome},
     requests::Request,
     store_slot::StoreSlot,
 };
@@ -27,7 +27,7 @@ pub(super) struct CommitBuilder {
     tasks: LiveTasks,
     retention: Retention,
     /// Questions for the outcome of a task that has none yet, by its key.
-    waiting: HashMap<Box<str>, Vec<ReplyTo<Option<KeptOutcome>>>>,
+    waiting: HashMap<Box<str>, Vec<ReplyTo<Option<StoredOutcome>>>>,
     /// Outcomes of tasks with keys that are not written yet.
     keyed_outcomes: Vec<KeyedOutcome>,
     pub(super) replies: Replies,
@@ -83,7 +83,7 @@ impl CommitBuilder {
         self.tasks.encode_rows()
     }
 
-    fn wait_for_outcome(&mut self, key: Box<str>, to: ReplyTo<Option<KeptOutcome>>) {
+    fn wait_for_outcome(&mut self, key: Box<str>, to: ReplyTo<Option<StoredOutcome>>) {
         let waiting = self.waiting.entry(key).or_default();
         // Drop the senders of callers that gave up, so that abandoned waits don't pile up. Doing it
         // at powers of two keeps the cost per wait constant.
@@ -133,7 +133,7 @@ impl CommitBuilder {
         &mut self,
         key: &str,
         store: &mut StoreSlot,
-    ) -> Result<Option<KeptOutcome>, String> {
+    ) -> Result<Option<StoredOutcome>, String> {
         let mut unwritten = self.keyed_outcomes.iter().rev();
         if let Some(keyed) = unwritten.find(|keyed| *keyed.key == *key) {
             return Ok(Some((keyed.outcome.clone(), keyed.output.clone())));

@@ -10,7 +10,7 @@ use tokio::sync::oneshot;
 
 use super::{
     commit_builder::CommitBuilder,
-    replies::KeptOutcome,
+    replies::StoredOutcome,
     requests::{Request, RequestQueue, Urgency},
     store_slot::StoreSlot,
     thread::{WriterThread, run_commits},
@@ -89,7 +89,7 @@ impl Writer {
     pub(in crate::journal) fn outcome_of(
         &self,
         key: &str,
-    ) -> Result<ReplyFrom<Option<KeptOutcome>>, LedgerError> {
+    ) -> Result<ReplyFrom<Option<StoredOutcome>>, LedgerError> {
         let (to, from) = oneshot::channel();
         let request = Request::OutcomeOf(key.into(), to);
         self.requests.push(request, Urgency::Awaited)?;

@@ -5,16 +5,16 @@ use tokio::sync::oneshot;
 use crate::{guard, ledger::LedgerError, task::Outcome};
 
 /// An outcome that is kept, with the last stage's encoded output.
-pub(in crate::journal) type KeptOutcome = (Outcome, Option<Vec<u8>>);
+pub(in crate::journal) type StoredOutcome = (Outcome, Option<Vec<u8>>);
 
 pub(super) type ReplyTo<T> = oneshot::Sender<Result<T, LedgerError>>;
 
 /// The replies that depend on one commit.
 #[derive(Default)]
 pub(super) struct Replies {
-    /// Whether a task with a key was accepted.
+    /// For tasks with a key: accepted, or refused because another task has it.
     pub(super) accepted: Vec<(ReplyTo<()>, Result<(), LedgerError>)>,
-    pub(super) outcomes: Vec<(ReplyTo<Option<KeptOutcome>>, Option<KeptOutcome>)>,
+    pub(super) outcomes: Vec<(ReplyTo<Option<StoredOutcome>>, Option<StoredOutcome>)>,
 }
 
 impl Replies {

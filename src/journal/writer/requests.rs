@@ -9,7 +9,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::replies::{KeptOutcome, ReplyTo};
+use super::replies::{ReplyTo, StoredOutcome};
 use crate::{
     guard,
     journal::{
@@ -26,10 +26,10 @@ pub(super) enum Request {
     /// Records that a task was accepted, unless another task has its key.
     Accept(TaskId, Entry, ReplyTo<()>),
     /// Asks for the outcome of the task with this key.
-    OutcomeOf(Box<str>, ReplyTo<Option<KeptOutcome>>),
+    OutcomeOf(Box<str>, ReplyTo<Option<StoredOutcome>>),
 }
 
-/// Whether somebody waits for an entry to be written.
+/// The urgency of an entry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::journal) enum Urgency {
     /// The task can't go on before the entry is written.

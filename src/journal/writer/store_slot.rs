@@ -34,7 +34,7 @@ impl StoreSlot {
         }
     }
 
-    /// Whether the second thread has the store.
+    /// Returns true while the second thread has the store.
     pub(super) fn is_empty(&self) -> bool {
         self.store.is_none()
     }
@@ -91,14 +91,14 @@ impl StoreSlot {
         })
     }
 
-    /// Closes the store, after the last commit. `succeeded` says whether every write has.
-    pub(super) fn close(&mut self, last_commit: &[RowOp], succeeded: bool) {
+    /// Commits these last changes, unless a write has failed, and closes the store.
+    pub(super) fn close_store(&mut self, last_commit: &[RowOp], result: &Result<(), String>) {
         // A commit that still runs is not to be cut off.
         if self.store.is_none() {
             self.store = Some(self.requests.wait_for_commit().store);
         }
         if let Some(store) = &mut self.store {
-            let succeeded = succeeded && store.commit(last_commit).is_ok();
+            let succeeded = result.is_ok() && store.commit(last_commit).is_ok();
             store.close(match succeeded {
                 true => Writes::Succeeded,
                 false => Writes::Failed,

@@ -56,7 +56,7 @@ impl WriterThread {
             .unwrap_or_else(|panic| Err(guard::shown(&panic)));
         // Nothing is at work any more, so an attempt that was interrupted was so on purpose.
         let ended = RowOp::SetMeta(ENDED, ON_PURPOSE.to_owned());
-        self.store.close(&[ended], result.is_ok());
+        self.store.close_store(&[ended], &result);
         if let Err(why) = result {
             self.fail(why, running, requests);
         }
