@@ -90,7 +90,7 @@ impl Journal {
         }
         tasks.drain(now, &mut ops).map_err(corrupt)?;
         store.commit(&ops).map_err(failed)?;
-        let writer = Writer::start(store, tasks, retention)
+        let writer = Writer::start(store, path.clone(), tasks, retention)
             .map_err(|error| JournalError::io(&path, error))?;
         let names = spec.stages.into_iter().map(|(name, _)| name).collect();
         let ledger = JournalLedger::new(writer, spec.codecs, names, recovered.last_id);

@@ -9,8 +9,12 @@ use crate::journal::{corrupt::Corrupt, error::JournalError, store::StoreError};
 impl From<Error> for StoreError {
     fn from(error: Error) -> Self {
         match error.sqlite_error_code() {
-            Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => {
+            Some(ErrorCode::DatabaseCorrupt) => {
                 StoreError::Corrupt(Corrupt::new("the file", error))
+            }
+            Some(ErrorCode::NotADatabase) => {
+                let why = format_args!("{error}, so it is damaged or the path is wrong");
+                StoreError::Corrupt(Corrupt::new("the file", why))
             }
             _ => match error {
                 // A column holds a value of another type than it was written with.

@@ -25,7 +25,7 @@ const PAGE: usize = 4096;
 struct Sample {
     file: Vec<u8>,
     log: Vec<u8>,
-    /// With nothing in it first.
+    /// The first one is of the empty journal.
     after: Vec<Vec<String>>,
 }
 
@@ -42,7 +42,7 @@ impl Random {
     }
 }
 
-/// Makes a journal in so many commits; the log is copied into the file at `checkpoint`.
+/// Makes a journal in this many commits. The log is copied into the file at `checkpoint`.
 fn sample(commits: u64, checkpoint: Option<u64>) -> Sample {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("x.journal");

@@ -2,6 +2,7 @@
 
 use std::{
     io,
+    path::PathBuf,
     sync::{Arc, Mutex, mpsc},
     thread::{self, JoinHandle},
 };
@@ -31,8 +32,10 @@ pub(in crate::journal) struct Writer {
 }
 
 impl Writer {
+    /// Starts the threads. The path is for error texts.
     pub(in crate::journal) fn start(
         store: Box<dyn Store>,
+        path: PathBuf,
         tasks: LiveTasks,
         retention: Retention,
     ) -> io::Result<Self> {
@@ -42,6 +45,7 @@ impl Writer {
             requests.clone(),
             StoreSlot::new(store, jobs, requests.clone()),
             CommitBuilder::new(tasks, retention),
+            path,
         );
         let finished = requests.clone();
         let committer = thread::Builder::new()

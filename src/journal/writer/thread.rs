@@ -2,6 +2,7 @@
 
 use std::{
     mem,
+    path::PathBuf,
     sync::{Arc, mpsc},
 };
 
@@ -28,6 +29,8 @@ pub(super) struct WriterThread {
     requests: Arc<RequestQueue>,
     store: StoreSlot,
     builder: CommitBuilder,
+    /// For error texts.
+    path: PathBuf,
 }
 
 /// A commit on the second thread: the number of its last request, and the replies that depend on
@@ -39,11 +42,13 @@ impl WriterThread {
         requests: Arc<RequestQueue>,
         store: StoreSlot,
         builder: CommitBuilder,
+        path: PathBuf,
     ) -> Self {
         WriterThread {
             requests,
             store,
             builder,
+            path,
         }
     }
 
@@ -121,9 +126,10 @@ impl WriterThread {
     /// Nobody knows how much of the failed write is on the disk. Writing again would not help: a
     /// disk that could not sync once may claim success the next time, and have lost the data.
     fn fail(&mut self, why: String, running: Option<RunningCommit>, mut waiting: Vec<Request>) {
-        let error = LedgerError::new(why);
+        let path = self.path.display();
+        let error = LedgerError::new(format_args!("{path}: {why}"));
         log::error!(
-            "a write to the journal failed, and nothing more is written to it; start the pipeline \
+            "a write to a journal failed, and nothing more is written to it; start the pipeline \
              again once the cause is gone: {error}"
         );
         self.requests.progress.fail(error.clone());
