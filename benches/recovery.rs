@@ -22,7 +22,11 @@ use std::{
     time::{Duration, Instant},
 };
 
-use batrun::{Durability, Durable, Journal, prelude::*};
+use batrun::{
+    journal::{Durability, Journal},
+    prelude::*,
+    stage::Durable,
+};
 use futures::{StreamExt, TryStreamExt, stream};
 use serde::{Deserialize, Serialize};
 

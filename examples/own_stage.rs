@@ -21,7 +21,11 @@ use std::{
 };
 
 use actix::prelude::*;
-use batrun::{Cancel, Key, Reply, TaskMsg, prelude::*};
+use batrun::{
+    actor::{Cancel, Reply, TaskMsg},
+    prelude::*,
+    state::Key,
+};
 use clap::Parser;
 
 /// In the plan.

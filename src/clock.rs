@@ -1,28 +1,82 @@
 //! Time: nanoseconds since the pipeline began, read as seldom as correctness allows.
+//!
+//! Two clocks stand side by side. The runtime's clock says what time it is ([`Nanos`]); a paused test
+//! stops it. The processor's counter ([`Cycles`]) says how long something took: it costs a third as
+//! much to read, and knows nothing of pauses.
 
-use std::time::Duration;
+use std::{
+    ops::{Add, AddAssign, Div, Sub},
+    time::Duration,
+};
 
 use tokio::time::Instant;
 
-/// Nanoseconds since the pipeline began.
+/// Nanoseconds since the pipeline began, or a duration in nanoseconds.
 pub(crate) type Nanos = u64;
 
 /// No deadline.
 pub(crate) const NEVER: Nanos = Nanos::MAX;
 
-/// How old a reading may be before it is taken again. What may start late by G2's clock, and what
-/// a result may be late by and still count.
-const FRESH_NS: u64 = 50_000;
+/// The age at which a reading is taken again. A stage may start late by as much by G2's
+/// clock, and a result may be late by as much and still count.
+const FRESH_NS: Nanos = 50_000;
 
-/// The runtime's clock, which stands still where a test pauses it, beside the processor's counter.
+/// A value of the processor's counter, or a difference of two. Converted to [`Nanos`] by
+/// [`Clock::to_nanos`], and only where somebody wants nanoseconds: comparing and summing up needs none.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Cycles(pub(crate) u64);
+
+impl Cycles {
+    /// The time since an earlier reading. Zero where another core's counter lags behind.
+    #[inline(always)]
+    pub(crate) fn since(self, earlier: Cycles) -> Cycles {
+        Cycles(self.0.saturating_sub(earlier.0))
+    }
+}
+
+impl Add for Cycles {
+    type Output = Cycles;
+
+    #[inline(always)]
+    fn add(self, more: Cycles) -> Cycles {
+        Cycles(self.0.wrapping_add(more.0))
+    }
+}
+
+impl AddAssign for Cycles {
+    #[inline(always)]
+    fn add_assign(&mut self, more: Cycles) {
+        *self = *self + more;
+    }
+}
+
+impl Sub for Cycles {
+    type Output = Cycles;
+
+    #[inline(always)]
+    fn sub(self, less: Cycles) -> Cycles {
+        Cycles(self.0.wrapping_sub(less.0))
+    }
+}
+
+impl Div<u64> for Cycles {
+    type Output = Cycles;
+
+    #[inline(always)]
+    fn div(self, by: u64) -> Cycles {
+        Cycles(self.0 / by)
+    }
+}
+
+/// The runtime's clock beside the processor's counter.
 #[derive(Clone)]
 pub(crate) struct Clock {
     epoch: Instant,
     counter: quanta::Clock,
-    /// What the counter counts in 2^20 ns.
+    /// Cycles in 2^20 ns.
     rate: u64,
-    /// What it counts in `FRESH_NS`.
-    fresh: u64,
+    /// Cycles in `FRESH_NS`.
+    fresh: Cycles,
 }
 
 impl Clock {
@@ -34,9 +88,9 @@ impl Clock {
             epoch: Instant::now(),
             counter,
             rate,
-            fresh: 0,
+            fresh: Cycles(0),
         };
-        let fresh = clock.counts_in(FRESH_NS);
+        let fresh = clock.cycles_in(FRESH_NS);
         Clock { fresh, ..clock }
     }
 
@@ -54,35 +108,38 @@ impl Clock {
 
     /// The counter's value: for intervals only, and unlike the clock never paused.
     #[inline(always)]
-    pub(crate) fn count(&self) -> u64 {
-        self.counter.raw()
+    pub(crate) fn cycles(&self) -> Cycles {
+        Cycles(self.counter.raw())
     }
 
-    /// What the counter counts in that time: dearer units are compared and summed up in counts.
-    pub(crate) fn counts_in(&self, nanos: Nanos) -> u64 {
-        ((u128::from(nanos) * u128::from(self.rate)) >> 20) as u64
+    /// The number of cycles in that time.
+    pub(crate) fn cycles_in(&self, nanos: Nanos) -> Cycles {
+        Cycles(((u128::from(nanos) * u128::from(self.rate)) >> 20) as u64)
     }
 
+    /// The time that so many cycles take.
     #[inline]
-    pub(crate) fn between(&self, from: u64, to: u64) -> Nanos {
-        self.counter.delta_as_nanos(from, to)
+    pub(crate) fn to_nanos(&self, cycles: Cycles) -> Nanos {
+        self.counter.delta_as_nanos(0, cycles.0)
     }
 }
 
-/// A reading of the clock that is taken again when the counter says it has grown old.
+/// A reading of both clocks. The runtime's is read again only once the counter says that it has
+/// grown old.
 pub(crate) struct Reading {
     pub(crate) now: Nanos,
-    taken: u64,
-    pub(crate) count: u64,
+    pub(crate) cycles: Cycles,
+    /// When `now` was read.
+    taken: Cycles,
 }
 
 impl Reading {
     pub(crate) fn take(clock: &Clock) -> Self {
-        let count = clock.count();
+        let cycles = clock.cycles();
         Reading {
             now: clock.now(),
-            taken: count,
-            count,
+            cycles,
+            taken: cycles,
         }
     }
 
@@ -90,8 +147,9 @@ impl Reading {
     /// a paused clock jumps without the counter knowing.
     #[inline(always)]
     pub(crate) fn refresh(&mut self, clock: &Clock) {
-        self.count = clock.count();
-        if self.count.wrapping_sub(self.taken) > clock.fresh {
+        self.cycles = clock.cycles();
+        // Wrapping: a counter that went backwards reads as old, and the clock is read.
+        if self.cycles - self.taken > clock.fresh {
             self.renew(clock);
         }
     }
@@ -99,10 +157,11 @@ impl Reading {
     #[cold]
     fn renew(&mut self, clock: &Clock) {
         self.now = clock.now();
-        self.taken = self.count;
+        self.taken = self.cycles;
     }
 }
 
+/// A duration in nanoseconds; [`NEVER`] where it is longer than can be counted.
 pub(crate) fn nanos(duration: Duration) -> Nanos {
     u64::try_from(duration.as_nanos()).unwrap_or(NEVER)
 }

@@ -4,10 +4,15 @@
 use std::sync::Weak;
 
 use crate::{
-    OnStuck, Order,
-    clock::NEVER,
-    message, report, run,
-    task::{Admission, Table, TaskRef, Undo, UndoStatus, Wheel},
+    clock::{Cycles, NEVER},
+    engine::{
+        pool::queue::{self, Evicted},
+        reporter::rollback_plan::{NextStep, RollbackPlan},
+    },
+    policy::{OnStuck, Order},
+    report::StageStats,
+    shared::hop,
+    task::{Limits, Table, TaskRef, Undo, UndoStatus, timer_wheel::TimerWheel},
 };
 
 /// Tasks in flight, apart from any pipeline.
@@ -20,20 +25,18 @@ impl InFlight {
     /// With memory for so many holds on tasks, so that it isn't counted with the tasks.
     pub fn new(tasks: usize) -> Self {
         InFlight {
-            table: Table::new(Weak::new(), 0, 0, usize::MAX),
+            table: Table::new(Weak::<()>::new(), 0, 0, usize::MAX),
             tasks: Vec::with_capacity(tasks),
         }
     }
 
     /// Accepts a task, with a deadline in nanoseconds, and leaves its ticket.
     pub fn admit(&mut self, deadline: Option<u64>) {
-        let with = Admission {
+        let limits = Limits {
             deadline: deadline.unwrap_or(NEVER),
-            work_timeout: NEVER,
-            wants_output: false,
-            count: 0,
+            ..Limits::none(false)
         };
-        if let Ok((task, ticket)) = self.table.admit(&with) {
+        if let Ok((task, ticket)) = self.table.admit(&limits, 0, Cycles(0)) {
             ticket.leave_ticket();
             self.tasks.push(task);
         }
@@ -54,7 +57,7 @@ impl InFlight {
 
     /// All tasks, in a message's batch.
     pub fn batch(&mut self) -> Batch {
-        let mut batch = message::Batch::new();
+        let mut batch = hop::Batch::new();
         for task in self.tasks.drain(..) {
             batch.push(task, 0);
         }
@@ -63,26 +66,26 @@ impl InFlight {
 }
 
 /// Tasks on their way from one pool to the next.
-pub struct Batch(message::Batch<u64>);
+pub struct Batch(hop::Batch<u64>);
 
 /// A pool's queue.
 pub struct Queue {
-    queue: run::Queue<u64>,
-    decided: run::Decided,
+    queue: queue::Queue<u64>,
+    evicted: Evicted,
 }
 
 impl Queue {
     /// Of the first stage.
     pub fn empty() -> Self {
         Queue {
-            queue: run::Queue::new(0),
-            decided: run::Decided::default(),
+            queue: queue::Queue::new(0),
+            evicted: Evicted::default(),
         }
     }
 
     /// Takes in what comes from elsewhere.
     pub fn push(&mut self, batch: Batch) {
-        self.queue.push(batch.0, &mut self.decided);
+        self.queue.push(batch.0, &mut self.evicted);
     }
 
     /// Takes out the first ones.
@@ -92,17 +95,17 @@ impl Queue {
 }
 
 /// The deadlines of tasks in flight, by the number of the task's record.
-pub struct Deadlines(Wheel);
+pub struct Deadlines(TimerWheel);
 
 impl Deadlines {
     /// None.
     pub fn empty() -> Self {
-        Deadlines(Wheel::new())
+        Deadlines(TimerWheel::new())
     }
 
     /// Sets a deadline, in nanoseconds.
     pub fn insert(&mut self, slot: u32, deadline: u64) {
-        self.0.insert(slot, Wheel::tick_of(deadline));
+        self.0.insert(slot, TimerWheel::tick_of(deadline));
     }
 
     /// Its task has ended.
@@ -112,11 +115,11 @@ impl Deadlines {
 
     /// Takes out what is late, `most` or a few more.
     pub fn expire(&mut self, now: u64, most: usize, due: &mut Vec<u32>) {
-        self.0.expire(Wheel::tick_at(now), most, due);
+        self.0.expire(TimerWheel::tick_at(now), most, due);
     }
 }
 
-/// What a task registered.
+/// The undos that a task has registered.
 pub struct Undos(Vec<Undo>);
 
 impl Undos {
@@ -135,10 +138,10 @@ impl Undos {
 
     /// The course of a rollback in which every cancel succeeds, without the cancels; how many.
     pub fn roll_back(&self, order: Order) -> usize {
-        let mut rollback = run::Rollback::last(&self.0, order, |_| OnStuck::Continue);
+        let mut rollback = RollbackPlan::last(&self.0, order, |_| OnStuck::Continue);
         let mut cancels = 0;
         let mut next = rollback.next();
-        while let run::Next::Cancel(_) = next {
+        while let NextStep::Run(_) = next {
             cancels += 1;
             next = rollback.settle(None);
         }
@@ -146,22 +149,22 @@ impl Undos {
     }
 }
 
-/// Where a pool's workers write down what they did.
-pub struct Board(report::Board);
+/// The statistics of a stage.
+pub struct Stats(StageStats);
 
-impl Board {
+impl Stats {
     /// Nothing yet.
     pub fn empty() -> Self {
-        Board(report::Board::new())
+        Stats(StageStats::new())
     }
 
-    /// What a worker writes down of a batch whose calls were all quick.
+    /// Adds the counts of a batch whose calls were all quick.
     pub fn record(&self, tasks: u64, wait_ns: u64, work_ns: u64) {
-        self.0.stats(|stats| {
-            stats.counts.started += tasks;
-            stats.counts.finished += tasks;
-            stats.wait.saturating_record_n(wait_ns, tasks);
-            stats.work.saturating_record_n(work_ns, tasks);
+        self.0.update(|totals| {
+            totals.counts.started += tasks;
+            totals.counts.finished += tasks;
+            totals.wait.saturating_record_n(wait_ns, tasks);
+            totals.work.saturating_record_n(work_ns, tasks);
         });
     }
 }

@@ -14,7 +14,10 @@ use std::{
 };
 
 use batrun::{
-    End, Error, Journal, JournalError, JournalFile, PipelineHandle, Rollback, TaskId, prelude::*,
+    Error, PipelineHandle,
+    journal::{Journal, JournalError, JournalFile},
+    prelude::*,
+    state::{End, Rollback, TaskId},
 };
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -508,7 +511,7 @@ async fn j4_retry_does_not_take_a_key_from_another_task() {
 
     let refused = shop.refused(&["retry", "--all"]);
     assert!(
-        refused.contains("the key of task 1 is that of task 4 by now"),
+        refused.contains("the key of task 1 is now that of task 4"),
         "{refused}"
     );
     shop.text(&["retry", "3"]);
@@ -534,9 +537,9 @@ async fn j4_corrupt_rows_are_named_and_the_rest_is_shown() {
     assert_eq!(shown["tasks"]["stuck"], 1);
     let corrupt = shown["corrupt"].to_string();
     for what in [
-        "stage 1 is corrupt: its checksum differs",
-        "undo 1 of task 1 is corrupt: its checksum differs",
-        "undo 0 of task 77 is corrupt: it has no task",
+        "stage 1: checksum mismatch",
+        "undo 1 of task 1: checksum mismatch",
+        "undo 0 of task 77: its task is missing",
     ] {
         assert!(corrupt.contains(what), "{what}: {corrupt}");
         assert!(
@@ -552,7 +555,7 @@ async fn j4_corrupt_rows_are_named_and_the_rest_is_shown() {
     assert_eq!(output.status.code(), Some(1));
     let export = String::from_utf8(output.stdout).unwrap();
     assert!(
-        export.contains("block 1 of outcomes is corrupt"),
+        export.contains("outcome block 1: checksum mismatch"),
         "{export}"
     );
     assert!(shop.refused(&["show", "1"]).contains("undo 1 of task 1"));

@@ -1,4 +1,4 @@
-//! A stage that runs a program, and another one to take back what it did.
+//! A stage that runs a program; its undo runs another one.
 
 use std::{
     convert::Infallible,
@@ -23,43 +23,53 @@ mod program;
 #[cfg(test)]
 mod tests;
 
-/// How much of each output is kept, in bytes, unless told otherwise.
+/// Default of [`Command::largest`], in bytes.
 const LARGEST: usize = 64 << 10;
 
 type Make<I> = Arc<dyn Fn(&I) -> Program + Send + Sync>;
 type Then<I, O> = Arc<dyn Fn(I, Output) -> Result<O, Failure> + Send + Sync>;
 
-/// A stage that runs a [`Program`] for each task; its cancel runs another program.
+/// A stage that runs a [`Program`] for each task; its undo runs another program.
 ///
-/// The program is made of the context by a closure, and run without a shell. Exit code 0 is
-/// success: the context goes on as it came, unless [`then`](Self::then) makes something else of
-/// it. Any other end is a failure that names the program, its exit code or signal, and the last
-/// lines that it wrote to standard error; it may be tried again, unless the code is said to be
-/// [`permanent`](Self::permanent) or [`untouched`](Self::untouched). A program that is not there
-/// or can't be executed has done nothing: the task fails for good, with nothing to take back.
+/// A closure makes the program from the context, and it is run without a shell. Exit code 0 is
+/// success: the context goes on unchanged, unless [`then`](Self::then) makes something else of it.
 ///
-/// # What takes it back
-/// With [`cancel_with`](Self::cancel_with), a second program, which is registered as undo before
-/// the first one starts. It has to cope with a first one that did nothing, a part or everything,
-/// because it was killed or failed on its way; [`gone`](Self::gone) lists the exit codes by which
-/// it says that nothing was left to do. Without it, nothing is taken back.
+/// # Undo
+/// With [`cancel_with`](Self::cancel_with), a second program takes back what the first one did. It
+/// is registered as the undo before the first one starts, so it has to cope with a first one that
+/// did nothing, a part or everything because it was killed or failed on its way.
+/// [`gone`](Self::gone) lists the exit codes by which it says that nothing was left to do. Without
+/// `cancel_with`, nothing is taken back.
 ///
-/// # When the task is late or cancelled
-/// The program runs in a process group of its own. The whole group is killed (SIGKILL, or see
-/// [`terminate_first`](Self::terminate_first)), and the rollback goes on once it is gone.
+/// # Errors
+/// - Another exit code than 0, or a signal: the failure names the program, the code or signal, and
+///   the last three lines on standard error. It may be tried again, unless the code is listed as
+///   [`permanent`](Self::permanent) or [`untouched`](Self::untouched).
+/// - The program ran for longer than [`limit`](Self::limit): it was killed, and may be tried again.
+/// - The program doesn't exist or can't be executed: a permanent failure. It has done nothing, so
+///   the undo is withdrawn.
+/// - An exit code of the undo's program that is neither 0 nor `gone` is a failed cancel: it is tried
+///   again by the stage's [`cancel_retry`](batrun::IntoWork::cancel_retry), and then the task is
+///   stuck.
 ///
-/// - What left the group (a daemon in a session of its own) is not seen, and survives.
-/// - So does what the program leaves running when it exits by itself; that is how it starts a
-///   daemon. What such a process writes is read for 100 ms more and then no longer.
+/// # Cancel safety
+/// The program runs in a process group of its own. If the task is late or cancelled, the whole group
+/// is killed (SIGKILL, or see [`terminate_first`](Self::terminate_first)), and the rollback begins
+/// once it is gone.
+///
+/// - A process that left the group (a daemon in a session of its own) is not seen, and survives.
+/// - So does a process that the program leaves running when it exits by itself; that is how it
+///   starts a daemon. The output of such a process is read for another 100 ms and then dropped.
 /// - A program that this process may not signal, because it runs as another user, is waited for.
-/// - When batrun's own process is killed, its programs go on.
+/// - If batrun's own process is killed, the programs that it started go on.
 ///
-/// A stage's [`timeout`](batrun::IntoWork::timeout) doesn't stop a program, it only waits for its
-/// end and then calls it late; use [`limit`](Self::limit) in its place. A cancel program that
-/// overruns the stage's [`cancel_timeout`](batrun::IntoWork::cancel_timeout) is killed with its
-/// group, without being asked first or waited for.
+/// A stage's [`timeout`](batrun::IntoWork::timeout) doesn't stop a program: it waits for the end of
+/// the program and then fails the attempt. Use [`limit`](Self::limit) instead. An undo's program
+/// that overruns the stage's [`cancel_timeout`](batrun::IntoWork::cancel_timeout) is killed with its
+/// group, without SIGTERM before and without waiting for its end.
 ///
-/// To start a program takes some milliseconds, in which the stage's thread does nothing else.
+/// # Cost
+/// Starting a program takes some milliseconds, in which the stage's thread does nothing else.
 ///
 /// ```
 /// use batrun::prelude::*;
@@ -104,7 +114,8 @@ struct Rules {
 }
 
 impl<I> Command<I> {
-    /// Runs what `program` makes of a context.
+    /// A stage that runs the program that `program` makes from a task's context. The closure is
+    /// called once in each attempt.
     pub fn new(program: impl Fn(&I) -> Program + Send + Sync + 'static) -> Self {
         Command {
             program: Arc::new(program),
@@ -123,14 +134,18 @@ impl<I> Command<I> {
 }
 
 impl<I, O> Command<I, O> {
-    /// What takes the program's effect back: the undo that is registered before it starts.
+    /// Sets the program that takes back the effect. The closure is called, and the undo registered,
+    /// before the stage's program starts. Default: no undo.
     pub fn cancel_with(mut self, program: impl Fn(&I) -> Program + Send + Sync + 'static) -> Self {
         self.cancel = Some(Arc::new(program));
         self
     }
 
-    /// What goes on to the next stage, made of the context and what the program said. Its failure
-    /// is the stage's, and what the program did is then taken back.
+    /// Makes the stage's output from the context and the program's [`Output`], after exit code 0.
+    /// Default: the context goes on unchanged.
+    ///
+    /// # Errors
+    /// A failure of the closure is the attempt's, although the program has succeeded: its undo runs.
     pub fn then<P>(
         self,
         then: impl Fn(I, Output) -> Result<P, Failure> + Send + Sync + 'static,
@@ -143,44 +158,49 @@ impl<I, O> Command<I, O> {
         }
     }
 
-    /// How much is kept of standard output and of standard error, in bytes each: 64 KiB unless
-    /// told otherwise. The rest is read and discarded, and [`Output`] says so.
+    /// Maximum number of bytes that are kept of standard output, and as many of standard error. The
+    /// rest is read and dropped, and [`Output`] says so. Default: 64 KiB each.
     pub fn largest(mut self, bytes: usize) -> Self {
         self.rules.largest = bytes;
         self
     }
 
-    /// Exit codes by which the program says that it changed nothing (`groupadd`'s 9: there is such
-    /// a group). The undo is withdrawn, so that what is another's stays, and the task fails for
-    /// good.
+    /// Adds exit codes by which the program says that it changed nothing (`groupadd`'s 9: the group
+    /// exists already). The task fails for good, and its undo is withdrawn, because it would take
+    /// back what somebody else made. Default: none.
     pub fn untouched(mut self, codes: impl IntoIterator<Item = i32>) -> Self {
         self.rules.untouched.extend(codes);
         self
     }
 
-    /// Exit codes that another attempt would meet as well. What was done by then is taken back.
+    /// Adds exit codes that another attempt would meet as well: the task fails for good. The undo
+    /// runs, because the program may have done a part of its work. Default: none, so every exit code
+    /// but 0 may be tried again.
     pub fn permanent(mut self, codes: impl IntoIterator<Item = i32>) -> Self {
         self.rules.permanent.extend(codes);
         self
     }
 
-    /// Exit codes by which the cancel's program says that there is nothing to take back, or
-    /// nothing left (`userdel`'s 6: there is no such user). They count as success.
+    /// Adds exit codes by which the undo's program says that there is nothing to take back, or
+    /// nothing left (`userdel`'s 6: there is no such user). They count as success, as 0 does.
+    /// Default: none.
     pub fn gone(mut self, codes: impl IntoIterator<Item = i32>) -> Self {
         self.rules.gone.extend(codes);
         self
     }
 
-    /// How long the program may run in each attempt. Then its group is killed and the attempt has
-    /// failed; it may be tried again.
+    /// Maximum time that the program may run in each attempt. Then its group is killed and the
+    /// attempt has failed; it may be tried again. The undo's program isn't limited by it, but by the
+    /// stage's `cancel_timeout`. Default: no limit but the task's deadline.
     pub fn limit(mut self, limit: Duration) -> Self {
         self.rules.limit = Some(limit);
         self
     }
 
-    /// Before the group is killed, it is sent SIGTERM and has this long to end. The rollback waits
-    /// for that long at most, less if the program exits and its outputs are closed before (on
-    /// Linux, Android and FreeBSD; elsewhere it always waits that long).
+    /// Sends the group a SIGTERM before it is killed, and gives it this long to end by itself. The
+    /// rollback waits for that long at most; less if the program exits and its outputs are closed
+    /// earlier (on Linux, Android and FreeBSD; elsewhere it always waits that long). Default: SIGKILL
+    /// at once.
     pub fn terminate_first(mut self, patience: Duration) -> Self {
         self.rules.terminate_first = Some(patience);
         self
@@ -228,7 +248,8 @@ impl<I: Send + 'static, O: Send + 'static> Stage for Command<I, O> {
                 Err(_) => Stop::Limit(limit),
             }
         };
-        // One shield from the start to the end: nobody may forget a program that runs.
+        // One shield from the start to the end: a future dropped in between would leave a program
+        // running beside the rollback.
         let ran = task.shield(async {
             let mut group = Group::start(&program, rules.largest).map_err(Broken::Start)?;
             let ended = group.run(stop, rules.terminate_first).await;
@@ -237,7 +258,7 @@ impl<I: Send + 'static, O: Send + 'static> Stage for Command<I, O> {
         let (status, mut group) = match ran.await {
             Ok((Ended::Exited(status), group)) => (status, group),
             Ok((Ended::Killed(Stop::Task), _)) => {
-                let why = format!("{program} was killed, because its task was stopped");
+                let why = format!("{program} was killed because its task was stopped");
                 return Err(Failure::new(why));
             }
             Ok((Ended::Killed(Stop::Limit(limit)), _)) => {
@@ -287,14 +308,15 @@ impl<I: Send + 'static, O: Send + 'static> Stage for Command<I, O> {
     }
 }
 
-/// Where the system, not the program, failed.
+/// An error of the system, not of the program.
 enum Broken {
     Start(io::Error),
     Wait(io::Error),
 }
 
-/// Why a program was not started. The failure is permanent where none was, and none will be; other
-/// errors may come after it was started, when its pipes are set up.
+/// The failure for a program that could not be started. It is permanent only for errors that say
+/// that no process was made and none will be: any other one may come after the start, when the
+/// pipes are set up, so the undo has to stay.
 fn not_started(program: &Program, error: io::Error) -> Failure {
     let never = matches!(
         error.kind(),
@@ -317,7 +339,7 @@ fn in_words(program: &Program, error: io::Error) -> io::Error {
     io::Error::new(error.kind(), format!("{program}: {error}"))
 }
 
-/// How the program ended, and its last words.
+/// The text of a failure: the exit code or signal, and the last lines on standard error.
 fn ending(program: &Program, status: ExitStatus, group: &Group) -> String {
     let how = match (status.code(), status.signal()) {
         (Some(code), _) => format!("exit code {code}"),

@@ -18,21 +18,24 @@ type Boxed = Box<dyn Error + Send + Sync>;
 
 /// A producer that makes a task of each row of a CSV file or reader.
 ///
-/// The first row names the columns; each other one is made a value of `R`, whose fields are found
-/// by those names, and the closure makes a task's context of that. A row with another number of
-/// fields, with a field that isn't what `R` wants, that isn't UTF-8, is too long, or that the
-/// closure refuses is skipped: it is logged as a warning with the number of the line it begins on,
-/// counted from 1, and the rest go on. At the end the producer then ends with [`BadLines`], which
-/// the pipeline's report shows. A read error ends it as well, and so does a bad first row.
+/// The first row names the columns. Each other row becomes a value of `R`, whose fields are found by
+/// those names, and the closure makes a task's context from that value.
 ///
-/// [`BadLines`]: crate::BadLines
+/// Fields may be in double quotes, and then contain delimiters, line ends and (doubled) quotes. Lines
+/// end with `\n` or `\r\n`; empty ones are skipped. A byte order mark is skipped, unless the first
+/// name after it is quoted. A quote that is never closed takes everything after it into its row,
+/// because text in quotes is never taken for rows: that row is bad and the rest of the input is lost.
+/// It needs no memory beyond [`longest`](Self::longest).
 ///
-/// A byte order mark is skipped, unless the first name after it is quoted. Fields may be within double quotes, and then have delimiters, line ends and (doubled) quotes in
-/// them. Lines end with `\n` or `\r\n`; empty ones are skipped. A quote
-/// that isn't closed takes everything after it into its row, which is bad: what is within quotes is
-/// never taken for rows. It needs no memory beyond [`longest`](Self::longest), but the rest is lost.
+/// # Errors
+/// A row is skipped if it has another number of fields than the first one, a field that `R` doesn't
+/// accept, bytes that aren't UTF-8, or too many bytes, or if the closure refuses it. It is logged as
+/// a warning with the number of the line it begins on, counted from 1, and reading goes on; at its
+/// end the producer fails with [`BadLines`](crate::BadLines), which the pipeline's report shows. A
+/// read error ends the reading, and so does a bad first row.
 ///
-/// It reads like [`Lines`](crate::Lines) does, on a thread of its own.
+/// # Cancel safety
+/// It reads on a thread of its own, as [`Lines`](crate::Lines) does.
 ///
 /// ```
 /// use std::io::Cursor;
@@ -67,7 +70,8 @@ pub struct Csv<R, P> {
 }
 
 impl<R, P> Csv<R, P> {
-    /// The rows of a reader. The closure makes a task's context of a row.
+    /// Reads the rows of a reader. The closure makes a task's context from a row, or refuses it with
+    /// an error, which makes it a bad row.
     pub fn new<C, E>(reader: impl BufRead + Send + 'static, make: P) -> Self
     where
         P: FnMut(R) -> Result<C, E> + Send + 'static,
@@ -76,7 +80,8 @@ impl<R, P> Csv<R, P> {
         Self::of(reading::reader(reader), make)
     }
 
-    /// The rows of a file, which is opened once the producer runs.
+    /// Reads the rows of a file, which is opened once the producer runs. The producer fails if the
+    /// file can't be opened.
     pub fn open<C, E>(path: impl Into<PathBuf>, make: P) -> Self
     where
         P: FnMut(R) -> Result<C, E> + Send + 'static,
@@ -85,8 +90,8 @@ impl<R, P> Csv<R, P> {
         Self::of(reading::file(path.into()), make)
     }
 
-    /// The rows of the program's standard input, until it ends. It is read ahead, so nothing else
-    /// should read it.
+    /// Reads the rows of the program's standard input, until it ends. It is read ahead of the tasks,
+    /// so nothing else should read it.
     pub fn stdin<C, E>(make: P) -> Self
     where
         P: FnMut(R) -> Result<C, E> + Send + 'static,
@@ -106,20 +111,20 @@ impl<R, P> Csv<R, P> {
         }
     }
 
-    /// Each task has this long from its acceptance.
+    /// Sets each task's deadline, counted from its acceptance. Default: none.
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.timeout = Some(timeout);
         self
     }
 
-    /// How many bytes a row may have, its line end not counted: 1 MiB unless told otherwise. A
-    /// longer one is a bad row, and is skipped without being held in memory.
+    /// Maximum length of a row in bytes, without its line end. A longer one is a bad row, and is
+    /// skipped without being held in memory. Default: 1 MiB.
     pub fn longest(mut self, bytes: usize) -> Self {
         self.longest = bytes;
         self
     }
 
-    /// What is between two fields: a comma unless told otherwise.
+    /// Sets the byte between two fields, such as `b';'` or `b'\t'`. Default: a comma.
     pub fn delimiter(mut self, delimiter: u8) -> Self {
         self.delimiter = delimiter;
         self
@@ -150,7 +155,7 @@ where
     }
 }
 
-/// Reads to the end, or until nobody takes the contexts any more.
+/// Reads to the end, or until the producer is gone and nobody takes the contexts.
 fn read_all<C, R: DeserializeOwned>(
     mut rows: Rows<impl BufRead>,
     mut make: impl FnMut(R) -> Result<C, Boxed>,
@@ -161,7 +166,8 @@ fn read_all<C, R: DeserializeOwned>(
         return Ok(());
     };
     let header = text(header).map_err(|error| {
-        let why = format!("the first row, which names the columns, is bad: {error}");
+        let why =
+            format!("the first row, which names the columns, is bad, so none is read: {error}");
         Failure::permanent(why)
     })?;
     let mut bad = BadLines::default();
@@ -172,7 +178,10 @@ fn read_all<C, R: DeserializeOwned>(
             Ok(Some(row)) => row,
             Ok(None) => break,
             Err(error) => {
-                bad.note(number, format!("can't be read, so reading ends: {error}"));
+                bad.note(
+                    number,
+                    format!("can't be read, and reading ended here: {error}"),
+                );
                 break;
             }
         };

@@ -1,11 +1,15 @@
-//! Stages made of plain functions, with nothing to take back.
+//! Stages from plain functions. They have no undo.
 
 use std::marker::PhantomData;
 
 use batrun::{Failure, Stage, TaskContext};
 
-/// A stage that makes something else of each context. It must not have an effect that outlives
-/// the task: nothing takes it back.
+/// A stage that turns each context into something else. `name` is shown in reports and logs.
+///
+/// The function must not have an effect that outlives the task, because nothing takes it back. It
+/// runs on the worker's arbiter; if it blocks or computes for long, call
+/// [`.blocking()`](batrun::IntoWork::blocking). Each worker has a clone of it. There is nothing to
+/// cancel within it: a task that is late or cancelled stops after it.
 ///
 /// ```
 /// use batrun::prelude::*;
@@ -26,9 +30,11 @@ pub fn map<I, O, F: FnMut(I) -> O>(name: impl Into<String>, function: F) -> Map<
     Map(Function::new(name.into(), function))
 }
 
-/// A stage that makes something else of each context, or fails the task. An error is one that
-/// another attempt may not meet, unless it is a [`Failure`] that says it is
-/// [permanent](Failure::permanent).
+/// A stage that turns each context into something else, or fails the task; otherwise like [`map`].
+///
+/// # Errors
+/// An error of the function is the attempt's. It is retried by the stage's policy, unless it is a
+/// [`Failure`] that is [permanent](Failure::permanent).
 pub fn try_map<I, O, E, F>(name: impl Into<String>, function: F) -> TryMap<I, O, E, F>
 where
     E: Into<Failure>,
@@ -37,18 +43,19 @@ where
     TryMap(Function::new(name.into(), function))
 }
 
-/// A stage that looks at each context, which goes on as it came: for counting, logging, tests.
+/// A stage that looks at each context, which goes on unchanged: for counting, logging, tests.
+/// Otherwise like [`map`].
 pub fn inspect<I, F: FnMut(&I)>(name: impl Into<String>, function: F) -> Inspect<I, F> {
     Inspect(Function::new(name.into(), function))
 }
 
-/// See [`map`]. It is `Clone` if its function is.
+/// The stage that [`map`] makes. It is `Clone` if its function is.
 pub struct Map<I, O, F>(Function<fn(I) -> O, F>);
 
-/// See [`try_map`]. It is `Clone` if its function is.
+/// The stage that [`try_map`] makes. It is `Clone` if its function is.
 pub struct TryMap<I, O, E, F>(Function<fn(I, E) -> O, F>);
 
-/// See [`inspect`]. It is `Clone` if its function is.
+/// The stage that [`inspect`] makes. It is `Clone` if its function is.
 pub struct Inspect<I, F>(Function<fn(&I), F>);
 
 impl<I, O, F: Clone> Clone for Map<I, O, F> {
@@ -85,7 +92,7 @@ impl<T, F> Function<T, F> {
     }
 }
 
-// None of these is derived: the contexts need not be `Clone`.
+// By hand, because a derived `Clone` would ask the contexts to be `Clone` as well.
 impl<T, F: Clone> Clone for Function<T, F> {
     fn clone(&self) -> Self {
         Function::new(self.name.clone(), self.call.clone())
@@ -161,7 +168,7 @@ mod tests {
     use super::*;
     use crate::from_stream;
 
-    /// Neither `Clone` nor `Sync`, as a context may be.
+    /// A context that is neither `Clone` nor `Sync`: neither is asked for.
     struct Age(std::cell::Cell<u32>);
 
     #[test]

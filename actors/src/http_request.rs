@@ -1,4 +1,4 @@
-//! A stage that sends an HTTP request, and takes it back with another.
+//! A stage that sends an HTTP request; its undo sends another.
 
 mod exchange;
 mod message;
@@ -17,50 +17,54 @@ pub use message::{Request, Response};
 type Make<I> = Arc<dyn Fn(&I) -> Request + Send + Sync>;
 type Then<I, O> = Arc<dyn Fn(I, Response) -> Result<O, Failure> + Send + Sync>;
 
-/// A stage that sends an HTTP request; its cancel sends another that takes it back.
+/// A stage that sends an HTTP request; its undo sends another that takes it back.
 ///
-/// The requests are made of the context by closures. The context goes on as it came, unless
+/// Closures make the requests from the context. The context goes on unchanged, unless
 /// [`then`](Self::then) makes something of it and the response. Each worker has connections of its
-/// own and keeps them alive between tasks. HTTP/1.1 only; no redirects are followed.
+/// own and keeps them alive between tasks. HTTP/1.1 only; redirects are not followed.
 ///
-/// # Which answers are failures
-/// A status of 200 to 299 is success. 408, 425, 429, 500, 502, 503 and 504 are failures that
-/// another attempt may not meet, unless [`retryable`](Self::retryable) says otherwise, and so is a
-/// connection that isn't made or breaks, and a [`limit`](Self::limit) that has passed. Any other
-/// status, 3xx too, is permanent, and so is what can't be sent at all. A `Retry-After` header is
-/// not honoured: how long to wait is up to the stage's [`retry`](IntoWork::retry) policy.
+/// # Errors
+/// A status of 200 to 299 is success.
+///
+/// - May be tried again: the statuses 408, 425, 429, 500, 502, 503 and 504 (unless
+///   [`retryable`](Self::retryable) says otherwise), a connection that isn't made or breaks, and a
+///   response that isn't complete within [`limit`](Self::limit).
+/// - Permanent: any other status, 3xx included, a response larger than [`largest`](Self::largest),
+///   and a request that can't be sent at all.
+///
+/// A `Retry-After` header is not honoured: the stage's [`retry`](IntoWork::retry) policy decides how
+/// long to wait.
 ///
 /// # Idempotency keys
-/// Each request carries an `Idempotency-Key` header, unless it has one of its own. It is the
-/// [task's key](TaskContext::key): the same for each attempt, until an undo of this stage was
-/// cancelled. The cancel's is that key and `/cancel`, the same for each of its attempts. A byte
-/// that a header can't hold is written as `%` and two digits. Keys are unique within one run of a
-/// pipeline only: where the server remembers them for longer, give the run a
+/// Each request carries an `Idempotency-Key` header, unless it has one of its own. Its value is the
+/// [task's key](TaskContext::key): the same for each attempt, until an undo of this stage has run.
+/// The undo's request carries that key with `/cancel` after it, the same for each of its attempts. A
+/// byte that a header can't contain is written as `%` and two hexadecimal digits. Keys are unique
+/// within one run of a pipeline only: if the server remembers them for longer, give the run a
 /// [prefix](Self::key_prefix).
 ///
-/// # Taking back
-/// With [`cancel_with`](Self::cancel_with), the undo is registered before the request is sent. It
-/// is withdrawn only where the server surely didn't act: the request could not be sent, no
-/// connection was made, or the status is one of those [`untouched`](Self::untouched) names. Any
-/// other error leaves it, because the server may have acted; so the cancel must be something that
-/// the server accepts for what doesn't exist ([`gone`](Self::gone)), and must name what it takes
-/// back by something that is known beforehand, such as a number that the client chose.
+/// # Undo
+/// With [`cancel_with`](Self::cancel_with), the undo is registered before the request is sent. It is
+/// withdrawn only if the server surely didn't act: the request could not be sent, no connection was
+/// made, or the status is one of the [`untouched`](Self::untouched) ones. Any other error leaves it,
+/// because the server may have acted. So the undo's request must be one that the server accepts for
+/// a thing that doesn't exist ([`gone`](Self::gone)), and must name the thing by something that is
+/// known beforehand, such as a number that the client chose.
 ///
-/// # Deadlines
-/// A request that was sent may take effect whether somebody waits for the answer or not. So with
-/// `cancel_with` a task that is late or cancelled waits for the answer, up to `limit`; then
-/// the cancel is sent. Without it (a `GET`, say) the request is dropped at once and its connection
-/// closed.
+/// # Cancel safety
+/// A request that was sent may take effect even if nobody waits for the response. So with
+/// `cancel_with`, a task that is late or cancelled waits for the response, up to `limit`; then its
+/// undo runs. Without it (a `GET`, say), the request is dropped at once and its connection closed.
 ///
 /// # Limits
-/// A request whose answer didn't come in time, or whose connection broke, may still be at work at
-/// the server when the cancel arrives there, and take effect after it. Nothing on this side can
-/// tell; let the server refuse a key whose cancel it has seen, or make `limit` longer than the
-/// server's own.
-///
-/// No `https`: put a proxy in front, or try one of `awc`'s features for TLS in the program's own
-/// manifest, which nobody has tested here. A body in chunks whose connection ends early can't be told
-/// from a whole one. A connection that isn't made within 5 s counts as refused.
+/// - A request whose response didn't come in time, or whose connection broke, may still be at work in
+///   the server when the undo's request arrives, and take effect after it. The client can't tell; let
+///   the server refuse a key whose `/cancel` it has seen, or make `limit` longer than the server's
+///   own.
+/// - No `https`: put a proxy in front, or try one of `awc`'s features for TLS in the program's own
+///   manifest, which nobody has tested here.
+/// - A body in chunks whose connection ends early can't be told from a complete one.
+/// - A connection that isn't made within 5 s counts as refused.
 ///
 /// ```no_run
 /// use batrun::prelude::*;
@@ -99,7 +103,8 @@ struct Rules {
 }
 
 impl<I: 'static> HttpRequest<I> {
-    /// Sends what `request` makes of a context.
+    /// A stage that sends the request that `request` makes from a task's context. The closure is
+    /// called once in each attempt.
     pub fn new(request: impl Fn(&I) -> Request + Send + Sync + 'static) -> Self {
         HttpRequest {
             request: Arc::new(request),
@@ -120,15 +125,18 @@ impl<I: 'static> HttpRequest<I> {
 }
 
 impl<I, O> HttpRequest<I, O> {
-    /// What takes the request back: made before the request is sent, and sent when the task is
-    /// rolled back.
+    /// Sets the request that takes the first one back. The closure is called, and the undo registered,
+    /// before the stage's request is sent. Default: no undo.
     pub fn cancel_with(mut self, request: impl Fn(&I) -> Request + Send + Sync + 'static) -> Self {
         self.cancel = Some(Arc::new(request));
         self
     }
 
-    /// What goes on to the next stage, made of the context and the response to a request that
-    /// succeeded. A failure here is the attempt's.
+    /// Makes the stage's output from the context and the [`Response`], after a status of 200 to 299.
+    /// Default: the context goes on unchanged.
+    ///
+    /// # Errors
+    /// A failure of the closure is the attempt's, although the request has succeeded: its undo runs.
     pub fn then<P>(
         self,
         then: impl Fn(I, Response) -> Result<P, Failure> + Send + Sync + 'static,
@@ -141,44 +149,45 @@ impl<I, O> HttpRequest<I, O> {
         }
     }
 
-    /// How large the body of a response may be, in bytes: 1 MiB unless told otherwise. One that is
-    /// larger is a permanent failure, and its connection is closed.
+    /// Maximum size of a response's body, in bytes. A larger one is a permanent failure, and its
+    /// connection is closed. Default: 1 MiB.
     pub fn largest(mut self, bytes: usize) -> Self {
         self.rules.largest = bytes;
         self
     }
 
-    /// How long a request may take, from the connection to the end of the response's body, and how
-    /// long a task that is late may wait for it: 30 s unless told otherwise. For the cancel, too,
-    /// which has the stage's [`cancel_timeout`](IntoWork::cancel_timeout) besides.
+    /// Maximum time for a request, from the connection to the end of the response's body. A task that
+    /// is late waits that long at most. It holds for the undo's request, too, which has the stage's
+    /// [`cancel_timeout`](IntoWork::cancel_timeout) besides. Default: 30 s.
     pub fn limit(mut self, limit: Duration) -> Self {
         self.rules.limit = limit;
         self
     }
 
-    /// The statuses by which the server says that there is nothing to take back, so that the cancel
-    /// has succeeded: 404 and 410 unless told otherwise.
+    /// Sets the statuses by which the server says, to the undo's request, that there is nothing to
+    /// take back. They count as success, as 200 to 299 do. Default: 404 and 410.
     pub fn gone(mut self, statuses: impl IntoIterator<Item = u16>) -> Self {
         self.rules.gone = statuses.into_iter().collect();
         self
     }
 
-    /// The statuses by which the server says that it did nothing (409 or 422, say), so that nothing
-    /// is to be taken back: none unless told otherwise.
+    /// Sets the statuses by which the server says that it did nothing (409 or 422, say): the undo is
+    /// withdrawn. The attempt fails all the same. Default: none.
     pub fn untouched(mut self, statuses: impl IntoIterator<Item = u16>) -> Self {
         self.rules.untouched = statuses.into_iter().collect();
         self
     }
 
-    /// Which statuses another attempt may not meet, instead of those [above](Self), for the cancel,
-    /// too. Asked for those that are no success.
+    /// Sets the statuses after which another attempt makes sense, in place of those
+    /// [above](Self#errors): the closure returns `true` for them. It is asked about failures only, of
+    /// the stage's request and of the undo's.
     pub fn retryable(mut self, retryable: impl Fn(u16) -> bool + Send + Sync + 'static) -> Self {
         self.rules.retryable = Arc::new(retryable);
         self
     }
 
-    /// What idempotency keys begin with: nothing unless told otherwise. Something that no other run
-    /// of the program has, for servers that remember keys.
+    /// Sets the beginning of idempotency keys. For a server that remembers keys, choose one that no
+    /// other run of the program uses. Default: empty.
     pub fn key_prefix(mut self, prefix: impl Into<Arc<str>>) -> Self {
         self.rules.key_prefix = prefix.into();
         self
@@ -207,14 +216,17 @@ impl<I: Send + 'static, O: Send + 'static> IntoWork for HttpRequest<I, O> {
     }
 }
 
-/// An [`HttpRequest`] with the connections of one worker, which can't leave its thread.
+/// An [`HttpRequest`] with the connections of one worker, which can't leave its thread. A pipeline
+/// makes one for each worker; a program has no use for it.
 pub struct HttpRequestWorker<I, O> {
     plan: HttpRequest<I, O>,
     client: Option<Client>,
 }
 
-/// What takes an [`HttpRequest`] back. Its `Debug` shows the request's method and URL, without
-/// query and user info.
+/// The undo of an [`HttpRequest`]: the request that takes it back, with its idempotency key.
+///
+/// Its `Debug` shows the request's method and URL, without query and user info, because reports
+/// print it.
 #[derive(Clone)]
 pub struct HttpRequestUndo {
     request: Request,
@@ -239,7 +251,7 @@ impl<I, O> HttpRequestWorker<I, O> {
     }
 
     fn refused(&self, request: &Request, status: u16) -> Failure {
-        let text = format!("{request:?}: answered with status {status}");
+        let text = format!("{request:?}: the server answered with status {status}");
         if (self.plan.rules.retryable)(status) {
             Failure::new(text)
         } else {

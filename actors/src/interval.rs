@@ -1,19 +1,25 @@
-//! A producer that makes a task from time to time.
+//! A producer that makes a task at each tick of a clock.
 
 use std::time::Duration;
 
 use batrun::{Failure, Intake, Producer};
 use tokio::time::{Instant, sleep_until};
 
-/// A producer that makes a task every so often: a schedule, a heartbeat, a poll.
+/// A producer that makes a task once in each period: a schedule, a heartbeat, a poll.
 ///
-/// The closure makes a task's context of the tick's number. Ticks are counted from 0 along the
-/// clock: tick `n` is due at the start plus `n` times the period. One that passes while the
-/// pipeline has no room is skipped, and its number with it, so that a pipeline that was full gets
-/// no bunch of tasks afterwards; the one that waited for room is submitted late.
+/// The closure makes a task's context from the tick's number. Ticks are counted from 0 along the
+/// clock: tick `n` is due at the start plus `n` times the period. A tick that passes while the
+/// pipeline has no room is skipped, and its number with it, so a pipeline that was full doesn't get
+/// a burst of tasks afterwards; the one that waited for room is submitted late.
 ///
 /// It goes on until the pipeline shuts down, or for as long as [`times`](Self::times) says. Timers
-/// have a resolution of a millisecond: with a period below that, ticks are skipped.
+/// have a resolution of a millisecond, so with a shorter period ticks are skipped.
+///
+/// # Errors
+/// A period of zero is a permanent failure of the producer, and no task is submitted.
+///
+/// # Cancel safety
+/// Shutting the pipeline down ends it during its wait; a tick that waits for room is then dropped.
 ///
 /// ```
 /// use std::time::Duration;
@@ -38,7 +44,8 @@ pub struct Interval<F> {
 }
 
 impl<F> Interval<F> {
-    /// A task at once, and then one each period. A period of zero ends the producer with a failure.
+    /// Makes a task at once, and then one in each period. The closure gets the tick's number, counted
+    /// from 0.
     pub fn every<C>(period: Duration, make: F) -> Self
     where
         F: FnMut(u64) -> C,
@@ -52,19 +59,19 @@ impl<F> Interval<F> {
         }
     }
 
-    /// How long after the pipeline's start the first task is due: at once unless told otherwise.
+    /// Sets the time from the pipeline's start to the first task. Default: zero, so at once.
     pub fn first_after(mut self, delay: Duration) -> Self {
         self.first_after = delay;
         self
     }
 
-    /// Ends after this many tasks; skipped ticks don't count.
+    /// Ends the producer after this many tasks; skipped ticks don't count. Default: no end.
     pub fn times(mut self, tasks: u64) -> Self {
         self.times = Some(tasks);
         self
     }
 
-    /// Each task has this long from its acceptance.
+    /// Sets each task's deadline, counted from its acceptance. Default: none.
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.timeout = Some(timeout);
         self
@@ -78,14 +85,14 @@ where
 {
     async fn produce(mut self, tasks: Intake<C>) -> Result<(), Failure> {
         if self.period.is_zero() {
-            return Err(Failure::permanent("an interval of zero"));
+            return Err(Failure::permanent("the interval's period is zero"));
         }
         let mut tick = 0;
         let mut due = Instant::now().checked_add(self.first_after);
         let mut submitted = 0;
         while self.times.is_none_or(|times| submitted < times) {
             let Some(at) = due else {
-                // Later than the clock can tell.
+                // The next tick is later than the clock can express: it never comes.
                 return std::future::pending().await;
             };
             sleep_until(at).await;
@@ -102,12 +109,13 @@ where
     }
 }
 
-/// How many periods on the next tick is that isn't past.
+/// Number of periods from a tick to the next one that isn't past, at least 1.
 fn periods(late: Duration, period: Duration) -> u64 {
     let periods = late.as_nanos().div_ceil(period.as_nanos()).max(1);
     u64::try_from(periods).unwrap_or(u64::MAX)
 }
 
+/// `None` if the product is too long for a `Duration`.
 fn times(period: Duration, periods: u64) -> Option<Duration> {
     let nanos = period.as_nanos().checked_mul(periods.into())?;
     let second = Duration::from_secs(1).as_nanos();
@@ -120,11 +128,11 @@ fn times(period: Duration, periods: u64) -> Option<Duration> {
 mod tests {
     use std::sync::{Arc, Mutex};
 
-    use batrun::{Report, prelude::*};
+    use batrun::{prelude::*, report::Report};
 
     use super::*;
 
-    /// In a time that stands still while anything can run, and jumps to the next timer otherwise.
+    /// Runs on a clock that stands still while anything can run, and else jumps to the next timer.
     fn run(
         interval: Interval<fn(u64) -> u64>,
         work: fn(u64) -> Duration,
@@ -164,7 +172,7 @@ mod tests {
         Duration::from_secs(of)
     }
 
-    /// The numbers, and when in whole seconds: the pipeline's own timers take some milliseconds.
+    /// The ticks with their times in whole seconds: the pipeline's own timers take some milliseconds.
     fn rounded(seen: &[(u64, Duration)]) -> Vec<(u64, u64)> {
         seen.iter()
             .map(|(tick, at)| (*tick, at.as_secs()))
@@ -213,7 +221,7 @@ mod tests {
         let (report, seen) = run(interval, |_| Duration::ZERO);
         assert!(seen.is_empty());
         let error = report.producer_errors[0].failure.to_string();
-        assert_eq!(error, "an interval of zero");
+        assert_eq!(error, "the interval's period is zero");
     }
 
     #[test]

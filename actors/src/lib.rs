@@ -1,20 +1,20 @@
-//! Ready-made stages and producers for [batrun], each a file on its public API alone. What needs a
-//! package of its own has a feature, so that you compile only what you use.
+//! Ready-made stages and producers for [batrun], each built on its public API alone. A stage or
+//! producer that needs a package of its own has a feature, so that you compile only what you use.
 //!
 //! # Catalogue
 //!
 //! | stage | feature | what it does |
 //! |---|---|---|
-//! | [`Command`] | `command` (Unix) | runs a program, no shell, in a process group that is killed when it is late; its cancel runs another |
-//! | [`HttpRequest`] | `http` | sends an HTTP request with an idempotency key; its cancel sends another |
-//! | [`Sql::sqlite`] | `sqlite` | runs statements in one SQLite transaction; its cancel runs others |
+//! | [`Command`] | `command` (Unix) | runs a program, no shell, in a process group that is killed when the task is late; its undo runs another |
+//! | [`HttpRequest`] | `http` | sends an HTTP request with an idempotency key; its undo sends another |
+//! | [`Sql::sqlite`] | `sqlite` | runs statements in one SQLite transaction; its undo runs others |
 //! | [`Sql::postgres`] | `postgres` | the same on PostgreSQL |
-//! | [`WriteFile`] | | writes a file whole or not at all; its cancel restores what was there before |
-//! | [`MakeDirectory`] | | makes a directory; its cancel removes it, if it is empty |
-//! | [`map`], [`try_map`] | | make something else of the context |
+//! | [`WriteFile`] | | writes a whole file or nothing; its undo restores the file that was there before |
+//! | [`MakeDirectory`] | | makes a directory; its undo removes it, if it is empty |
+//! | [`map`], [`try_map`] | | turn the context into something else |
 //! | [`inspect`] | | looks at the context |
 //!
-//! | producer | feature | what it makes a task of |
+//! | producer | feature | makes a task of |
 //! |---|---|---|
 //! | [`Lines`] | | each line of a file, a reader or stdin; bad ones are reported with their number, the rest go on |
 //! | [`Csv`] | `csv` | each row, in the same way |
@@ -24,13 +24,13 @@
 //!
 //! # Write your own in 30 lines
 //!
-//! A stage is a type with what it needs to know, an undo, a `run` and a `cancel`:
+//! A stage is a type with its settings, an undo, a `run` and a `cancel`:
 //!
 //! ```
 //! use std::{fs::{self, File}, io::ErrorKind, path::PathBuf};
 //! use batrun::prelude::*;
 //!
-//! /// Claims a name for a task, by a file that nobody else can make.
+//! /// Claims a name for a task, with a file that nobody else can make.
 //! #[derive(Clone)]
 //! struct Claim { folder: PathBuf }
 //!
@@ -45,7 +45,7 @@
 //!         let undo = task.on_cancel(file.clone()).await?;     // intent first
 //!         match File::create_new(&file) {                     // then the effect
 //!             Err(e) if e.kind() == ErrorKind::AlreadyExists => {
-//!                 undo.withdraw().await?;                     // another one's: leave it
+//!                 undo.withdraw().await?;                     // somebody else's: leave it
 //!                 Err(Failure::permanent(format!("{name} is taken")))
 //!             }
 //!             other => { other?; Ok(name) }
@@ -61,7 +61,7 @@
 //! }
 //!
 //! // And its test, with the feature `testing` of batrun.
-//! use batrun::{Rollback, testing::{Harness, live}};
+//! use batrun::{state::Rollback, testing::{Harness, live}};
 //!
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! let folder = tempfile::tempdir()?;
@@ -77,7 +77,7 @@
 //! # Ok(()) }
 //! ```
 //!
-//! A producer is a closure, or a type where it has something to configure:
+//! A producer is a closure, or a type if it has something to configure:
 //!
 //! ```
 //! use batrun::{prelude::*, testing::{paused, produced}};
@@ -98,21 +98,20 @@
 //! # }
 //! ```
 //!
-//! What the ones here have in common:
+//! # Rules that all of them follow
 //!
-//! - A **stage** carries its context through. It takes closures for what it has to know (a path, a
-//!   content) and hands the context on as it came, so that stages go together in any order.
-//! - Its **undo is data**: it holds enough to restore what was there before, it is
-//!   `Clone + Debug + Send`, and its `Debug` shows no contents, because the report of a stuck task
-//!   prints it.
+//! - A **stage** carries its context through. Closures make its settings (a path, a content) from the
+//!   context, which goes on unchanged, so that stages can be put together in any order.
+//! - Its **undo is data**: it holds enough to restore the state before, it is `Clone + Debug + Send`,
+//!   and its `Debug` shows no contents, because the report of a stuck task prints it.
 //! - **Intent first**: every effect comes after the [`on_cancel`](batrun::TaskContext::on_cancel) that
-//!   takes it back. Where several steps leave several things behind, each has an undo of its own.
+//!   registers its undo. If several steps leave several things behind, each has an undo of its own.
 //! - A **cancel copes** with an effect that never, partly or already happened, may be called twice,
-//!   and touches only what this task did. Where it can't tell, it fails rather than guess: a person
-//!   then finds the task among the stuck ones.
-//! - A **producer** never blocks its arbiter: what blocks runs on a thread of its own and comes
+//!   and touches only what this task did. If it can't tell, it fails and doesn't guess: a person then
+//!   finds the task among the stuck ones.
+//! - A **producer** never blocks its arbiter: blocking work runs on a thread of its own and comes
 //!   through a small channel, so that a full pipeline slows it down.
-//! - A bad item is reported and skipped, and the producer's error at its end says what was bad.
+//! - A **bad item** is logged and skipped, and the producer's error at its end names it.
 
 mod bad_lines;
 #[cfg(all(unix, feature = "command"))]
@@ -135,7 +134,7 @@ mod write_file;
 #[cfg(feature = "csv")]
 pub use crate::csv::Csv;
 pub use bad_lines::BadLines;
-pub use batrun::{FromStream, from_iter, from_stream};
+pub use batrun::submit::{FromStream, from_iter, from_stream};
 #[cfg(all(unix, feature = "command"))]
 pub use command::{Command, Output, Program};
 pub use functions::{Inspect, Map, TryMap, inspect, map, try_map};

@@ -18,15 +18,19 @@ type Boxed = Box<dyn Error + Send + Sync>;
 
 /// A producer that makes a task of each line of a file or reader.
 ///
-/// A line that isn't UTF-8, is too long, or that the closure refuses is skipped: it is logged as a
-/// warning with its number, counted from 1, and the rest go on. At the end the producer then ends
-/// with [`BadLines`], which the pipeline's report shows. A read error ends it as well, because what
-/// comes after it can't be told.
+/// Lines end with `\n` or `\r\n`. Reading and parsing happen on a thread of their own, up to 64 lines
+/// ahead of the pipeline, so neither a slow disk nor a slow parser holds up the pipeline's arbiter.
 ///
-/// Reading and parsing happen on a thread of their own, a few lines ahead of the pipeline, so
-/// neither a slow disk nor a slow parser holds up the pipeline's arbiter. When the pipeline shuts
-/// down, that thread ends at its next line; one that waits inside `read`, on a pipe or a terminal
-/// that stays silent, ends only when that call returns.
+/// # Errors
+/// A line is skipped if it isn't UTF-8, is too long, or if the closure refuses it. It is logged as a
+/// warning with its number, counted from 1, and reading goes on; at its end the producer fails with
+/// [`BadLines`], which the pipeline's report shows. A read error ends the reading, because nobody can
+/// tell what comes after it.
+///
+/// # Cancel safety
+/// When the pipeline shuts down, lines that were read ahead and not submitted yet are dropped. The
+/// thread ends at its next line; if it waits inside `read`, on a pipe or a terminal that stays
+/// silent, it ends only when that call returns.
 ///
 /// ```
 /// use std::io::Cursor;
@@ -55,7 +59,8 @@ pub struct Lines<P> {
 }
 
 impl<P> Lines<P> {
-    /// The lines of a reader. The closure makes a task's context of a line, without its line end.
+    /// Reads the lines of a reader. The closure gets a line without its end and makes a task's
+    /// context from it, or refuses it with an error, which makes it a bad line.
     pub fn new<C, E>(reader: impl BufRead + Send + 'static, parse: P) -> Self
     where
         P: FnMut(&str) -> Result<C, E> + Send + 'static,
@@ -64,7 +69,8 @@ impl<P> Lines<P> {
         Self::of(reading::reader(reader), parse)
     }
 
-    /// The lines of a file, which is opened once the producer runs.
+    /// Reads the lines of a file, which is opened once the producer runs. The producer fails if the
+    /// file can't be opened.
     pub fn open<C, E>(path: impl Into<PathBuf>, parse: P) -> Self
     where
         P: FnMut(&str) -> Result<C, E> + Send + 'static,
@@ -73,8 +79,8 @@ impl<P> Lines<P> {
         Self::of(reading::file(path.into()), parse)
     }
 
-    /// The lines of the program's standard input, until it ends. It is read ahead, so nothing else
-    /// should read it.
+    /// Reads the lines of the program's standard input, until it ends. It is read ahead of the tasks,
+    /// so nothing else should read it.
     pub fn stdin<C, E>(parse: P) -> Self
     where
         P: FnMut(&str) -> Result<C, E> + Send + 'static,
@@ -92,14 +98,14 @@ impl<P> Lines<P> {
         }
     }
 
-    /// Each task has this long from its acceptance.
+    /// Sets each task's deadline, counted from its acceptance. Default: none.
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.timeout = Some(timeout);
         self
     }
 
-    /// How many bytes a line may have, its end not counted: 1 MiB unless told otherwise. A longer
-    /// one is a bad line, and is skipped without being held in memory.
+    /// Maximum length of a line in bytes, without its end. A longer one is a bad line, and is skipped
+    /// without being held in memory. Default: 1 MiB.
     pub fn longest(mut self, bytes: usize) -> Self {
         self.longest = bytes;
         self
@@ -127,7 +133,7 @@ where
     }
 }
 
-/// Reads to the end, or until nobody takes the contexts any more.
+/// Reads to the end, or until the producer is gone and nobody takes the contexts.
 fn read_all<C>(
     open: Open,
     mut parse: impl FnMut(&str) -> Result<C, Boxed>,
@@ -146,7 +152,10 @@ fn read_all<C>(
                 Err(error) => Err(error.into()),
             },
             Err(error) => {
-                bad.note(number, format!("can't be read, so reading ends: {error}"));
+                bad.note(
+                    number,
+                    format!("can't be read, and reading ended here: {error}"),
+                );
                 break;
             }
         };
@@ -168,7 +177,8 @@ enum Read {
     End,
 }
 
-/// Reads a line into `line`, without its end. Of a line that is too long it keeps nothing.
+/// Reads a line into `line`, without its end. A line that is too long is read and dropped, so that it
+/// takes no memory.
 fn read_line(reader: &mut impl BufRead, line: &mut Vec<u8>, longest: usize) -> io::Result<Read> {
     line.clear();
     let mut too_long = false;
@@ -182,7 +192,7 @@ fn read_line(reader: &mut impl BufRead, line: &mut Vec<u8>, longest: usize) -> i
         let part = &buffer[..newline.unwrap_or(buffer.len())];
         any |= !buffer.is_empty();
         let at_end = buffer.is_empty() || newline.is_some();
-        // One more for a carriage return, which belongs to the end.
+        // One byte more: a carriage return belongs to the line's end and doesn't count.
         too_long |= line.len() + part.len() > longest.saturating_add(1);
         if too_long {
             line.clear();

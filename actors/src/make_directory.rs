@@ -1,4 +1,4 @@
-//! A stage that makes a directory, and removes it.
+//! A stage that makes a directory; its undo removes it.
 
 use std::{
     fmt,
@@ -11,23 +11,29 @@ use std::{
 
 use batrun::{CancelContext, Failure, Stage, TaskContext};
 
-/// A stage that makes a directory; its cancel removes it.
+/// A stage that makes a directory; its undo removes it.
 ///
-/// The path is made of the context by a closure; the context goes on as it came. A directory that
-/// is there already fails the task for good, unless [`or_existing`](Self::or_existing) says that
-/// it will do. After each directory its parent is synced to the disk.
+/// A closure makes the path from the context, which goes on unchanged. After each directory that it
+/// makes, the parent is synced to the disk. It blocks (a sync takes milliseconds or more), so each
+/// of its workers has a thread of its own.
 ///
-/// It blocks (a sync takes milliseconds or more), so each of its workers has a thread of its own.
+/// # Undo
+/// The undo removes only directories that this task made, and only if they are empty. A rollback
+/// runs the undos in the order in which they were registered, so a directory still contains the
+/// files of later stages at the first try; they are gone when the rollback comes back to it. If
+/// anything is in it even then, somebody else put it there, and the task is stuck until a person has
+/// looked. It is also stuck if somebody else has replaced the directory since.
 ///
-/// # What it leaves alone
-/// A cancel removes only directories that this task made, and only if they are empty. Undos are
-/// cancelled first come, first served, so what later stages left in a directory is still there at
-/// the first try; it is gone when the rollback comes back to it. What is still in it then was put
-/// there by another: the task is stuck, for a person to look at. So it is where another has
-/// replaced the directory since.
+/// A directory is recognised by its inode (on Unix; elsewhere by its path alone). One that somebody
+/// else removed and made anew may have the same inode: it is then removed if it is empty.
 ///
-/// A directory is known again by its inode (on Unix; elsewhere by its path alone). One that another
-/// removed and made anew may have the same inode: it is then removed if it is empty.
+/// # Errors
+/// A directory that exists already is a permanent failure, unless [`or_existing`](Self::or_existing)
+/// is set. Any other error of the file system may be tried again.
+///
+/// # Cancel safety
+/// All undos are registered before the first directory is made, so a deadline leaves no directory
+/// without an undo.
 ///
 /// ```
 /// use batrun::prelude::*;
@@ -59,7 +65,8 @@ pub struct MakeDirectory<I, P> {
 }
 
 impl<I, P> MakeDirectory<I, P> {
-    /// Makes a directory where `path` says.
+    /// A stage that makes a directory at the path that `path` makes from a task's context. Its parent
+    /// has to exist, unless [`parents`](Self::parents) is set.
     pub fn new(path: P) -> Self
     where
         P: Fn(&I) -> PathBuf,
@@ -73,23 +80,25 @@ impl<I, P> MakeDirectory<I, P> {
         }
     }
 
-    /// Makes the parents that are missing too, each with an undo of its own.
+    /// Makes missing parents as well, each with an undo of its own. Default: a missing parent fails
+    /// the attempt.
     ///
-    /// Tasks that share a parent: it belongs to the one that made it. If that one fails while the
-    /// other's directory is in it, it is stuck.
+    /// If tasks share a parent, it belongs to the task that made it. If that task fails while the
+    /// other's directory is in the parent, it is stuck.
     pub fn parents(mut self) -> Self {
         self.parents = true;
         self
     }
 
-    /// A directory that is there already will do; it stays when the task is taken back.
+    /// Accepts a directory that exists already. It stays when the task is rolled back. Default: the
+    /// task fails for good.
     pub fn or_existing(mut self) -> Self {
         self.or_existing = true;
         self
     }
 
-    /// The permissions of the directories it makes, less the process's umask, like `0o750`:
-    /// `0o777` unless told otherwise.
+    /// Sets the permissions of the directories that it makes, such as `0o750`, less the process's
+    /// umask. Default: `0o777`.
     #[cfg(unix)]
     pub fn mode(mut self, mode: u32) -> Self {
         self.mode = Some(mode);
@@ -117,16 +126,17 @@ impl<I, P: Clone> Clone for MakeDirectory<I, P> {
     }
 }
 
-/// What takes a [`MakeDirectory`] back: a directory, to be removed if it is empty.
+/// The undo of a [`MakeDirectory`]: one directory, to be removed if it is empty. Its `Debug` shows
+/// the path.
 #[derive(Clone)]
 pub struct MakeDirectoryUndo {
     path: PathBuf,
-    /// Set once the directory was made. The undo is registered before that, and a directory that
-    /// another makes at this path must not be taken for this task's.
+    /// Set once the directory was made. The undo is registered before that, and must not take a
+    /// directory that somebody else makes at this path for this task's.
     made: Arc<OnceLock<Inode>>,
 }
 
-/// Device and inode, where there are such.
+/// Device and inode, on systems that have them.
 type Inode = Option<(u64, u64)>;
 
 impl fmt::Debug for MakeDirectoryUndo {
@@ -152,8 +162,8 @@ where
         task: &TaskContext<'_, MakeDirectoryUndo>,
     ) -> Result<I, Failure> {
         let path = (self.path)(&input);
-        // The deepest first: undos are cancelled in the order of their registration, and a parent
-        // can't be removed before what is in it.
+        // The deepest first: undos run in the order of their registration, and a parent can't be
+        // removed before its child.
         let mut registered = Vec::new();
         for path in missing(&path, self.parents)? {
             let undo = MakeDirectoryUndo {
@@ -169,7 +179,7 @@ where
             };
             registered.withdraw().await?;
             let is_there = error.kind() == ErrorKind::AlreadyExists;
-            // A parent that another made in the meantime will do.
+            // A parent that somebody else made in the meantime will do.
             let will_do = self.or_existing || undo.path != path;
             if !(is_there && will_do && undo.path.is_dir()) {
                 let failure = in_words(error, &undo.path);
@@ -202,13 +212,16 @@ fn remove(undo: &MakeDirectoryUndo) -> Result<(), Failure> {
         now => now.map_err(|error| in_words(error, path))?,
     };
     if !now.is_dir() || inode(&now) != *made {
-        let why = format!("{} was replaced by another since", path.display());
+        let why = format!(
+            "{} is not the one that this task made, so it was not removed",
+            path.display()
+        );
         return Err(Failure::permanent(why));
     }
     match fs::remove_dir(path) {
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
-        // Another try soon won't find it empty: the rollback's second round may, when what came
-        // after it was taken back.
+        // Permanent, because a retry soon after won't find it empty either. The rollback's second
+        // round may: by then the undos of later stages have run.
         Err(error) if error.kind() == ErrorKind::DirectoryNotEmpty => {
             Err(Failure::permanent(in_words(error, path)))
         }
@@ -217,33 +230,36 @@ fn remove(undo: &MakeDirectoryUndo) -> Result<(), Failure> {
     }
 }
 
-/// The directory, and with `parents` those above it that aren't there, the deepest first.
+/// The directories to make, the deepest first: the one at `path`, and with `parents` those above it
+/// that are missing.
 fn missing(path: &Path, parents: bool) -> Result<Vec<PathBuf>, Failure> {
     let mut missing = vec![path.to_owned()];
     for above in path.ancestors().skip(1).take_while(|_| parents) {
-        // The last one of a relative path.
+        // The last ancestor of a relative path is the empty one.
         if above == Path::new("") {
             break;
         }
         match fs::symlink_metadata(above) {
             Err(error) if error.kind() == ErrorKind::NotFound => missing.push(above.to_owned()),
-            // Whatever else is there: making a directory in it will tell.
+            // Anything else ends the search: if no directory can be made in it, `make` says why.
             _ => break,
         }
     }
     Ok(missing)
 }
 
-/// Makes a directory, and notes in its undo that it was made. The inner error says that it surely
-/// wasn't.
+/// Makes a directory, and records in its undo that it was made.
+///
+/// # Errors
+/// The inner error: the directory surely wasn't made. The outer one: it was, and its undo has to run.
 fn make(builder: &DirBuilder, undo: &MakeDirectoryUndo) -> Result<io::Result<()>, Failure> {
     let path = &undo.path;
     if let Err(error) = builder.create(path) {
         return Ok(Err(error));
     }
     let metadata = fs::symlink_metadata(path);
-    // Where it can't be looked at, it has no inode that fits, so that its cancel fails and a person
-    // looks.
+    // If it can't be looked at, its undo records no inode. No directory matches that, so the undo
+    // fails and a person looks at it.
     let made = metadata.as_ref().map_or(None, inode);
     undo.made.set(made).ok();
     metadata.map_err(|error| in_words(error, path))?;
@@ -262,9 +278,9 @@ fn inode(_: &Metadata) -> Inode {
     None
 }
 
-/// Makes it last that a directory was made or removed.
+/// Syncs the parent, so that the directory's making or removal survives a loss of power.
 fn sync_parent(path: &Path) -> io::Result<()> {
-    // Elsewhere a directory can't be opened like a file.
+    // Other systems can't open a directory like a file.
     if cfg!(unix) {
         let parent = path.parent().filter(|parent| *parent != Path::new(""));
         File::open(parent.unwrap_or(Path::new(".")))?.sync_all()?;

@@ -1,4 +1,4 @@
-//! Reading on a thread of its own.
+//! The thread on which a producer reads, and its channel to the pipeline.
 
 use std::{
     fs::File,
@@ -11,13 +11,13 @@ use std::{
 use batrun::{Failure, Intake};
 use tokio::sync::mpsc;
 
-/// How many contexts are made ahead of the pipeline: enough that the thread seldom waits for the
-/// arbiter, few enough to be nothing beside the pipeline's own queues.
+/// Number of contexts that are made ahead of the pipeline: enough that the thread seldom waits for
+/// the arbiter, and few beside the pipeline's own queues.
 const AHEAD: usize = 64;
-/// How long a line or row may be, in bytes, unless told otherwise.
+/// Default of the maximum length of a line or row, in bytes.
 pub(crate) const LONGEST: usize = 1 << 20;
 
-/// Opens what is read, on the thread that reads it.
+/// Opens the input, on the thread that reads it: opening a file may block as well.
 pub(crate) type Open = Box<dyn FnOnce() -> io::Result<Box<dyn BufRead + Send>> + Send>;
 
 pub(crate) fn reader(reader: impl BufRead + Send + 'static) -> Open {
@@ -34,31 +34,36 @@ pub(crate) fn file(path: PathBuf) -> Open {
 }
 
 pub(crate) fn stdin() -> Open {
-    // Its lock can't change threads, so that it is behind a buffer of its own.
+    // A locked stdin isn't `Send`, so this wraps the unlocked one in a buffer of its own.
     Box::new(|| Ok(Box::new(BufReader::new(io::stdin()))))
 }
 
-/// Where the thread puts the contexts it makes.
+/// The thread's end of the channel, into which it puts the contexts it makes.
 pub(crate) struct Ahead<C>(mpsc::Sender<C>);
 
 impl<C> Ahead<C> {
-    /// Waits for room. Says whether anybody still takes the contexts.
+    /// Sends a context, after a wait for room. `false` if nobody takes contexts any more, so that the
+    /// thread can end.
     pub(crate) fn send(&self, context: C) -> bool {
         self.0.blocking_send(context).is_ok()
     }
 
-    /// Whether nobody takes the contexts any more.
+    /// `true` if nobody takes contexts any more.
     #[cfg(feature = "watch")]
     pub(crate) fn is_closed(&self) -> bool {
         self.0.is_closed()
     }
 }
 
-/// Runs `read` on a thread of its own and submits the contexts it makes. A panic of it goes on
-/// here.
+/// Runs `read` on a thread of its own and submits the contexts it makes.
+///
+/// # Errors
+/// The error of `read`, or the refusal of a task, which ends the reading. A panic of `read` is
+/// resumed here, so that the pipeline reports it as the producer's.
 ///
 /// # Cancel safety
-/// Dropped, nobody takes the contexts any more; the thread ends once it sees that.
+/// If the future is dropped, the contexts in the channel are dropped too, and the thread ends at its
+/// next [`Ahead::send`].
 pub(crate) async fn submit_all<C: Send + 'static>(
     thread: &str,
     tasks: Intake<C>,
@@ -75,10 +80,10 @@ pub(crate) async fn submit_all<C: Send + 'static>(
             return Err(refused.into_failure());
         }
     }
-    // The channel is closed, so the thread is at its end.
+    // The channel is closed, so the thread has ended and this join doesn't block the arbiter.
     match reader.join() {
         Ok(result) => result,
-        // The closure's panic: the pipeline reports it as the producer's.
+        // The panic of a closure: the pipeline reports it as the producer's.
         Err(panic) => std::panic::resume_unwind(panic),
     }
 }

@@ -1,4 +1,4 @@
-//! A producer that makes a task of each file that comes into a folder.
+//! A producer that makes a task of each file that appears in a folder.
 
 use std::{
     fs, io,
@@ -19,30 +19,38 @@ use notify::{
 
 use crate::reading::{self, Ahead};
 
-/// How many paths may wait while the pipeline is full: with paths of a usual length less than a
-/// megabyte.
+/// Maximum number of paths that wait while the pipeline is full. With paths of a usual length they
+/// take less than a megabyte.
 const WAITING: usize = 4_096;
 
-/// A producer that makes a task of each file that comes into a folder.
+/// A producer that makes a task of each file that appears in a folder.
 ///
-/// The closure makes a task's context of a file's absolute path, or says with `None` that it is to be left
-/// alone. It runs on a thread of its own, which may block. The producer goes on until the pipeline
-/// shuts down, and ends with a failure when the folder can't be watched or is gone.
+/// The closure makes a task's context from a file's absolute path, or returns `None` to leave the
+/// file alone. It runs on a thread of its own, so it may block. The producer goes on until the
+/// pipeline shuts down.
 ///
-/// # What comes
-/// Regular files, which other folders and symbolic links are not; names that begin with a dot only
-/// with [`hidden`](Self::hidden), as that is how unfinished files are often called
-/// ([`WriteFile`](crate::WriteFile)'s too).
+/// # Files that become tasks
+/// Regular files only, no folders and no symbolic links. Names that begin with a dot are left out
+/// unless [`hidden`](Self::hidden) is set, because unfinished files are often named so
+/// ([`WriteFile`](crate::WriteFile)'s are).
 ///
-/// On Linux a file comes once it is complete: when a program that wrote it closes it, or when it is
-/// renamed into the folder. Elsewhere it comes when it appears and whenever it changes, complete or
-/// not; there, have files renamed into the folder.
+/// On Linux a file is submitted once it is complete: when a program that wrote it closes it, or when
+/// it is renamed into the folder. Elsewhere it is submitted when it appears and whenever it changes,
+/// complete or not; there, let files be renamed into the folder.
 ///
-/// **Each file comes at least once**, and sometimes more often: after each time it was written, and
-/// when events were lost, which happens if the system has too many of them or if more than 4,096
-/// wait for a full pipeline. The whole folder is then looked through, and all that is in it comes
-/// again, what is being written too. So let the task's work move a file away when it is done, or
-/// know it again. A file that is gone when its turn comes doesn't come.
+/// **Each file is submitted at least once**, and sometimes more often: after each time it was
+/// written, and after events were lost. Events are lost if the system has too many of them, or if
+/// more than 4,096 wait for a full pipeline. The whole folder is then searched, and every file in it
+/// is submitted again, including those that are still being written. So let the task's work move a
+/// file away when it is done, or recognise it. A file that is gone before its turn is left out.
+///
+/// # Errors
+/// The producer fails if the folder can't be watched or read, or was removed or moved. A folder
+/// within it that can't be watched is logged as a warning and left out.
+///
+/// # Cancel safety
+/// When the pipeline shuts down, files that were found and not submitted yet are dropped; with
+/// [`existing`](Self::existing), the next start finds them again.
 ///
 /// ```no_run
 /// use batrun::prelude::*;
@@ -68,7 +76,7 @@ pub struct WatchFolder<F> {
     timeout: Option<Duration>,
 }
 
-/// Which files are looked at.
+/// The files that are looked at.
 #[derive(Clone, Copy)]
 struct Look {
     recursive: bool,
@@ -76,7 +84,8 @@ struct Look {
 }
 
 impl<F> WatchFolder<F> {
-    /// Watches a folder once the producer runs.
+    /// Watches a folder, from the time at which the producer runs. Files that are there before are
+    /// left out, unless [`existing`](Self::existing) is set.
     pub fn new<C>(folder: impl Into<PathBuf>, make: F) -> Self
     where
         F: FnMut(PathBuf) -> Option<C>,
@@ -93,26 +102,26 @@ impl<F> WatchFolder<F> {
         }
     }
 
-    /// Files that are there at the start come too.
+    /// Submits the files that are in the folder at the start as well. Default: only new ones.
     pub fn existing(mut self) -> Self {
         self.existing = true;
         self
     }
 
-    /// Files of folders within the folder come too, of new ones as well: each has a watch of its
-    /// own, of which systems have a limited number.
+    /// Submits the files of all folders within the folder as well, new folders included. Each folder
+    /// needs a watch of its own, of which a system has a limited number. Default: not.
     pub fn recursive(mut self) -> Self {
         self.look.recursive = true;
         self
     }
 
-    /// Files and folders with names that begin with a dot come too.
+    /// Includes files and folders with names that begin with a dot. Default: not.
     pub fn hidden(mut self) -> Self {
         self.look.hidden = true;
         self
     }
 
-    /// Each task has this long from its acceptance.
+    /// Sets each task's deadline, counted from its acceptance. Default: none.
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.timeout = Some(timeout);
         self
@@ -126,11 +135,12 @@ where
 {
     async fn produce(self, tasks: Intake<C>) -> Result<(), Failure> {
         let (sender, events) = sync_channel(WAITING);
-        // Dropped after the future below, so that the thread, woken up, sees that it is to end.
+        // Declared before the future below, so dropped after it: the thread that it wakes must
+        // find the channel closed, or it would go on waiting for events.
         let _wake = WakeOnDrop(sender.clone());
         let timeout = self.timeout;
         reading::submit_all("batrun-watch", tasks, timeout, move |ahead| {
-            // The watcher makes paths absolute; so they are the same however a file is found.
+            // The watcher reports absolute paths. With an absolute root, a search finds the same ones.
             let root = std::path::absolute(&self.folder)?;
             let lost = Arc::new(AtomicBool::new(false));
             let tell = Tell {
@@ -156,7 +166,7 @@ enum News {
     At(PathBuf),
     /// The folder was removed or moved away.
     Gone,
-    /// Look whether to end, and what was lost.
+    /// No path: look whether to end, and whether events were lost.
     Wake,
 }
 
@@ -164,12 +174,13 @@ struct WakeOnDrop(SyncSender<News>);
 
 impl Drop for WakeOnDrop {
     fn drop(&mut self) {
-        // Where there is no room, the thread has enough to be woken by.
+        // A full channel wakes the thread as well.
         self.0.try_send(News::Wake).ok();
     }
 }
 
-/// What the watcher's own thread has. It must not wait: it also answers when a watch is added.
+/// The watcher's side, called on the watcher's own thread. It must not wait: the same thread answers
+/// when a watch is added, so a wait for room here would be a deadlock.
 struct Tell {
     root: PathBuf,
     sender: SyncSender<News>,
@@ -206,7 +217,7 @@ impl Tell {
     }
 }
 
-/// Whether a file may be complete, or a folder new.
+/// `true` if, after such an event, a file may be complete or a folder new.
 fn matters(kind: &EventKind) -> bool {
     if !cfg!(any(target_os = "linux", target_os = "android")) {
         return !matches!(kind, EventKind::Access(_) | EventKind::Remove(_));
@@ -236,22 +247,29 @@ impl<C, F: FnMut(PathBuf) -> Option<C>> Watch<'_, C, F> {
     ) -> Result<(), Failure> {
         let gone =
             |error: io::Error| io::Error::new(error.kind(), format!("{}: {error}", root.display()));
-        // Watched before it is looked through, so that nothing comes between the two.
+        // Watch first, then search: the other way round, a file that appears between the two would
+        // be missed.
         self.watcher.watch(root, RecursiveMode::NonRecursive)?;
         self.folder(root, existing).map_err(gone)?;
         while !self.ahead.is_closed() {
             let Ok(news) = events.recv() else {
                 break;
             };
-            // Before the folder is looked through: what is lost from then on counts anew.
+            // The flag is cleared before the search, so that events lost during it count anew.
             if lost.swap(false, Ordering::SeqCst) {
-                log::warn!("{}: events were lost; all files come again", root.display());
+                log::warn!(
+                    "{}: events were lost, so all its files are submitted again",
+                    root.display()
+                );
                 self.folder(root, true).map_err(gone)?;
             }
             match news {
                 News::At(path) => self.at(path),
                 News::Gone => {
-                    let why = format!("{}: the folder was removed or moved", root.display());
+                    let why = format!(
+                        "{}: the watched folder was removed or moved",
+                        root.display()
+                    );
                     return Err(Failure::permanent(why));
                 }
                 News::Wake => {}
@@ -276,12 +294,12 @@ impl<C, F: FnMut(PathBuf) -> Option<C>> Watch<'_, C, F> {
             return;
         }
         if let Some(context) = (self.make)(path) {
-            // The loop sees when nobody takes it.
+            // The result doesn't matter here: the loop asks `is_closed` anyway.
             self.ahead.send(context);
         }
     }
 
-    /// A folder within the folder.
+    /// Watches and searches a folder within the folder.
     fn inner(&mut self, path: &Path, files: bool) {
         if !self.look.recursive {
             return;
@@ -290,15 +308,18 @@ impl<C, F: FnMut(PathBuf) -> Option<C>> Watch<'_, C, F> {
         let looked = watched
             .map_err(|error| error.to_string())
             .and_then(|()| self.folder(path, files).map_err(|error| error.to_string()));
-        // One that is gone again is no concern.
+        // A folder that is gone again is no problem.
         if let Err(error) = looked
             && path.exists()
         {
-            log::warn!("{} can't be watched: {error}", path.display());
+            log::warn!(
+                "{}: can't be watched, so its files are missed: {error}",
+                path.display()
+            );
         }
     }
 
-    /// Looks through a folder that is watched.
+    /// Searches a folder that is being watched. With `files`, its files are submitted.
     fn folder(&mut self, path: &Path, files: bool) -> io::Result<()> {
         for entry in fs::read_dir(path)? {
             let entry = entry?;

@@ -1,4 +1,4 @@
-//! A stage that writes a file, and restores what was there before.
+//! A stage that writes a file; its undo restores the one that was there before.
 
 use std::{
     fmt,
@@ -16,31 +16,35 @@ use std::{
 
 use batrun::{CancelContext, Failure, Stage, TaskContext};
 
-/// How large a file may be that is replaced, in bytes, unless told otherwise: its content is kept
-/// in memory until its task has ended.
+/// Default of [`WriteFile::largest`], in bytes.
 const LARGEST: u64 = 16 << 20;
 
-/// A stage that writes a file whole or not at all; its cancel restores what was there before.
+/// A stage that writes a whole file or nothing; its undo restores the file that was there before.
 ///
-/// Path and content are made of the context by closures; the context goes on as it came. The
-/// content is written to a temporary file in the same folder, which is synced to the disk and then
-/// renamed to the path; then the folder is synced. A file that was there before is replaced: its
-/// permissions are kept, its owner is not, and its content is held by the undo.
+/// Closures make path and content from the context, which goes on unchanged. The content is written
+/// to a temporary file in the same folder, which is synced to the disk and then renamed to the path;
+/// then the folder is synced. A file that was there before is replaced: its permissions are kept,
+/// its owner is not, and the undo holds its content. It blocks (a sync takes milliseconds or more),
+/// so each of its workers has a thread of its own.
 ///
-/// It blocks (a sync takes milliseconds or more), so each of its workers has a thread of its own.
+/// # Undo
+/// The undo acts only on the file that this task wrote. If somebody else has replaced, changed or
+/// removed it since, the undo fails, and the task is stuck until a person has looked.
 ///
-/// # What it leaves alone
-/// What is at the path and isn't a regular file (a folder, a symbolic link) fails the task, and so
-/// does a file larger than [`largest`](Self::largest). A cancel acts only on the file that this
-/// task wrote. Where another has replaced, changed or removed it since, the cancel fails and the
-/// task is stuck, for a person to look at.
+/// # Errors
+/// - Permanent: anything at the path that isn't a regular file (a folder, a symbolic link), a file
+///   larger than [`largest`](Self::largest), and a path without a file name.
+/// - May be tried again: any other error of the file system.
 ///
-/// A file that was restored is a new one with the old content: so the cancel of an earlier write of
-/// the same path doesn't know its own file again, and fails. Write a path once in a task, and by
-/// one task at a time.
+/// # Cancel safety
+/// Each step is registered as an undo before it is taken: a deadline between two of them leaves no
+/// temporary file.
 ///
-/// Between its last look and its rename, some microseconds, another writer of the same path is not
-/// seen: let a path have one writer at a time.
+/// # Limits
+/// - Write a path once in a task, and by one task at a time. A restored file is a new one with the
+///   old content, so the undo of an earlier write of the same path doesn't recognise it, and fails.
+/// - Between the stage's last look and its rename, some microseconds, another writer of the same path
+///   is not seen.
 ///
 /// ```
 /// use batrun::prelude::*;
@@ -76,7 +80,8 @@ pub struct WriteFile<I, P, C> {
 }
 
 impl<I, P, C> WriteFile<I, P, C> {
-    /// Writes what `content` makes of a context to where `path` says.
+    /// A stage that writes the content that `content` makes from a task's context to the path that
+    /// `path` makes from it. The folder has to exist. Both closures are called once in each attempt.
     pub fn new<B>(path: P, content: C) -> Self
     where
         P: Fn(&I) -> PathBuf,
@@ -91,8 +96,8 @@ impl<I, P, C> WriteFile<I, P, C> {
         }
     }
 
-    /// How large a file may be that is replaced, in bytes: 16 MiB unless told otherwise. Its
-    /// content is kept in memory until its task has ended.
+    /// Maximum size of a file that is replaced, in bytes. Its content is kept in memory, in the undo,
+    /// until the task has ended. A larger one fails the task for good. Default: 16 MiB.
     pub fn largest(mut self, bytes: u64) -> Self {
         self.largest = bytes;
         self
@@ -110,15 +115,17 @@ impl<I, P: Clone, C: Clone> Clone for WriteFile<I, P, C> {
     }
 }
 
-/// What takes a [`WriteFile`] back. Its `Debug` shows paths and sizes, no contents.
+/// The undo of a [`WriteFile`]: a file to be removed, or to be restored with its earlier content.
+///
+/// Its `Debug` shows path and size, no contents, because reports print it.
 #[derive(Clone)]
 pub struct WriteFileUndo(Step);
 
 #[derive(Clone)]
 enum Step {
-    /// A temporary file was made, under a name that nobody else uses.
+    /// A temporary file may have been made, under a name that nobody else uses.
     Temporary(PathBuf),
-    /// It was renamed to the path.
+    /// It may have been renamed to the path.
     Renamed {
         path: PathBuf,
         written: Written,
@@ -126,18 +133,18 @@ enum Step {
     },
 }
 
-/// How the file that was written is known again.
+/// The properties by which the written file is recognised.
 #[derive(Clone)]
 struct Written {
     mark: Mark,
     content: Arc<[u8]>,
 }
 
-/// Tells a file from another with the same content.
+/// Distinguishes a file from another one with the same content.
 #[derive(Clone, PartialEq, Eq)]
 struct Mark {
     modified: Option<SystemTime>,
-    /// Device and inode, where there are such.
+    /// Device and inode, on systems that have them.
     inode: Option<(u64, u64)>,
 }
 
@@ -186,7 +193,7 @@ where
         let permissions = before.as_ref().map(|before| &before.permissions);
         match write_new(&temporary, &content, permissions) {
             Err(error) if error.kind() == ErrorKind::AlreadyExists => {
-                // Nobody should use such a name, but it isn't ours.
+                // Nobody should use such a name, but if somebody does, the file isn't ours to remove.
                 undo.withdraw().await?;
                 return Err(in_words(error, &temporary));
             }
@@ -202,7 +209,7 @@ where
         .await?;
         fs::rename(&temporary, &path).map_err(|error| in_words(error, &path))?;
         sync_folder(&path)?;
-        // Nothing is at that name any more.
+        // After the rename, nothing is left under the temporary name.
         undo.withdraw().await?;
         Ok(input)
     }
@@ -223,7 +230,10 @@ where
     }
 }
 
-/// Puts back what was at the path before, if what is there now is what was written.
+/// Restores the file that was at the path before, if the one that is there now is the written one.
+///
+/// # Errors
+/// A permanent failure if somebody else has changed it since.
 fn restore(path: &Path, written: &Written, before: Option<&Before>) -> Result<(), Failure> {
     let now = match fs::symlink_metadata(path) {
         Ok(now) => Some(now),
@@ -242,18 +252,18 @@ fn restore(path: &Path, written: &Written, before: Option<&Before>) -> Result<()
             let put = write_new(&temporary, &before.content, Some(&before.permissions))
                 .and_then(|()| fs::rename(&temporary, path));
             if put.is_err() {
-                // It is of no use any more, and of the two errors the first one says why.
+                // An error of this is dropped: the first one says why the undo fails.
                 remove(&temporary).ok();
             }
             put?;
         }
         None if ours => remove(path)?,
-        // Nothing was renamed, or it was taken back before.
+        // Nothing was renamed, or an earlier run of this undo has restored it already.
         None if now.is_none() => {}
         Some(before) if now.is_some_and(|now| now.is_file()) && is(path, before)? => {}
         _ => {
             let why = format!(
-                "{} was changed by another since; it is left as it is",
+                "{} was changed after this task wrote it, so it was not restored",
                 path.display()
             );
             return Err(Failure::permanent(why));
@@ -266,7 +276,10 @@ fn is(path: &Path, before: &Before) -> io::Result<bool> {
     Ok(fs::read(path)? == *before.content)
 }
 
-/// The file at the path, if there is one.
+/// The file at the path, if there is one, for the undo to keep.
+///
+/// # Errors
+/// A permanent failure if it isn't a regular file or is larger than `largest` bytes.
 fn look(path: &Path, largest: u64) -> Result<Option<Before>, Failure> {
     let metadata = match fs::symlink_metadata(path) {
         Ok(metadata) => metadata,
@@ -275,11 +288,11 @@ fn look(path: &Path, largest: u64) -> Result<Option<Before>, Failure> {
     };
     let refuse = |why: String| Failure::permanent(format!("{} {why}", path.display()));
     if !metadata.is_file() {
-        return Err(refuse("is there and is not a regular file".to_owned()));
+        return Err(refuse("exists and is not a regular file".to_owned()));
     }
     if metadata.len() > largest {
         return Err(refuse(format!(
-            "has {} bytes, too many to be kept for a cancel",
+            "has {} bytes, more than the {largest} that may be kept for the undo",
             metadata.len()
         )));
     }
@@ -291,24 +304,25 @@ fn look(path: &Path, largest: u64) -> Result<Option<Before>, Failure> {
     }))
 }
 
-/// A name in the same folder that nobody else uses, now or after a restart.
+/// A name in the same folder that nobody else uses, now or after a restart: with the process, a count
+/// and the time.
 fn temporary_for(path: &Path) -> Result<PathBuf, Failure> {
     static COUNT: AtomicU64 = AtomicU64::new(0);
     let Some(name) = path.file_name() else {
-        let why = format!("{} names no file", path.display());
+        let why = format!("{} has no file name", path.display());
         return Err(Failure::permanent(why));
     };
     let count = COUNT.fetch_add(1, Ordering::Relaxed);
     let since = SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default();
     let mut hidden = std::ffi::OsString::from(".");
-    // Not its whole name, which may be as long as a name can be.
+    // Not the whole name, which may be as long as the file system allows.
     hidden.push(name.to_string_lossy().chars().take(20).collect::<String>());
     hidden.push(format!(".{}-{count}-{}", process::id(), since.as_nanos()));
     Ok(path.with_file_name(hidden))
 }
 
-/// For a file that must not be there yet. Until it has its own permissions, nobody else may read
-/// what may be a secret.
+/// Options for a file that must not exist yet. Until it has its final permissions, nobody else may
+/// read it, because its content may be a secret.
 fn private(permissions: Option<&Permissions>) -> OpenOptions {
     let mut options = OpenOptions::new();
     options.write(true).create_new(true);
@@ -321,7 +335,7 @@ fn private(permissions: Option<&Permissions>) -> OpenOptions {
     options
 }
 
-/// Writes a file that must not be there yet, and syncs it.
+/// Writes a file that must not exist yet, and syncs it.
 fn write_new(path: &Path, content: &[u8], permissions: Option<&Permissions>) -> io::Result<()> {
     let mut file = private(permissions).open(path)?;
     file.write_all(content)?;
@@ -331,9 +345,9 @@ fn write_new(path: &Path, content: &[u8], permissions: Option<&Permissions>) -> 
     file.sync_all()
 }
 
-/// Makes a rename or a removal last.
+/// Syncs the folder, so that a rename or a removal survives a loss of power.
 fn sync_folder(path: &Path) -> io::Result<()> {
-    // Elsewhere a folder can't be opened like a file.
+    // Other systems can't open a folder like a file.
     if cfg!(unix) {
         let folder = path.parent().filter(|folder| *folder != Path::new(""));
         File::open(folder.unwrap_or(Path::new(".")))?.sync_all()?;
@@ -362,7 +376,7 @@ fn mark(metadata: &Metadata) -> Mark {
     }
 }
 
-/// An I/O error with the path it is about; another attempt may not meet it.
+/// An I/O error with its path, as a failure that may be tried again.
 fn in_words(error: io::Error, path: &Path) -> Failure {
     Failure::new(io::Error::new(
         error.kind(),

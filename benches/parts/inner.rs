@@ -5,8 +5,8 @@
 use std::cell::RefCell;
 
 use batrun::{
-    Order,
-    internals::{Batch, Board, Deadlines, InFlight, Queue, Undos},
+    internals::{Batch, Deadlines, InFlight, Queue, Stats, Undos},
+    policy::Order,
 };
 use divan::{Bencher, black_box, counter::ItemsCount};
 
@@ -129,7 +129,7 @@ fn rollback_next(bencher: Bencher, undos: u16) {
 /// What a worker notes of a batch: counts, and the times it waited and worked.
 #[divan::bench]
 fn report_record(bencher: Bencher) {
-    let board = Board::empty();
+    let board = Stats::empty();
     let mut ns = 0;
     bencher.bench_local(move || {
         ns = (ns + 977) % 1_000_000;

@@ -26,7 +26,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use batrun::{Outcome, TaskId, prelude::*};
+use batrun::{Outcome, prelude::*, state::TaskId};
 use clap::Parser;
 use futures::StreamExt;
 
@@ -163,9 +163,9 @@ struct Ended {
 
 /// Prints a line for each outcome.
 async fn tell(
-    mut outcomes: impl futures::Stream<Item = Result<Outcome, batrun::Lagged>> + Unpin,
+    mut outcomes: impl futures::Stream<Item = Result<Outcome, batrun::report::Lagged>> + Unpin,
     names: Names,
-) -> Result<Vec<Ended>, batrun::Lagged> {
+) -> Result<Vec<Ended>, batrun::report::Lagged> {
     let began = Instant::now();
     let mut ends = Vec::new();
     while let Some(outcome) = outcomes.next().await {

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, path::Path};
 
-use batrun::{End, Report};
+use batrun::{report::Report, state::End};
 
 use crate::{
     notes::{Note, Notes},

@@ -220,14 +220,14 @@ async fn fetch(
 
 /// Notes every outcome. Returns how many were missed.
 async fn listen(
-    mut outcomes: impl Stream<Item = Result<Outcome, batrun::Lagged>> + Unpin,
+    mut outcomes: impl Stream<Item = Result<Outcome, batrun::report::Lagged>> + Unpin,
     notes: &Notes,
 ) -> u64 {
     let mut missed = 0;
     while let Some(outcome) = outcomes.next().await {
         match outcome {
             Ok(outcome) => notes.end(&outcome),
-            Err(batrun::Lagged(count)) => missed += count,
+            Err(batrun::report::Lagged(count)) => missed += count,
         }
     }
     missed

@@ -5,7 +5,10 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use batrun::{End, Outcome, Rollback, TaskId};
+use batrun::{
+    Outcome,
+    state::{End, Rollback, TaskId},
+};
 
 /// What is known of a task.
 #[derive(Default)]

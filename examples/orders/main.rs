@@ -23,7 +23,7 @@ use std::{
     time::Duration,
 };
 
-use batrun::{End, Journal, Outcome, prelude::*};
+use batrun::{Outcome, journal::Journal, prelude::*, state::End};
 use clap::Parser;
 use nix::{
     sys::signal::{Signal, kill},

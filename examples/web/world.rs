@@ -7,7 +7,7 @@ use std::{
     sync::{Mutex, MutexGuard, PoisonError},
 };
 
-use batrun::{Report, TaskId};
+use batrun::{report::Report, state::TaskId};
 use serde::Serialize;
 
 /// What a client gets.

@@ -3,7 +3,7 @@
 
 use std::{fs, sync::OnceLock};
 
-use batrun::{Journal, JournalFile, prelude::*};
+use batrun::{journal::{Journal, JournalFile}, prelude::*};
 
 static SEED: OnceLock<(tempfile::TempDir, Vec<u8>)> = OnceLock::new();
 

@@ -1,49 +1,60 @@
-//! Where rows are kept. One store is a file of SQLite's; the other is in memory, and fails when it
-//! is told to. Both pass the same tests.
+//! The seam between the journal and its storage: a SQLite file, or memory that fails on demand.
+//! Both pass the same tests.
 
-use super::rows::{Blob, BlockRow, Corrupt, KeptRow, StageRow, TaskRow, UndoRow};
+use super::{
+    corrupt::Corrupt,
+    rows::{
+        blob::Blob, keyed_outcome::KeyedOutcomeRow, outcome_block::OutcomeBlockRow,
+        stage::StageRow, task::TaskRow, undo::UndoRow,
+    },
+};
 
 /// One change of the rows.
 #[derive(Clone, Debug)]
-pub(super) enum Op {
-    /// A new task, or all of one.
-    Task(TaskRow, Blob),
-    /// A task whose context stays.
-    State(TaskRow),
-    /// A task that has left, with its undos, if it has any.
-    Gone { task: u64, undos: bool },
-    /// A new undo.
-    Undo(UndoRow, Blob),
-    /// An undo whose value stays.
-    UndoState(UndoRow),
-    /// Outcomes.
-    Block(BlockRow),
-    /// The outcome of a task with a key, in place of what was kept for that before.
-    Kept(KeptRow),
-    /// Outcomes whose time has passed, the rows of their keys among them.
-    Forget {
+pub(super) enum RowOp {
+    /// Puts a task with its context, in place of its row if it has one.
+    PutTask(TaskRow, Blob),
+    /// Changes a task's row, and leaves its key and context.
+    UpdateTask(TaskRow),
+    /// Deletes a task, and its undos if it has any.
+    DeleteTask {
+        task: u64,
+        has_undos: bool,
+    },
+    /// Puts an undo with its value.
+    PutUndo(UndoRow, Blob),
+    /// Changes an undo's row, and leaves its value.
+    UpdateUndo(UndoRow),
+    PutOutcomes(OutcomeBlockRow),
+    /// Puts the outcome of a task with a key, in place of an older one with that key.
+    PutKeyedOutcome(KeyedOutcomeRow),
+    /// Deletes a block of outcomes, with the rows of the keys in it. A key that another task has
+    /// by now stays.
+    DeleteOutcomes {
         block: u64,
         keys: Vec<(Box<str>, u64)>,
     },
-    /// The stages, in place of those before.
-    Stages(Vec<StageRow>),
-    /// A word about the journal itself.
-    Word(&'static str, String),
+    /// Replaces all stages.
+    ReplaceStages(Vec<StageRow>),
+    /// Sets a fact about the journal itself, see [`rows::meta`](super::rows::meta).
+    SetMeta(&'static str, String),
 }
 
-/// Everything but the outcomes.
+/// Everything in a store but its tasks and outcomes.
 #[derive(Default)]
-pub(super) struct Contents {
-    pub(super) words: Vec<(String, String)>,
+pub(super) struct Summary {
+    /// The facts about the journal itself, see [`rows::meta`](super::rows::meta).
+    pub(super) meta: Vec<(String, String)>,
     pub(super) stages: Vec<StageRow>,
-    /// How many outcomes there are.
+    /// The number of outcomes.
     pub(super) outcomes: u64,
+    /// The highest number of a block of outcomes.
     pub(super) last_block: u64,
-    /// The highest number of a task that has one of them.
+    /// The highest number of a task with an outcome.
     pub(super) last_task: u64,
 }
 
-/// What goes wrong in a store.
+/// The reason why a store could not read or write.
 #[derive(Clone, Debug, thiserror::Error)]
 pub(super) enum StoreError {
     #[error("{0}")]
@@ -52,28 +63,44 @@ pub(super) enum StoreError {
     Corrupt(#[from] Corrupt),
 }
 
-/// A task with its undos, as they are read: rows that may be corrupt.
-pub(super) type TaskRead = (TaskRow, Blob, Vec<(UndoRow, Blob)>);
+/// The rows of a task and its undos, with their values. Their checksums are not verified yet.
+pub(super) type TaskRows = (TaskRow, Blob, Vec<(UndoRow, Blob)>);
 
+/// The history of a store at the time it is closed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Writes {
+    /// Every write succeeded.
+    Succeeded,
+    /// A write failed. Nothing may be written any more, not even SQLite's last checkpoint: nobody
+    /// knows how much of the failed write is on the disk.
+    Failed,
+}
+
+/// The rows of one journal. Only one store has a journal open for writing.
 pub(super) trait Store: Send {
-    /// Reads what there is besides tasks and outcomes, and looks whether those are as they were
-    /// written.
-    fn contents(&mut self) -> Result<Contents, StoreError>;
+    /// Reads the summary, and verifies every outcome on the way.
+    fn summary(&mut self) -> Result<Summary, StoreError>;
 
-    /// Reads every task, in the order of their ids.
-    fn tasks(&mut self, each: &mut dyn FnMut(TaskRead)) -> Result<(), StoreError>;
+    /// Reads every task, in the order of their numbers.
+    fn tasks(&mut self, each: &mut dyn FnMut(TaskRows)) -> Result<(), StoreError>;
 
-    /// Makes all of these changes or none. Once it has returned they survive what the store's
-    /// durability says. After a failure nothing is known of them, and nothing may be written any
-    /// more.
-    fn commit(&mut self, ops: &[Op]) -> Result<(), StoreError>;
+    /// Makes all of these changes or none.
+    ///
+    /// Once this has returned, the changes survive whatever the store's durability promises. After
+    /// an error nobody knows whether they are there, and nothing may be committed any more.
+    fn commit(&mut self, ops: &[RowOp]) -> Result<(), StoreError>;
 
-    /// The outcome kept for a key.
-    fn kept(&mut self, key: &str) -> Result<Option<KeptRow>, StoreError>;
+    /// The outcome of the task that had this key.
+    fn keyed_outcome(&mut self, key: &str) -> Result<Option<KeyedOutcomeRow>, StoreError>;
 
-    /// So many of the outcomes, after this block, the oldest first.
-    fn blocks(&mut self, after: u64, most: usize) -> Result<Vec<BlockRow>, StoreError>;
+    /// At most `limit` blocks of outcomes that follow the block `after`, in the order of their
+    /// numbers.
+    fn outcome_blocks(
+        &mut self,
+        after: u64,
+        limit: usize,
+    ) -> Result<Vec<OutcomeBlockRow>, StoreError>;
 
-    /// Nothing more will be written: lets go of the file. `clean` unless a write has failed.
-    fn close(&mut self, clean: bool);
+    /// Lets go of the storage, so that another process may open it. Nothing follows.
+    fn close(&mut self, writes: Writes);
 }

@@ -1,9 +1,9 @@
-//! Starts what was built: reads the journal, then makes what all share, the reporter, the pools from
-//! the last to the first, and the producers.
+//! Starts a pipeline: reads the journal, then makes the shared state, the reporter, the pools from the
+//! last to the first, and the producers.
 
 use std::{
     io, mem,
-    sync::{Arc, Mutex, OnceLock, atomic::AtomicBool},
+    sync::{Arc, Mutex, OnceLock, Weak, atomic::AtomicBool},
 };
 
 use actix::{Actor, Addr, Arbiter, Recipient};
@@ -11,40 +11,62 @@ use tokio::sync::Semaphore;
 #[cfg(feature = "journal")]
 use tokio::sync::oneshot;
 
-use super::Pipeline;
+use super::{handle::PipelineHandle, options::Options};
+#[cfg(feature = "testing")]
+use crate::faults::Faults;
 use crate::{
-    Error,
     clock::Clock,
-    core::{Core, Lines},
-    guard,
-    handle::PipelineHandle,
-    intake::{Door, Intake, Slip},
-    message::{Hop, ToPool},
-    outcomes::Outcomes,
-    producer::ProducerActor,
-    report::Board,
-    run::{Ending, Grounds, Reporter, StagePolicy},
+    engine::{
+        producer::ProducerActor,
+        reporter::{Reporter, StagePolicy, shutdown::ShutdownState},
+        threads::Threads,
+    },
+    error::Error,
+    failure, panic_guard,
+    report::{OutcomeFeed, StageStats},
+    shared::{
+        ActorAddrs, Shared,
+        hop::Hop,
+        messages::{ToPool, ToProducer},
+    },
+    stage::StageConfig,
+    submit::{Intake, OpenGuard, Outbox},
     task::Table,
-    work::Settings,
 };
 #[cfg(feature = "journal")]
 use crate::{
-    journal::{Keeper, Recovered, Start},
+    engine::restore::{RestoreFeed, restore},
+    journal::{JournalLedger, PipelineSpec, Recovered},
     ledger::Ledger,
-    run::{Feed, restore},
 };
 
-/// What the parts are started with.
+/// Everything that a pipeline is made of.
+pub(super) struct Parts<I: Send + 'static, C: Send + 'static> {
+    pub(super) name: String,
+    pub(super) producers: Vec<StartProducer<I>>,
+    pub(super) stages: Vec<StageConfig>,
+    pub(super) chain: Chain<I, C>,
+    pub(super) options: Options,
+}
+
+pub(super) type StartProducer<I> =
+    Box<dyn FnOnce(&Launch, usize, Intake<I>) -> Recipient<ToProducer> + Send>;
+/// Starts the pools from the last to the first; each needs to know the next one.
+pub(super) type Chain<I, C> = Box<dyn FnOnce(&mut Launch, Hop<C>) -> Hop<I> + Send>;
+
+/// A launch under way: what the parts are started with.
 pub(super) struct Launch {
-    pub(super) core: Arc<Core>,
-    pub(super) grounds: Arc<Grounds>,
+    pub(super) shared: Arc<Shared>,
+    pub(super) threads: Arc<Threads>,
     /// Taken from the last stage to the first, as the pools are.
-    pub(super) settings: Vec<Settings>,
-    pub(super) boards: Vec<Arc<Board>>,
+    pub(super) configs: Vec<StageConfig>,
+    pub(super) stats: Vec<Arc<StageStats>>,
     pub(super) pools: Vec<Recipient<ToPool>>,
-    /// How restored tasks get to the pools, from the last one to the first.
+    /// The way of restored tasks to the pools, from the last one to the first.
     #[cfg(feature = "journal")]
-    pub(super) feeds: Option<Vec<Box<dyn Feed + Send>>>,
+    pub(super) feeds: Option<Vec<Box<dyn RestoreFeed + Send>>>,
+    #[cfg(feature = "testing")]
+    pub(super) faults: Arc<Faults>,
 }
 
 impl Launch {
@@ -53,26 +75,48 @@ impl Launch {
         &self,
         make: impl FnOnce() -> A + Send + 'static,
     ) -> Addr<A> {
-        match self.grounds.first() {
+        match self.threads.first() {
             Some(arbiter) => A::start_in_arbiter(arbiter, move |_| make()),
             None => make().start(),
         }
     }
 }
 
-impl<I: Send + 'static, C: Send + 'static, D: 'static> Pipeline<I, C, D> {
+/// A pipeline that has read its journal, if it has one.
+pub(super) struct Launchable<I: Send + 'static, C: Send + 'static> {
+    parts: Parts<I, C>,
+    #[cfg(feature = "journal")]
+    journal: Option<(JournalLedger, Recovered)>,
+}
+
+impl<I: Send + 'static> Parts<I, I> {
+    pub(super) fn new(name: String) -> Self {
+        Parts {
+            name,
+            producers: Vec::new(),
+            stages: Vec::new(),
+            chain: Box::new(|_, hop| hop),
+            options: Options::default(),
+        }
+    }
+}
+
+impl<I: Send + 'static, C: Send + 'static> Parts<I, C> {
     #[cfg(not(feature = "journal"))]
-    pub(super) async fn recover(self) -> Result<Launchable<I, C, D>, Error> {
-        Ok(Launchable(self))
+    pub(super) async fn recover(self) -> Result<Launchable<I, C>, Error> {
+        Ok(Launchable { parts: self })
     }
 
     /// Reads the journal, on a thread of its own: that may take a while.
     #[cfg(feature = "journal")]
-    pub(super) async fn recover(mut self) -> Result<Launchable<I, C, D>, Error> {
+    pub(super) async fn recover(mut self) -> Result<Launchable<I, C>, Error> {
         let Some(journal) = self.options.journal.take() else {
-            return Ok(Launchable(self, None));
+            return Ok(Launchable {
+                parts: self,
+                journal: None,
+            });
         };
-        let start = Start {
+        let spec = PipelineSpec {
             pipeline: self.name.clone(),
             stages: self
                 .stages
@@ -85,162 +129,150 @@ impl<I: Send + 'static, C: Send + 'static, D: 'static> Pipeline<I, C, D> {
         let (read, reading) = oneshot::channel();
         std::thread::Builder::new()
             .name("batrun-recovery".to_owned())
-            .spawn(move || read.send(journal.start(start)).ok())
+            .spawn(move || read.send(journal.start(spec)).ok())
             .map_err(Error::Spawn)?;
-        let (keeper, recovered) = reading.await.map_err(|_| Error::Gone)??;
-        Ok(Launchable(self, Some((keeper, recovered))))
+        let recovered = reading.await.map_err(|_| Error::Gone)??;
+        Ok(Launchable {
+            parts: self,
+            journal: Some(recovered),
+        })
     }
 }
 
-/// A pipeline that has read its journal.
-#[cfg(feature = "journal")]
-pub(super) struct Launchable<I: Send + 'static, C: Send + 'static, D>(
-    Pipeline<I, C, D>,
-    Option<(Keeper, Recovered)>,
-);
-
-#[cfg(not(feature = "journal"))]
-pub(super) struct Launchable<I: Send + 'static, C: Send + 'static, D>(Pipeline<I, C, D>);
-
-impl<I: Send + 'static, C: Send + 'static, D: 'static> Launchable<I, C, D> {
+impl<I: Send + 'static, C: Send + 'static> Launchable<I, C> {
     pub(super) fn launch(self) -> Result<PipelineHandle<I, C>, Error> {
-        let Pipeline {
+        let Parts {
             name,
             producers,
             stages,
             chain,
             options,
-            ..
-        } = self.0;
+        } = self.parts;
         #[cfg(feature = "journal")]
-        let (keeper, recovered) = self.1.unzip();
+        let (journal, recovered) = self.journal.unzip();
         #[cfg(feature = "journal")]
-        let ledger = keeper
-            .map(|keeper| Arc::new(keeper) as Arc<dyn Ledger>)
+        let ledger = journal
+            .map(|journal| Arc::new(journal) as Arc<dyn Ledger>)
             .or(options.ledger);
         #[cfg(not(feature = "journal"))]
         let ledger = options.ledger;
         #[cfg(feature = "testing")]
-        let stages = options.injection.prepared(stages);
-        let grounds = Arc::new(grounds(options.arbiters)?);
-        let places = options.max_in_flight.unwrap_or_else(|| fitting(&stages));
+        let stages = options.faults.prepared(stages);
+        let threads = Arc::new(threads(options.arbiters)?);
+        let places = options.max_in_flight.unwrap_or_else(|| all_room(&stages));
         let places = places.min(Semaphore::MAX_PERMITS);
         let front = stages.first().map_or(1, |stage| stage.capacity);
-        let core = Arc::new_cyclic(|core| Core {
+        let shared = Arc::new_cyclic(|shared: &Weak<Shared>| Shared {
             name: name.into(),
             clock: Clock::start(),
             ledger: ledger.clone(),
-            table: Table::new(core.clone(), places, front, options.max_stuck),
+            table: Table::new(shared.clone(), places, front, options.max_stuck),
             stages: stages
                 .iter()
                 .map(|stage| stage.name.as_str().into())
                 .collect(),
-            fixed: stages.iter().map(|stage| stage.actor).collect(),
+            fixed_size: stages.iter().map(|stage| stage.actor).collect(),
             max_undos: options.max_undos,
-            #[cfg(feature = "testing")]
-            injection: options.injection,
             producers: Mutex::default(),
             paused: AtomicBool::new(false),
             suspended: AtomicBool::new(false),
-            lines: OnceLock::new(),
+            actors: OnceLock::new(),
         });
-        let boards: Vec<Arc<Board>> = stages.iter().map(|_| Arc::new(Board::new())).collect();
-        let outcomes = Arc::new(Outcomes::new());
-        let (ending, finish) = Ending::new(
+        let stats: Vec<Arc<StageStats>> =
+            stages.iter().map(|_| Arc::new(StageStats::new())).collect();
+        let outcomes = Arc::new(OutcomeFeed::new());
+        let (shutdown, final_report) = ShutdownState::new(
             stages.len(),
             options.abandon_after,
-            grounds.clone(),
+            threads.clone(),
             outcomes.clone(),
             ledger,
         );
         let mut launch = Launch {
-            core: core.clone(),
-            grounds: grounds.clone(),
-            settings: stages.clone(),
-            boards: boards.clone(),
+            shared: shared.clone(),
+            threads: threads.clone(),
+            configs: stages.clone(),
+            stats: stats.clone(),
             pools: Vec::new(),
             #[cfg(feature = "journal")]
             feeds: recovered.is_some().then(Vec::new),
+            #[cfg(feature = "testing")]
+            faults: Arc::new(options.faults),
         };
-        let policies = stages
-            .iter()
-            .zip(&boards)
-            .map(|(stage, board)| StagePolicy {
-                cancel_retry: stage.cancel_retry,
-                on_stuck: stage.on_stuck,
-                board: board.clone(),
-            });
+        let policies = stages.iter().zip(&stats).map(|(stage, stats)| StagePolicy {
+            cancel_retry: stage.cancel_retry,
+            on_stuck: stage.on_stuck,
+            stats: stats.clone(),
+        });
         let reporter = Reporter::new(
-            core.clone(),
+            shared.clone(),
             options.order,
             policies.collect(),
             outcomes.clone(),
-            ending,
+            shutdown,
             producers.len(),
         );
         let reporter = launch.start(move || reporter);
         let hop = chain(&mut launch, Hop::new(reporter.clone().recipient(), None));
         launch.pools.reverse();
-        let lines = Lines {
+        let actors = ActorAddrs {
             reporter: reporter.recipient(),
             pools: mem::take(&mut launch.pools),
         };
         // Before any task can come in.
-        core.lines.set(lines).ok();
+        shared.actors.set(actors).ok();
         #[cfg(feature = "journal")]
         if let (Some(mut feeds), Some(recovered)) = (launch.feeds.take(), recovered) {
             feeds.reverse();
-            restore(&core, &mut feeds, recovered);
+            restore(&shared, &mut feeds, recovered);
         }
-        let door = Arc::new(Door(core.clone()));
+        let open_guard = Arc::new(OpenGuard(shared.clone()));
         for (n, start) in producers.into_iter().enumerate() {
-            let slip = Arc::new(Slip::new(core.clone(), hop.clone()));
-            core.add_producer(start(&launch, n + 1, Intake::new(slip, door.clone())));
+            let outbox = Arc::new(Outbox::new(shared.clone(), hop.clone()));
+            let intake = Intake::new(outbox, open_guard.clone());
+            shared.add_producer(start(&launch, n + 1, intake));
         }
-        let slip = Arc::new(Slip::new(core.clone(), hop));
-        let gate = launch.start({
-            let slip = slip.clone();
-            move || ProducerActor::idle(slip)
+        // The handle's own, which produces nothing.
+        let outbox = Arc::new(Outbox::new(shared.clone(), hop));
+        let idle = launch.start({
+            let outbox = outbox.clone();
+            move || ProducerActor::idle(outbox)
         });
-        core.add_producer(gate.recipient());
+        shared.add_producer(idle.recipient());
         Ok(PipelineHandle::new(
-            core,
-            slip,
-            door,
-            launch.boards,
+            shared,
+            outbox,
+            open_guard,
+            launch.stats,
             outcomes,
-            finish,
-            grounds,
+            final_report,
+            threads,
         ))
     }
 }
 
-/// Threads of its own, so many of them, or the current one.
-fn grounds(arbiters: Option<usize>) -> Result<Grounds, Error> {
+/// Arbiters of its own, so many of them, or the current one.
+fn threads(arbiters: Option<usize>) -> Result<Threads, Error> {
     let Some(count) = arbiters else {
-        return Ok(Grounds::current());
+        return Ok(Threads::current());
     };
     let mut arbiters = Vec::new();
     for _ in 0..count {
-        match guard::run(Arbiter::new) {
+        match failure::catch(Arbiter::new) {
             Ok(arbiter) => arbiters.push(arbiter),
             Err(failure) => {
-                Grounds::own(arbiters).leave(|| {});
-                return Err(Error::Spawn(io::Error::other(guard::shown(&failure))));
+                Threads::own(arbiters).leave(|| {});
+                return Err(Error::Spawn(io::Error::other(panic_guard::shown(&failure))));
             }
         }
     }
-    Ok(Grounds::own(arbiters))
+    Ok(Threads::own(arbiters))
 }
 
-/// How many tasks fit into all queues and workers.
-fn fitting(stages: &[Settings]) -> usize {
+/// The number of tasks that fit into all queues and workers.
+fn all_room(stages: &[StageConfig]) -> usize {
     stages.iter().fold(0, |sum: usize, stage| {
-        let workers = if stage.actor {
-            stage.capacity
-        } else {
-            stage.workers
-        };
-        sum.saturating_add(stage.capacity).saturating_add(workers)
+        sum.saturating_add(stage.capacity)
+            .saturating_add(stage.most_at_once())
     })
 }

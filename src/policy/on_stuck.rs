@@ -1,13 +1,15 @@
-//! What a rollback does when an undo can't be cancelled.
+//! The way a rollback goes on after an undo has failed for good.
 
-/// What a task's rollback does once one of this stage's undos failed to be cancelled as often as
-/// its policy allows.
+/// The way a rollback goes on after an undo of this stage has failed as often as its
+/// [policy](crate::IntoWork::cancel_retry) allows. Set with [`on_stuck`](crate::IntoWork::on_stuck).
+///
+/// Default: [`Continue`](Self::Continue).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum OnStuck {
-    /// Cancel the remaining undos, then try those that failed once more, in the same order: a
-    /// later cancel may have cleared what stood in their way.
+    /// The remaining undos run; then those that failed get one more try, in the same order. A later
+    /// undo may have cleared what stood in their way. What fails again is stuck.
     #[default]
     Continue,
-    /// Stop there: what is left, this undo first, is stuck and waits for a person.
+    /// The rollback stops there. This undo and all after it are stuck and wait for a person.
     Halt,
 }

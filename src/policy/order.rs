@@ -1,11 +1,15 @@
-//! In which order a task's undos are cancelled.
+//! The order in which a task's undos run.
 
-/// In which order a task's undos are cancelled, one after the other.
+/// The order in which a task's undos run, one at a time. Set with
+/// [`Pipeline::order`](crate::Pipeline::order).
+///
+/// Default: [`Fifo`](Self::Fifo).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Order {
-    /// First registered, first cancelled.
+    /// In the order of registration.
     #[default]
     Fifo,
-    /// Last registered, first cancelled.
+    /// The last registered first: for pipelines where an early effect guards the later ones (a name,
+    /// a lock, a parent directory).
     Lifo,
 }

@@ -1,4 +1,4 @@
-//! How many attempts a stage may start in a time.
+//! A limit on the attempts that a stage starts in a time.
 
 use std::{num::NonZeroU32, time::Duration};
 
@@ -12,8 +12,21 @@ use governor::{
 
 use crate::clock::Clock;
 
-/// How many attempts a stage may start in a time, evenly spread. Attempts count, retries included;
-/// cancels don't.
+/// A limit on the attempts that a stage starts in a time, evenly spread: ten a second is one each
+/// 100 ms. Retries count, undos don't.
+///
+/// Set with [`rate_limit`](crate::IntoWork::rate_limit). It holds for the stage's pool, whatever the
+/// number of its workers. A task that waits for its turn keeps its place in the queue, and its
+/// deadline.
+///
+/// ```
+/// use std::time::Duration;
+/// use batrun::policy::RateLimit;
+///
+/// // 100 a minute; after a rest, 10 may start at once.
+/// let rate = RateLimit::new(100, Duration::from_secs(60)).burst(10);
+/// # let _ = rate;
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RateLimit {
     count: u32,
@@ -22,12 +35,14 @@ pub struct RateLimit {
 }
 
 impl RateLimit {
-    /// `count` attempts a second.
+    /// `count` attempts a second. Zero is refused by [`start`](crate::Pipeline::start), with
+    /// [`BuildError::ZeroRate`](crate::error::BuildError::ZeroRate).
     pub fn per_second(count: u32) -> Self {
         Self::new(count, Duration::from_secs(1))
     }
 
-    /// `count` attempts in each such period.
+    /// `count` attempts in each period of this length. Zero of either is refused by
+    /// [`start`](crate::Pipeline::start).
     pub fn new(count: u32, per: Duration) -> Self {
         RateLimit {
             count,
@@ -36,7 +51,7 @@ impl RateLimit {
         }
     }
 
-    /// After a rest, this many may start at once. It is 1 unless set.
+    /// The number of attempts that may start at once after a rest. Default: 1.
     pub fn burst(mut self, burst: u32) -> Self {
         self.burst = burst;
         self

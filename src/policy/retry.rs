@@ -1,10 +1,15 @@
-//! How often something that failed is tried again, and how long to wait before.
+//! Repeats of something that failed, and the delays before them.
 
 use std::time::Duration;
 
 use backon::{BackoffBuilder, ExponentialBuilder};
 
-/// How often a failed attempt is repeated, and how long to wait before.
+/// The number of times that a failed attempt, or a failed undo, is repeated, and the delays before
+/// that. Set with [`retry`](crate::IntoWork::retry) and
+/// [`cancel_retry`](crate::IntoWork::cancel_retry).
+///
+/// A [permanent](crate::Failure::permanent) failure is never repeated, nor is a panic of a stage; one of an undo is. If
+/// a delay would outlast the task's deadline, the task fails at once, with its last error.
 ///
 /// ```
 /// use std::time::Duration;
@@ -24,7 +29,7 @@ pub struct Retry {
 }
 
 impl Retry {
-    /// No second attempt.
+    /// No second attempt. It still says that the stage's input may be copied.
     pub fn none() -> Self {
         Self::exponential(0)
     }
@@ -53,27 +58,27 @@ impl Retry {
         }
     }
 
-    /// The delay before the second attempt.
+    /// The delay before the second attempt. Default: 100 ms.
     pub fn min_delay(mut self, delay: Duration) -> Self {
         self.min = delay;
         self.max = self.max.max(delay);
         self
     }
 
-    /// The longest delay, before jitter.
+    /// The longest delay, before jitter. Default: 30 s.
     pub fn max_delay(mut self, delay: Duration) -> Self {
         self.max = delay;
         self.min = self.min.min(delay);
         self
     }
 
-    /// What each delay is multiplied with to get the next. Values below 1 count as 1.
+    /// The factor between a delay and the next. Values below 1 count as 1. Default: 2.
     pub fn factor(mut self, factor: f32) -> Self {
         self.factor = factor;
         self
     }
 
-    /// The delays as they are, without chance.
+    /// The delays as they are, without a random part: for tests.
     pub fn without_jitter(mut self) -> Self {
         self.jitter = false;
         self
@@ -89,7 +94,7 @@ impl Retry {
         self.retries
     }
 
-    /// How long to wait before the `n`th retry, from 1.
+    /// The delay before the `n`th retry, from 1.
     pub(crate) fn delay(&self, n: u32) -> Duration {
         let factor = if self.factor >= 1.0 { self.factor } else { 1.0 };
         let mut delays = ExponentialBuilder::default()

@@ -1,4 +1,4 @@
-//! What a call of a stage is told of its task, and may do to it.
+//! The task as a call of a stage sees it: its facts, its undos, its stop.
 
 use std::{
     cell::{Cell, RefCell},
@@ -13,17 +13,22 @@ use std::{
 
 use tokio::time::Instant;
 
-use super::registering::{register, settle, withdraw};
+use super::{
+    error::UndoError,
+    undo_registration::{register, settle, withdraw},
+};
 use crate::{
     clock::NEVER,
-    core::Core,
-    error::UndoError,
+    shared::Shared,
     task::{Key, StageIx, State, TaskId, TaskRef},
 };
 
-/// The task that a stage is working on. It can't outlive the call of [`Stage::run`](super::Stage::run).
+/// The task that a stage is working on: says when to stop, and takes the undos.
+///
+/// It can't outlive the call of [`Stage::run`](super::Stage::run), nor leave its thread; for code that
+/// can't borrow it there is [`signal`](Self::signal).
 pub struct TaskContext<'a, U> {
-    core: &'a Arc<Core>,
+    shared: &'a Arc<Shared>,
     task: &'a TaskRef,
     id: TaskId,
     stage: StageIx,
@@ -32,19 +37,19 @@ pub struct TaskContext<'a, U> {
     undo: PhantomData<fn(U)>,
 }
 
-/// What the futures of a call have asked for; used for one call after the other.
+/// The requests of a call's futures; used for one call after the other.
 #[derive(Default)]
 pub(crate) struct Watch {
-    /// How many futures must not be dropped now.
+    /// The number of futures that must not be dropped now.
     shields: Cell<u32>,
-    /// Who waits for [`TaskContext::stopping`].
+    /// The wakers of [`TaskContext::stopping`].
     watchers: RefCell<Vec<Waker>>,
 }
 
 impl<'a, U: Clone + Debug + Send + 'static> TaskContext<'a, U> {
     #[inline]
     pub(crate) fn new(
-        core: &'a Arc<Core>,
+        shared: &'a Arc<Shared>,
         task: &'a TaskRef,
         id: TaskId,
         stage: StageIx,
@@ -54,7 +59,7 @@ impl<'a, U: Clone + Debug + Send + 'static> TaskContext<'a, U> {
         // One that was leaked by the call before shields nothing in this one.
         watch.shields.set(0);
         TaskContext {
-            core,
+            shared,
             task,
             id,
             stage,
@@ -71,34 +76,37 @@ impl<'a, U: Clone + Debug + Send + 'static> TaskContext<'a, U> {
 
     /// This stage's name.
     pub fn stage(&self) -> &str {
-        self.core.stage_name(self.stage)
+        self.shared.stage_name(self.stage)
     }
 
-    /// Which attempt of this stage this is, from 1.
+    /// The number of this attempt of this stage, from 1.
     pub fn attempt(&self) -> u32 {
         self.attempt
     }
 
-    /// An idempotency key for this task's work in this stage.
+    /// An idempotency key for this task's work in this stage. It stays the same over retries and,
+    /// with a journal, restarts; it changes once one of this stage's undos has run.
     pub fn key(&self) -> Key {
-        key(self.core, self.id, self.stage, self.task.generation())
+        key(self.shared, self.id, self.stage, self.task.generation())
     }
 
-    /// When the task has to be done, if it has a deadline.
+    /// The task's deadline, if it has one: the earliest of its limits.
     pub fn deadline(&self) -> Option<Instant> {
         let deadline = self.task.deadline();
-        (deadline != NEVER).then(|| self.core.clock.instant(deadline))
+        (deadline != NEVER).then(|| self.shared.clock.instant(deadline))
     }
 
-    /// How long that is from now; zero once it has passed.
+    /// The time left to the [`deadline`](Self::deadline); zero once it has passed.
     pub fn time_left(&self) -> Option<Duration> {
-        self.core.left(self.task.deadline())
+        self.shared.time_left(self.task.deadline())
     }
 
-    /// Whether the task is late or cancelled, so that work on it should end. For code that blocks;
+    /// `true` if the task is late or cancelled, so that work on it should end. For code that blocks;
     /// a future that awaits is dropped without asking.
+    ///
+    /// It is about the task: the [timeout](crate::IntoWork::timeout) of an attempt doesn't show here.
     pub fn is_stopping(&self) -> bool {
-        is_stopping(self.task) || self.core.is_suspended()
+        !self.task.is_running() || self.shared.is_suspended()
     }
 
     /// Ready once the task is late or cancelled. For use within [`shield`](Self::shield): a future
@@ -120,8 +128,8 @@ impl<'a, U: Clone + Debug + Send + 'static> TaskContext<'a, U> {
         .await;
     }
 
-    /// The same question for code that can't borrow this context: a callback of a C library, a
-    /// thread beside the stage.
+    /// [`is_stopping`](Self::is_stopping) for code that can't borrow this context: a callback of a C
+    /// library, a thread beside the stage.
     pub fn signal(&self) -> StopSignal {
         StopSignal {
             task: self.task.clone(),
@@ -131,10 +139,19 @@ impl<'a, U: Clone + Debug + Send + 'static> TaskContext<'a, U> {
         }
     }
 
-    /// Registers what takes the coming effect back, and returns once that is recorded: then have
-    /// the effect. Any number of times in a run, up to the pipeline's limit.
+    /// Registers the undo of the coming effect, and returns once that is recorded: then have the
+    /// effect. Any number of times in a run, up to [`max_undos`](crate::Pipeline::max_undos) for the
+    /// task.
     ///
     /// The undo counts from this future's first poll, and in that order, even if it is dropped.
+    ///
+    /// ```
+    /// # use batrun::prelude::*;
+    /// # async fn example(task: &TaskContext<'_, String>) -> Result<(), Failure> {
+    /// task.on_cancel("seat 7".to_owned()).await?; // intent first
+    /// println!("seat 7 is taken"); // then the effect
+    /// # Ok(()) }
+    /// ```
     ///
     /// # Errors
     /// [`UndoError`]; the effect must then not take place. `?` makes it a [`Failure`](crate::Failure).
@@ -142,16 +159,16 @@ impl<'a, U: Clone + Debug + Send + 'static> TaskContext<'a, U> {
     /// # Cancel safety
     /// Once polled, the undo is part of the task's rollback, whether this future completes or not.
     pub async fn on_cancel(&self, undo: U) -> Result<Registered<'_>, UndoError> {
-        let (number, stopping, recorded) = register(self.core, self.task, self.stage, undo)?;
+        let (number, stopping, recorded) = register(self.shared, self.task, self.stage, undo)?;
         // Where nothing is kept there is nothing to wait for.
         if let Some(recorded) = recorded {
-            settle(self.core, recorded).await?;
+            settle(self.shared, recorded).await?;
         }
         if stopping {
             return Err(UndoError::Stopping(self.id));
         }
         Ok(Registered {
-            core: self.core,
+            shared: self.shared,
             task: self.task,
             shields: &self.watch.shields,
             stage: self.stage,
@@ -164,6 +181,17 @@ impl<'a, U: Clone + Debug + Send + 'static> TaskContext<'a, U> {
     /// the meantime, and afterwards the stage goes on to its next `.await`, so that it can still
     /// withdraw an undo.
     ///
+    /// Shield the effect alone, after its undo is registered:
+    ///
+    /// ```
+    /// # use batrun::prelude::*;
+    /// # async fn example(task: &TaskContext<'_, &'static str>) -> Result<(), Failure> {
+    /// task.on_cancel("draft.txt").await?;
+    /// let write = actix_rt::task::spawn_blocking(|| std::fs::write("draft.txt", "dear reader"));
+    /// task.shield(write).await??;
+    /// # Ok(()) }
+    /// ```
+    ///
     /// # Cancel safety
     /// Dropping the returned future yourself drops the shielded one.
     pub async fn shield<F: Future>(&self, future: F) -> F::Output {
@@ -174,23 +202,23 @@ impl<'a, U: Clone + Debug + Send + 'static> TaskContext<'a, U> {
         self.watch.shields.get() > 0
     }
 
-    /// Tells the futures that wait for [`stopping`](Self::stopping).
-    pub(crate) fn tell_watchers(&self) {
+    /// Wakes the futures that wait for [`stopping`](Self::stopping).
+    pub(crate) fn wake_watchers(&self) {
         for waker in self.watch.watchers.borrow_mut().drain(..) {
             waker.wake();
         }
     }
 
-    pub(crate) fn parts(&self) -> (&Arc<Core>, &TaskRef, StageIx) {
-        (self.core, self.task, self.stage)
+    pub(crate) fn parts(&self) -> (&Arc<Shared>, &TaskRef, StageIx) {
+        (self.shared, self.task, self.stage)
     }
 }
 
-/// Whether work on a task should end, for code that can't borrow its [`TaskContext`]. Made by
+/// Says whether work on a task should end, to code that can't borrow its [`TaskContext`]. Made by
 /// [`TaskContext::signal`].
 ///
-/// It may be kept for as long as one likes: once the task has left the attempt that it belongs to,
-/// it says that it is.
+/// It is `Send + Sync`, and may be kept: once the task has left the attempt that it belongs to, it
+/// says that work should end.
 #[derive(Clone)]
 pub struct StopSignal {
     task: TaskRef,
@@ -200,16 +228,11 @@ pub struct StopSignal {
 }
 
 impl StopSignal {
-    /// Whether the task is late or cancelled, has left this attempt, or the pipeline is suspended or
-    /// gone. Takes a lock
-    /// for a moment, so ask some thousand times a second, not some million times.
+    /// `true` if the task is late or cancelled or has left this attempt, or the pipeline is suspended
+    /// or gone. Takes a lock for a moment, so ask some thousand times a second, not some million
+    /// times.
     pub fn is_stopping(&self) -> bool {
-        if self
-            .task
-            .core
-            .upgrade()
-            .is_none_or(|core| core.is_suspended())
-        {
+        if Shared::of(&self.task).is_none_or(|shared| shared.is_suspended()) {
             return true;
         }
         // A record that this holds is not used again for another task.
@@ -226,11 +249,11 @@ impl Debug for StopSignal {
     }
 }
 
-/// An undo that was registered.
+/// An undo that was registered; returned by [`TaskContext::on_cancel`].
 ///
-/// Dropping it changes nothing.
+/// Dropping it changes nothing: the undo stays registered.
 pub struct Registered<'a> {
-    core: &'a Arc<Core>,
+    shared: &'a Arc<Shared>,
     task: &'a TaskRef,
     shields: &'a Cell<u32>,
     stage: StageIx,
@@ -238,20 +261,24 @@ pub struct Registered<'a> {
 }
 
 impl Registered<'_> {
-    /// The effect surely did not happen (the directory was someone else's): the undo is not to be
-    /// cancelled. Works, and is waited for, also while the task is being stopped.
+    /// Withdraws the undo, which then never runs: for an effect that surely did not happen, because
+    /// the directory was someone else's, say. Works, and is waited for, also while the task is being
+    /// stopped.
     ///
     /// # Errors
-    /// [`UndoError::Unrecorded`] when that could not be recorded.
+    /// [`UndoError::Unrecorded`] if that could not be recorded. After a restart the undo then runs.
+    ///
+    /// # Cancel safety
+    /// Once polled, the undo is withdrawn, whether this future completes or not.
     pub async fn withdraw(self) -> Result<(), UndoError> {
-        let recorded = withdraw(self.core, self.task, self.stage, self.number);
-        shield(self.shields, settle(self.core, recorded)).await
+        let recorded = withdraw(self.shared, self.task, self.stage, self.number);
+        shield(self.shields, settle(self.shared, recorded)).await
     }
 }
 
-/// The undo that a stage is asked to cancel.
+/// The run of an undo: the task and the stage that it belongs to.
 pub struct CancelContext<'a> {
-    pub(crate) core: &'a Arc<Core>,
+    pub(crate) shared: &'a Arc<Shared>,
     pub(crate) id: TaskId,
     pub(crate) stage: StageIx,
     pub(crate) generation: u32,
@@ -266,32 +293,29 @@ impl CancelContext<'_> {
 
     /// This stage's name.
     pub fn stage(&self) -> &str {
-        self.core.stage_name(self.stage)
+        self.shared.stage_name(self.stage)
     }
 
-    /// How often this undo's cancel was started, this one included.
+    /// The number of this try of the undo, from 1.
     pub fn attempt(&self) -> u32 {
         self.attempt
     }
 
-    /// The key that the task's work in this stage had when it registered the undo.
+    /// The [`key`](TaskContext::key) that the task's work in this stage had when it registered the
+    /// undo: the one to find the effect by.
     pub fn key(&self) -> Key {
-        key(self.core, self.id, self.stage, self.generation)
+        key(self.shared, self.id, self.stage, self.generation)
     }
 }
 
-pub(crate) fn key(core: &Core, task: TaskId, stage: StageIx, generation: u32) -> Key {
+/// The idempotency key of a task's work in a stage.
+pub(crate) fn key(shared: &Shared, task: TaskId, stage: StageIx, generation: u32) -> Key {
     Key {
-        pipeline: core.name.clone(),
+        pipeline: shared.name.clone(),
         task,
-        stage: core.stage_name(stage).clone(),
+        stage: shared.stage_name(stage).clone(),
         generation,
     }
-}
-
-/// Whether a task that a stage works on was ended, be it that it was given up.
-pub(crate) fn is_stopping(task: &TaskRef) -> bool {
-    !matches!(task.state(), State::Running(_))
 }
 
 async fn shield<F: Future>(shields: &Cell<u32>, future: F) -> F::Output {

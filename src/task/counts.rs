@@ -1,8 +1,8 @@
-//! How many tasks there were, and what became of them.
+//! Numbers of tasks, by what became of them.
 
 use serde::Serialize;
 
-/// How many tasks were accepted, and what became of them.
+/// The number of accepted tasks, and of those among them that have ended, by outcome.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct Counts {

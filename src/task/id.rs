@@ -1,4 +1,4 @@
-//! What a task is called.
+//! The number of a task, and the key of its work in a stage.
 
 use std::{fmt, sync::Arc};
 
@@ -19,7 +19,7 @@ impl fmt::Display for TaskId {
 
 /// A name for one task's work in one stage, for systems that ask for an idempotency key.
 ///
-/// Stable over retries; it changes once one of that stage's undos was cancelled, because from
+/// Stable over retries; it changes once one of that stage's undos has run, because from
 /// then on the work is new work. Prints as `pipeline/task/stage/generation`.
 ///
 /// With a journal it is unique among all runs on that journal. Without one tasks are counted anew in

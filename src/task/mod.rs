@@ -1,27 +1,39 @@
-//! A task's words: its id, its state machine, its record and the table of those in flight.
+//! A task: its id, its state machine, its record, and the table of those in flight.
+//!
+//! Knows nothing of stages, actors or the pipeline it is in. Bottom first:
+//! [`id`], [`counts`], [`outcome`] and [`state`] are words that everybody uses; [`undo`],
+//! [`limits`], [`details`] and [`atomic_state`] are what a [`record`] is made of; [`ending`] is how
+//! one ends; [`prealloc`], [`timer_wheel`] and [`table`] hold all of them.
 
-mod counts;
-mod id;
-mod lease;
-mod outcome;
-mod record;
-mod standing;
-mod state;
-mod table;
-mod undo;
-mod wheel;
+pub(crate) mod id;
+pub(crate) mod counts;
+pub(crate) mod outcome;
+pub(crate) mod state;
+pub(crate) mod undo;
+pub(crate) mod limits;
+pub(crate) mod details;
+pub(crate) mod atomic_state;
+pub(crate) mod record;
+pub(crate) mod ending;
+pub(crate) mod prealloc;
+pub(crate) mod timer_wheel;
+pub(crate) mod table;
 
+// Whose atomics `atomic_state` uses: here std's, in `tests/loom` loom's.
 use std::sync::atomic;
 
 pub use counts::Counts;
 pub use id::{Key, TaskId};
-pub(crate) use lease::{Blank, Lease};
 pub use outcome::{End, Outcome, Rollback, StageName, StopCause, Stuck, StuckUndo};
-#[cfg(feature = "journal")]
-pub(crate) use record::Restored;
-pub(crate) use record::{Admission, Answer, Ended, Halted, Life, Stop, Task, TaskRef};
-pub(crate) use standing::{Standing, fence};
 pub use state::{Event, Illegal, StageIx, State, next};
-pub(crate) use table::{Refused, Table, end_of};
+
+pub(crate) use atomic_state::fence;
+pub(crate) use details::{EndReason, TicketAnswer};
+pub(crate) use ending::{StopReason, StoppedAt};
+pub(crate) use limits::Limits;
+pub(crate) use prealloc::{BlankRecord, RecordLease};
+pub(crate) use record::{Owner, Task, TaskRef};
+#[cfg(feature = "journal")]
+pub(crate) use table::restore::Restored;
+pub(crate) use table::{Refusal, Table};
 pub(crate) use undo::{AnyUndo, Undo, UndoStatus, Undos};
-pub(crate) use wheel::Wheel;

@@ -1,39 +1,58 @@
-//! How a task ended.
+//! The end of a task.
 
-use std::{fmt, sync::Arc};
+use std::{any::Any, fmt, sync::Arc};
 
 use serde::{Deserialize, Serialize};
 
-use super::TaskId;
-use crate::Failure;
+use super::id::TaskId;
+use crate::failure::Failure;
 
 /// A stage's name, shared.
 pub type StageName = Arc<str>;
 
-/// How a task ended, and how taking back what it did went.
+/// The end of a task, and of its rollback.
+///
+/// It prints as a line: `task 4 failed in pay: card refused; 2 undos taken back`. From a
+/// [`PipelineHandle`](crate::PipelineHandle)'s ticket, a done task's outcome has the output:
+///
+/// ```
+/// # use batrun::prelude::*;
+/// # #[actix::main]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let numbers = Pipeline::new("numbers")
+/// #     .stage(stage_fn("double", async |n: u32, _: &TaskContext<()>| Ok(2 * n)))
+/// #     .start()
+/// #     .await?;
+/// let outcome = numbers.submit(7).await?.outcome().await?;
+/// match (outcome.end, outcome.output) {
+///     (End::Done, Some(output)) => assert_eq!(output, 14),
+///     (end, _) => println!("not done: {end}"),
+/// }
+/// # Ok(()) }
+/// ```
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(bound = "")]
 #[non_exhaustive]
 pub struct Outcome<O = ()> {
     /// The task.
     pub task: TaskId,
-    /// How it ended.
+    /// The end of its work.
     pub end: End,
-    /// How its rollback went.
+    /// The end of its rollback.
     pub rollback: Rollback,
-    /// What the last stage returned, for a done task whose [`Ticket`](crate::Ticket) asked for it.
+    /// The last stage's output, for a done task whose [`Ticket`](crate::Ticket) asked for it.
     #[serde(skip)]
     pub output: Option<O>,
 }
 
-/// How a task ended.
+/// The end of a task's work: the first one that was decided.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", tag = "kind")]
 #[non_exhaustive]
 pub enum End {
     /// Every stage returned in time.
     Done,
-    /// A stage failed or panicked, and was not tried again.
+    /// A stage failed or panicked, and no attempt was left.
     Failed {
         /// The stage.
         stage: StageName,
@@ -49,12 +68,12 @@ pub enum End {
     Cancelled {
         /// The stage it was in, or waited for.
         stage: StageName,
-        /// By whom.
+        /// The cause.
         cause: StopCause,
     },
 }
 
-/// Who cancelled a task.
+/// The cause of a cancelled task.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
@@ -64,27 +83,32 @@ pub enum StopCause {
     User,
     /// The pipeline's shutdown.
     Shutdown,
-    /// A restart that was told to take back whatever it found.
+    /// A restart with [`Recovery::RollBack`](crate::policy::Recovery::RollBack).
     Recovery,
 }
 
-/// How taking back what a task did went.
+/// The end of a task's rollback.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", tag = "kind")]
 #[non_exhaustive]
 pub enum Rollback {
-    /// There was nothing to take back: the task is done, or had registered no undo.
+    /// No undo had to run: the task is done, or had registered none.
     None,
-    /// Every undo was cancelled.
+    /// Every undo ran to its end.
     Complete {
-        /// How many, not counting those cancelled between two attempts.
+        /// The number of undos, without those that ran between two attempts.
         undos: usize,
     },
-    /// Something is left that a person has to look at.
+    /// Something is left that a person has to look at; see
+    /// [`PipelineHandle::stuck`](crate::PipelineHandle::stuck).
     Stuck(Stuck),
 }
 
-/// A task whose rollback could not be completed.
+/// A task whose rollback could not be completed. It prints each undo that is left:
+/// `pay: 30 (the bank is closed)`.
+///
+/// It is listed until a person has dealt with it:
+/// [`PipelineHandle::resolve`](crate::PipelineHandle::resolve), or the program `batrun` for a journal.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct Stuck {
@@ -98,7 +122,7 @@ pub struct Stuck {
     pub undos: Vec<StuckUndo>,
 }
 
-/// An undo that was not cancelled.
+/// An undo that is left: it failed for good, or did not run.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct StuckUndo {
@@ -106,49 +130,59 @@ pub struct StuckUndo {
     pub stage: StageName,
     /// The undo, as its `Debug` shows it.
     pub undo: String,
-    /// Why its last cancel failed, or why none was tried.
+    /// The error of its last try, or the reason why there was none.
     pub error: String,
 }
 
 impl Rollback {
-    /// Whether something is left that a person has to look at.
+    /// `true` if something is left that a person has to look at.
     pub fn is_stuck(&self) -> bool {
         matches!(self, Rollback::Stuck(_))
     }
 }
 
-#[cfg(feature = "journal")]
 impl Outcome {
-    /// That of a task that is done.
-    pub(crate) fn done(task: TaskId) -> Self {
+    pub(crate) fn new(task: TaskId, end: End, rollback: Rollback) -> Self {
         Outcome {
             task,
-            end: End::Done,
-            rollback: Rollback::None,
+            end,
+            rollback,
             output: None,
         }
+    }
+
+    /// That of a task that is done.
+    pub(crate) fn done(task: TaskId) -> Self {
+        Self::new(task, End::Done, Rollback::None)
+    }
+}
+
+impl Outcome<Box<dyn Any + Send>> {
+    /// The same with its output as an `O`, or without it if it is of another type.
+    pub(crate) fn downcast<O: 'static>(mut self) -> Outcome<O> {
+        let output = self.output.take().and_then(|any| any.downcast().ok());
+        self.with_output(output.map(|output| *output))
     }
 }
 
 impl<O> Outcome<O> {
-    /// Whether every stage returned in time.
+    /// `true` if every stage returned in time.
     pub fn is_done(&self) -> bool {
         matches!(self.end, End::Done)
     }
 
-    /// The same with another output.
-    pub fn map<P>(self, output: impl FnOnce(O) -> P) -> Outcome<P> {
-        let Outcome {
-            task,
-            end,
-            rollback,
-            output: before,
-        } = self;
+    /// The same outcome with another output, made from this one if there is any.
+    pub fn map<P>(mut self, output: impl FnOnce(O) -> P) -> Outcome<P> {
+        let mapped = self.output.take().map(output);
+        self.with_output(mapped)
+    }
+
+    pub(crate) fn with_output<P>(self, output: Option<P>) -> Outcome<P> {
         Outcome {
-            task,
-            end,
-            rollback,
-            output: before.map(output),
+            task: self.task,
+            end: self.end,
+            rollback: self.rollback,
+            output,
         }
     }
 }

@@ -1,6 +1,6 @@
 //! The life of a task: every legal transition, in one pure function.
 //!
-//! The live run, its tests and whatever stands behind the [`Ledger`](crate::Ledger) share it. It
+//! The live run, its tests and whatever stands behind the [`Ledger`](crate::ledger::Ledger) share it. It
 //! knows no actor, no clock and no I/O.
 
 use serde::{Deserialize, Serialize};
@@ -8,25 +8,25 @@ use serde::{Deserialize, Serialize};
 /// A stage's place in its pipeline, counted from 0.
 pub type StageIx = u16;
 
-/// Where a task is.
+/// The state of a task.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum State {
     /// Waiting for a worker of this stage, be it in a queue, on its way there, or for its next attempt.
     Queued(StageIx),
     /// A worker of this stage is on it.
     Running(StageIx),
-    /// An attempt failed and is to be repeated; the undos it registered are being cancelled first.
+    /// An attempt failed and is to be repeated; the undos that it registered run first.
     Cleaning(StageIx),
     /// Its end is decided, but whoever holds it, a queue or a worker of this stage, has not let go of
     /// it yet.
     Stopping(StageIx),
-    /// Nothing works on it any more; its undos are being cancelled.
+    /// Nothing works on it any more; its undos run.
     RollingBack,
     /// It has its outcome.
     Ended,
 }
 
-/// What can happen to a task.
+/// An event in the life of a task.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Event {
     /// A worker takes it up.
@@ -37,17 +37,17 @@ pub enum Event {
     Complete(StageIx),
     /// The stage failed and will try again, and there is nothing to clean up.
     Retry(StageIx),
-    /// The stage failed and will try again once this attempt's undos are cancelled.
+    /// The stage failed and will try again once this attempt's undos have run.
     CleanUp(StageIx),
-    /// The failed attempt's undos are cancelled.
+    /// The failed attempt's undos have run.
     Cleaned(StageIx),
     /// The stage failed for good, or cleaning up after it did.
     Fail(StageIx),
     /// Its deadline passed, or it was cancelled.
     Stop,
-    /// Who held it has let go of it: nothing works on it, and nothing will.
+    /// Its holder has let go of it: nothing works on it, and nothing will.
     Stopped(StageIx),
-    /// Every undo was cancelled, or is known to be stuck.
+    /// Every undo has run, or is known to be stuck.
     RolledBack,
 }
 
@@ -55,9 +55,9 @@ pub enum Event {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("a task that is {state:?} can't take {event:?}")]
 pub struct Illegal {
-    /// Where the task was.
+    /// The state of the task.
     pub state: State,
-    /// What was to happen.
+    /// The event.
     pub event: Event,
 }
 

@@ -1,4 +1,4 @@
-//! What takes a task's effects back, as the task's record holds it.
+//! The undos of a task, as its record holds them.
 
 use std::{
     any::Any,
@@ -6,14 +6,14 @@ use std::{
     ops::{Deref, DerefMut},
 };
 
-use super::StageIx;
-use crate::{Failure, guard};
+use super::state::StageIx;
+use crate::{failure::Failure, panic_guard};
 
 /// An undo of any stage. Its type is known to that stage's pool.
 pub(crate) trait AnyUndo: Send {
     fn duplicate(&self) -> Box<dyn Any>;
     fn debug(&self) -> String;
-    /// Whether it may be dropped anywhere, since nothing of the user's runs then.
+    /// It may be dropped anywhere, since no code of the user's runs then.
     fn is_plain(&self) -> bool;
     /// Takes the value out of an `Option<U>` in place of its own, if that is plain and of its type.
     fn refill(&mut self, value: &mut dyn Any) -> bool;
@@ -46,7 +46,7 @@ impl<U: Clone + Debug + Send + 'static> AnyUndo for U {
     }
 }
 
-/// How many boxes of plain undos a record keeps for the tasks to come: what most tasks register.
+/// Number of boxes of plain undos that a record keeps for the tasks to come: as many as most tasks register.
 const KEPT: usize = 4;
 
 /// A task's undos, in the order of registration, and what they were kept in before.
@@ -104,7 +104,7 @@ impl Undos {
 /// Of a task that was suspended they go with the last handle, where nobody expects them.
 impl Drop for Undos {
     fn drop(&mut self) {
-        self.list.drain(..).for_each(guard::drop_quietly);
+        self.list.drain(..).for_each(panic_guard::drop_quietly);
     }
 }
 
@@ -127,8 +127,9 @@ pub(crate) enum UndoStatus {
     Registered,
     /// The effect surely did not happen: nothing to take back.
     Withdrawn,
-    Cancelled,
-    /// Its cancel was tried as often as its policy says.
+    /// It has run.
+    Undone,
+    /// Its last try failed. It may be tried again.
     Failed(Failure),
 }
 
@@ -136,12 +137,19 @@ pub(crate) struct Undo {
     pub(crate) stage: StageIx,
     /// The attempt that registered it: a clean-up between attempts takes back that one's alone.
     pub(crate) attempt: u32,
-    /// Which of this task's works in that stage it belongs to; see [`Key`](super::Key).
+    /// The number of this task's work in that stage that it belongs to; see [`Key`](super::Key).
     pub(crate) generation: u32,
-    /// Out of its place only while a worker copies it: copying is the user's code, and that runs
-    /// under no lock.
+    /// `None` while it is being recorded, copied or printed: that is the user's code, and runs under no
+    /// lock.
     pub(crate) value: Option<Box<dyn AnyUndo>>,
     pub(crate) status: UndoStatus,
-    /// How often its cancel was started.
+    /// Number of times that it was started.
     pub(crate) tries: u32,
+}
+
+impl Undo {
+    /// This attempt of this stage has registered it.
+    pub(crate) fn is_of(&self, stage: StageIx, attempt: u32) -> bool {
+        self.stage == stage && self.attempt == attempt
+    }
 }

@@ -9,15 +9,38 @@ use std::{
 };
 
 use crate::{
-    Failure, IntoWork, Outcome, Pipeline, PipelineHandle, Producer, ProducerError, Report,
-    Shutdown, Stage, Submit, TaskContext, TaskId, guard, stage_fn,
+    failure::Failure,
+    panic_guard,
+    pipeline::{Pipeline, PipelineHandle},
+    policy::Shutdown,
+    report::{ProducerError, Report},
+    stage::{IntoWork, Stage, TaskContext, stage_fn},
+    submit::{Producer, Submit},
+    task::{Outcome, TaskId},
 };
 
-/// How long a stage may take to roll back before [`Harness::end`] gives its tasks up.
+/// The time that a stage may take to roll back before [`Harness::end`] gives its tasks up.
 const ABANDON: Duration = Duration::from_secs(60);
 
 /// Runs one stage alone, with its workers, retries and timeouts, in a pipeline of its own on the
 /// current arbiter. For use within [`paused`](super::paused) or [`live`](super::live).
+///
+/// ```
+/// use batrun::{prelude::*, testing::{Harness, paused}};
+///
+/// # fn main() {
+/// paused(async {
+///     let double = stage_fn("double", async |n: u32, task: &TaskContext<u32>| {
+///         task.on_cancel(n).await?;
+///         Ok(2 * n)
+///     });
+///     let stage = Harness::new(double).await;
+///     assert_eq!(stage.run(7).await.output, Some(14));
+///     assert_eq!(stage.take_back(7).await.rollback, Rollback::Complete { undos: 1 });
+///     assert_eq!(stage.end().await.counts.accepted, 2);
+/// });
+/// # }
+/// ```
 pub struct Harness<I: Send + 'static, O: Send + 'static> {
     handle: PipelineHandle<I, O>,
     /// Tasks that the stage behind is to fail.
@@ -30,8 +53,7 @@ impl<I: Send + 'static, O: Send + 'static> Harness<I, O> {
     /// Starts the stage.
     ///
     /// # Panics
-    /// When it is put together wrongly, for instance with zero workers, and outside of an actix
-    /// System.
+    /// If it is put together wrongly, for instance with zero workers, and outside of an actix System.
     pub async fn new<W>(work: W) -> Self
     where
         W: IntoWork,
@@ -46,8 +68,8 @@ impl<I: Send + 'static, O: Send + 'static> Harness<I, O> {
         let behind = stage_fn(
             "behind the harness",
             async move |output: O, task: &TaskContext<'_, ()>| {
-                if guard::lock(&known).remove(&task.task_id()) {
-                    guard::drop_quietly(output);
+                if panic_guard::lock(&known).remove(&task.task_id()) {
+                    panic_guard::drop_quietly(output);
                     return Err(Failure::permanent("the harness wants it taken back"));
                 }
                 Ok(output)
@@ -68,7 +90,7 @@ impl<I: Send + 'static, O: Send + 'static> Harness<I, O> {
         }
     }
 
-    /// Submits a task, with whatever limits it is to have, and gives its ticket.
+    /// Submits a task, to which limits can be added, and gives its ticket.
     pub fn submit(&self, input: I) -> Submit<'_, I, O> {
         self.handle.submit(input)
     }
@@ -76,25 +98,28 @@ impl<I: Send + 'static, O: Send + 'static> Harness<I, O> {
     /// Runs a task through the stage, and gives its outcome with the stage's output.
     ///
     /// # Panics
-    /// When the harness has ended.
+    /// If the harness has ended.
     pub async fn run(&self, input: I) -> Outcome<O> {
         self.finish(input, None, false).await
     }
 
-    /// Runs a task through the stage; a stage behind it then fails, so what this one did is taken
-    /// back. See the outcome's `rollback`. A task that the stage itself fails ends as it would.
+    /// Runs a task through the stage; a stage behind it then fails, so the undos of this one run. See
+    /// the outcome's `rollback`. A task that the stage itself fails ends as it would.
     ///
     /// # Panics
-    /// When the harness has ended.
+    /// If the harness has ended.
     pub async fn take_back(&self, input: I) -> Outcome<O> {
         self.finish(input, None, true).await
     }
 
     /// Gives the task a deadline that long from its acceptance, so that the stage's future is
-    /// dropped amid its work, or its blocking call is told, and what it did is taken back.
+    /// dropped amid its work, or its blocking call is told, and its undos run.
+    ///
+    /// This finds a stage that acts before it registers its undo; see the
+    /// [guide](crate::guide::testing).
     ///
     /// # Panics
-    /// When the harness has ended.
+    /// If the harness has ended.
     pub async fn drop_after(&self, time: Duration, input: I) -> Outcome<O> {
         self.finish(input, Some(time), false).await
     }
@@ -107,10 +132,10 @@ impl<I: Send + 'static, O: Send + 'static> Harness<I, O> {
         // Nothing was awaited since, so the stage behind, on this arbiter, hasn't seen it yet.
         let id = ticket.id();
         if doomed {
-            guard::lock(&self.doomed).insert(id);
+            panic_guard::lock(&self.doomed).insert(id);
         }
         let outcome = ticket.outcome().await;
-        guard::lock(&self.doomed).remove(&id);
+        panic_guard::lock(&self.doomed).remove(&id);
         match outcome {
             Ok(outcome) => outcome,
             Err(error) => panic!("{error}"),
@@ -125,7 +150,7 @@ impl<I: Send + 'static, O: Send + 'static> Harness<I, O> {
     /// Waits for all tasks, and gives the report.
     ///
     /// # Panics
-    /// When the runtime has ended.
+    /// If the runtime has ended.
     pub async fn end(self) -> Report {
         match self.handle.shutdown(Shutdown::Drain(ABANDON)).await {
             Ok(report) => report,
@@ -134,11 +159,11 @@ impl<I: Send + 'static, O: Send + 'static> Harness<I, O> {
     }
 }
 
-/// Everything that a producer submits, and how it ended, in an actix System. It waits for the
-/// producer's end, so give one that never ends a limit of its own.
+/// Everything that a producer submits, and its error if it ended with one. For use in an actix System.
+/// It waits for the producer's end, so give one that never ends a limit of its own.
 ///
 /// # Panics
-/// When the runtime ends.
+/// If the runtime ends.
 pub async fn produced<C: Send + 'static>(
     producer: impl Producer<C>,
 ) -> (Vec<C>, Option<ProducerError>) {
@@ -149,7 +174,7 @@ pub async fn produced<C: Send + 'static>(
         .stage(stage_fn(
             "keep",
             async move |context: C, _: &TaskContext<'_, ()>| {
-                guard::lock(&keep).push(context);
+                panic_guard::lock(&keep).push(context);
                 Ok(())
             },
         ))
@@ -158,7 +183,7 @@ pub async fn produced<C: Send + 'static>(
         .await;
     match report {
         Ok(mut report) => (
-            std::mem::take(&mut *guard::lock(&seen)),
+            std::mem::take(&mut *panic_guard::lock(&seen)),
             report.producer_errors.pop(),
         ),
         Err(error) => panic!("{error}"),

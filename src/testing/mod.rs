@@ -1,4 +1,4 @@
-//! For tests of your stages and pipelines. With the feature `testing`, which belongs among the
+//! A kit for tests of your stages and pipelines. Its feature, `testing`, belongs among the
 //! dev-dependencies:
 //!
 //! ```toml
@@ -8,20 +8,20 @@
 //!
 //! | to see | use |
 //! |---|---|
-//! | what one stage does: done, taken back, dropped midway | [`Harness`] |
+//! | what one stage does: done, rolled back, dropped midway | [`Harness`] |
 //! | it in real time, or in a time that passes only while everybody waits | [`live`], or [`paused`] for stages that neither block nor do real I/O |
-//! | that a pipeline takes back what it did, wherever it fails | [`Fault`] |
-//! | that a run can be made again after it was taken back, and a cancel be called twice | [`Repeat`], [`assert_repeatable`] |
-//! | what took place and what was taken back, without a real world | [`Recorder`], [`scripted`] |
+//! | that a pipeline undoes what it did, wherever it fails | [`Fault`] |
+//! | that a run can be made again after its undos ran, and an undo run twice | [`Repeat`], [`assert_repeatable`] |
+//! | what took place and what was undone, without a real world | [`Recorder`], [`scripted`] |
 //! | what a stage left in a folder | [`tree`] |
-//! | that a pipeline with a journal goes on after a crash, and copes with a disk that fails | [`Disk`] |
+//! | that a pipeline with a journal goes on after a crash, and copes with a disk that fails | `Disk` |
 //! | what a producer makes | [`produced`] |
 //!
 //! # A stage alone
 //!
 //! ```
 //! use std::{collections::BTreeSet, sync::{Arc, Mutex}, time::Duration};
-//! use batrun::{Rollback, prelude::*, testing::{Harness, paused}};
+//! use batrun::{state::Rollback, prelude::*, testing::{Harness, paused}};
 //!
 //! /// Takes a seat, then thinks about it for a second.
 //! #[derive(Clone)]
@@ -57,7 +57,7 @@
 //!     assert_eq!(stage.run(7).await.output, Some(7));
 //!     // Another one's seat is left alone.
 //!     assert!(!stage.run(7).await.is_done());
-//!     // A stage behind it fails, so what it did is taken back.
+//!     // A stage behind it fails, so its undo runs.
 //!     assert_eq!(stage.take_back(8).await.rollback, Rollback::Complete { undos: 1 });
 //!     // Its future is dropped amid its second.
 //!     let outcome = stage.drop_after(Duration::from_millis(500), 9).await;
@@ -102,7 +102,7 @@
 //!     assert_eq!(world.left().len(), 4, "{fault}: {:?}", world.left());
 //! }
 //!
-//! // Every run is taken back and made again, every cancel is called twice: is the world the same?
+//! // Every run is undone and made again, every undo runs twice: is the world the same?
 //! paused(assert_repeatable(async |repeat| {
 //!     let world = Recorder::new();
 //!     let fault = Fault::fail_for_good("charge").after().every_attempt().task(2);
@@ -113,6 +113,7 @@
 //! ```
 //!
 //! # What this can't show
+//!
 //! - [`paused`] moves the clock on as soon as nobody has anything to do *on that thread*. Real I/O,
 //!   threads and `.blocking()` stages don't hold it back: test those in [`live`] time.
 //! - A fault falls before or after a stage's call, not between two of its lines: for that, put a
@@ -127,7 +128,7 @@ mod scripted;
 mod time;
 mod tree;
 
-pub use crate::inject::{Fault, Repeat};
+pub use crate::faults::{Fault, Repeat};
 #[cfg(feature = "journal")]
 pub use crate::journal::{Disk, DiskFault};
 pub use harness::{Harness, produced};

@@ -1,4 +1,4 @@
-//! A world of words: what took place, and what was taken back.
+//! A world of words: the effects that took place, and those that were undone.
 
 use std::{
     fmt::{self, Debug, Display},
@@ -6,12 +6,29 @@ use std::{
 };
 
 use crate::{
-    guard,
+    panic_guard,
     stage::{CancelContext, TaskContext},
     task::{StageName, TaskId},
 };
 
-/// Records effects and cancels, in the order in which they took place. Clones share one record.
+/// A world to test in: records effects and undos, in the order in which they took place. Clones share
+/// one record.
+///
+/// ```
+/// use batrun::{prelude::*, testing::{Harness, Recorder, paused}};
+///
+/// let world = Recorder::new();
+/// let (run, cancel) = (world.clone(), world.clone());
+/// let seat = stage_fn("seat", async move |n: u32, task: &TaskContext<u32>| {
+///     task.on_cancel(n).await?;
+///     run.effect(task, n);
+///     Ok(n)
+/// })
+/// .cancel_with(async move |n: u32, task: &CancelContext| Ok(cancel.cancel(task, n)));
+/// paused(async { Harness::new(seat).await.take_back(7).await });
+/// assert_eq!(world.lines(), ["task 1 seat: effect 7", "task 1 seat: cancel 7"]);
+/// assert!(world.left().is_empty());
+/// ```
 #[derive(Clone, Default)]
 pub struct Recorder(Arc<Mutex<Vec<Noted>>>);
 
@@ -23,17 +40,17 @@ struct Noted {
     thing: String,
 }
 
-/// Whether something took place or was taken back.
+/// An effect, or its undo.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum What {
     /// It took place.
     Effect,
-    /// It was taken back.
+    /// It was undone.
     Cancel,
 }
 
 impl Recorder {
-    /// An empty one.
+    /// An empty world.
     pub fn new() -> Self {
         Self::default()
     }
@@ -48,14 +65,14 @@ impl Recorder {
         self.note(task.stage(), id, What::Effect, thing.to_string());
     }
 
-    /// The same is taken back.
+    /// Something is undone. Say so in your stage's `cancel`, with the same thing.
     pub fn cancel(&self, cancel: &CancelContext<'_>, thing: impl Display) {
         let id = cancel.task_id();
         self.note(cancel.stage(), id, What::Cancel, thing.to_string());
     }
 
     fn note(&self, stage: &str, task: TaskId, what: What, thing: String) {
-        guard::lock(&self.0).push(Noted {
+        panic_guard::lock(&self.0).push(Noted {
             stage: stage.into(),
             task,
             what,
@@ -65,23 +82,22 @@ impl Recorder {
 
     /// Everything, in order, a line each: `task 1 reserve: effect seat 7`.
     pub fn lines(&self) -> Vec<String> {
-        let noted = guard::lock(&self.0);
+        let noted = panic_guard::lock(&self.0);
         noted.iter().map(Noted::to_string).collect()
     }
 
-    /// What one task did and what was taken back of it, in order, as `effect` or `cancel` and the
-    /// thing.
+    /// The effects and undos of one task, in order, each with its thing.
     pub fn of(&self, task: TaskId) -> Vec<(What, String)> {
-        let noted = guard::lock(&self.0);
+        let noted = panic_guard::lock(&self.0);
         let its = noted.iter().filter(|noted| noted.task == task);
         its.map(|noted| (noted.what, noted.thing.clone())).collect()
     }
 
-    /// What took place and wasn't taken back, in the order of tasks, then of things: the world as
-    /// it is now. A cancel takes back each effect of its task, stage and thing that came before
-    /// it; one of something that never took place does nothing.
+    /// The effects that weren't undone, in the order of tasks, then of things: the world as it is now.
+    /// An undo removes each effect of its task, stage and thing that came before it; one of something
+    /// that never took place does nothing.
     pub fn left(&self) -> Vec<(TaskId, String)> {
-        let noted = guard::lock(&self.0);
+        let noted = panic_guard::lock(&self.0);
         let mut left: Vec<&Noted> = Vec::new();
         for now in noted.iter() {
             match now.what {

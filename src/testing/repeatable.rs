@@ -1,18 +1,19 @@
-//! Is the world the same when things happen twice?
+//! The check that the world is the same when things happen twice.
 
 use std::fmt::Debug;
 
-use super::Repeat;
+use crate::faults::Repeat;
 
-/// Makes a world with nothing repeated, with every run (taken back, then made again), with every
-/// cancel (called twice) and with both, and compares them. The closure builds a fresh world, runs a pipeline with
-/// [`repeat`](crate::Pipeline::repeat) in it, and returns what the world is like: a list of files,
-/// the rows of a table, [`Recorder::left`](super::Recorder::left). Let some of its tasks fail, or
-/// no final cancel takes place.
+/// Makes a world with nothing repeated, with every run made twice (its undos run in between), with
+/// every undo run twice, and with both, and compares them.
+///
+/// The closure builds a fresh world, runs a pipeline with [`repeat`](crate::Pipeline::repeat) in it,
+/// and returns the state of the world: a list of files, the rows of a table,
+/// [`Recorder::left`](super::Recorder::left). Let some of its tasks fail, or no rollback takes place.
 ///
 /// # Panics
-/// When a world differs, with both of them; when a cancel fails as it is called again, which would
-/// leave a task stuck; and when nothing was repeated at all.
+/// If a world differs: the panic shows both. If an undo fails as it runs again, which would leave a
+/// task stuck. If nothing was repeated at all.
 pub async fn assert_repeatable<W: PartialEq + Debug>(world: impl AsyncFn(Repeat) -> W) {
     let once = world(Repeat::nothing()).await;
     for repeat in [Repeat::runs(), Repeat::cancels(), Repeat::both()] {

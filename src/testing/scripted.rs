@@ -2,10 +2,13 @@
 
 use std::{future::pending, marker::PhantomData, sync::Arc, time::Duration};
 
-use super::Recorder;
-use crate::{CancelContext, Failure, Stage, TaskContext};
+use super::recorder::Recorder;
+use crate::{
+    failure::Failure,
+    stage::{CancelContext, Stage, TaskContext},
+};
 
-/// What a scripted stage is to do, once it has had its effect.
+/// The act of a [`scripted`] stage, once it has had its effect.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Act {
     /// Hand the task on.
@@ -16,9 +19,9 @@ pub enum Act {
     FailForGood,
     /// Panic.
     Panic,
-    /// Never return.
+    /// Never return: a deadline, a timeout or a cancel ends it.
     Hang,
-    /// Wait for so long, then hand the task on.
+    /// Wait for this long, then hand the task on.
     Slow(Duration),
 }
 
@@ -39,8 +42,20 @@ impl Act {
 }
 
 /// A stage that does as its script says for each input and attempt (from 1). It registers an undo,
-/// records an effect named like the stage, then acts; its cancel records that the effect is taken
-/// back.
+/// records an effect named like the stage, then acts; its undo is recorded, too.
+///
+/// ```
+/// use batrun::{prelude::*, testing::{Act, Recorder, scripted}};
+///
+/// // Fails at its first attempt, and then passes.
+/// let world = Recorder::new();
+/// let flaky = scripted("flaky", &world, |_: &u32, attempt| match attempt {
+///     1 => Act::Fail,
+///     _ => Act::Pass,
+/// })
+/// .retry(Retry::constant(1, std::time::Duration::ZERO));
+/// # let _ = flaky;
+/// ```
 pub fn scripted<I>(
     name: impl Into<String>,
     recorder: &Recorder,
@@ -55,10 +70,10 @@ pub fn scripted<I>(
     }
 }
 
-/// What to do with an input at each attempt.
+/// The act for an input at each attempt.
 type Script<I> = dyn Fn(&I, u32) -> Act + Send + Sync;
 
-/// A stage that does as it is told; see [`scripted`].
+/// A stage that does as it is told; made by [`scripted`].
 pub struct Scripted<I> {
     name: String,
     recorder: Recorder,
@@ -68,8 +83,8 @@ pub struct Scripted<I> {
 }
 
 impl<I> Scripted<I> {
-    /// What its cancels do at each attempt (from 1), before they record that the effect is taken
-    /// back. They pass unless told otherwise.
+    /// Sets the act of its undos at each try (from 1), before they are recorded. Default:
+    /// [`Act::Pass`].
     pub fn cancels(mut self, script: impl Fn(u32) -> Act + Send + Sync + 'static) -> Self {
         self.cancel = Arc::new(script);
         self

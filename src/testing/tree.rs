@@ -1,4 +1,4 @@
-//! What is in a folder.
+//! The content of a folder, to compare.
 
 use std::{
     collections::BTreeMap,
@@ -6,7 +6,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// What is at a path.
+/// The thing at a path.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Entry {
     /// A file with this content.
@@ -19,11 +19,11 @@ pub enum Entry {
     Other,
 }
 
-/// Everything in a folder and the folders in it, hidden files among them, by its path from there:
-/// to compare what was there before with what is there after.
+/// Everything in a folder and the folders in it, hidden files among them, by its path from there: to
+/// compare the folder before a test with the folder after it.
 ///
 /// # Errors
-/// When something can't be read.
+/// If something can't be read.
 pub fn tree(folder: impl AsRef<Path>) -> io::Result<BTreeMap<PathBuf, Entry>> {
     let root = folder.as_ref();
     let mut found = BTreeMap::new();

@@ -9,8 +9,10 @@ use std::{
 };
 
 use batrun::{
-    CancelContext, Durability, Failure, IntoWork, Journal, Pipeline, PipelineHandle, Recovery,
-    Retry, Shutdown, Stage, TaskContext,
+    CancelContext, Failure, IntoWork, Pipeline, PipelineHandle, Retry, Shutdown, Stage,
+    TaskContext,
+    journal::{Durability, Journal},
+    policy::Recovery,
 };
 use futures::StreamExt;
 use serde::{Deserialize, Serialize};
@@ -163,7 +165,7 @@ async fn produce(orders: &Orders, handle: &Handle, log: &Log, tasks: impl Iterat
 }
 
 async fn listen(
-    mut outcomes: impl futures::Stream<Item = Result<batrun::Outcome, batrun::Lagged>> + Unpin,
+    mut outcomes: impl futures::Stream<Item = Result<batrun::Outcome, batrun::report::Lagged>> + Unpin,
     log: Log,
 ) {
     while let Some(outcome) = outcomes.next().await {

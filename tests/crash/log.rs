@@ -7,7 +7,11 @@ use std::{
     sync::Arc,
 };
 
-use batrun::{End, FailureKind, Outcome, Rollback, StopCause};
+use batrun::{
+    Outcome,
+    error::FailureKind,
+    state::{End, Rollback, StopCause},
+};
 use serde::{Deserialize, Serialize};
 
 /// A line of it. A line that says that something returned is written afterwards, any other one before.

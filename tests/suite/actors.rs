@@ -1,7 +1,11 @@
 //! Stages that are actix actors of the user's.
 
 use actix::{Actor, AsyncContext, Context, Handler, fut::wrap_future};
-use batrun::{Cancel, Error, Reply, TaskMsg, prelude::*};
+use batrun::{
+    Error,
+    actor::{Cancel, Reply, TaskMsg},
+    prelude::*,
+};
 
 use crate::support::{Do, Notes, acting, ms, sleep, still, summary};
 

@@ -14,7 +14,11 @@ use std::{
 };
 
 use batrun::{
-    Durability, End, Error, Journal, JournalError, Recovery, SubmitError, TaskId, prelude::*,
+    Error, SubmitError,
+    journal::{Durability, Journal, JournalError},
+    policy::Recovery,
+    prelude::*,
+    state::{End, TaskId},
     testing::Disk,
 };
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
@@ -342,7 +346,7 @@ async fn j4_a_pipeline_that_lost_its_lock_stops_writing() {
         "{refused:?}"
     );
     let why = first.ended().await.unwrap().suspended.unwrap();
-    assert!(why.contains("somebody else has written"), "{why}");
+    assert!(why.contains("another program has written"), "{why}");
     second.shutdown(DRAIN).await.unwrap();
 }
 

@@ -5,7 +5,11 @@ use std::sync::{Arc, Mutex, mpsc};
 
 use actix::{Actor, Context, Handler};
 use batrun::{
-    BuildError, Change, Error, Ledger, LedgerError, Recorded, Transition, UndoError, prelude::*,
+    Error,
+    error::BuildError,
+    ledger::{Change, Ledger, LedgerError, Recorded, Transition},
+    prelude::*,
+    stage::UndoError,
 };
 use futures::StreamExt;
 use tokio::sync::oneshot;

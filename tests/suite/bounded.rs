@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use batrun::{Lagged, SubmitError, TrySubmitError, prelude::*};
+use batrun::{SubmitError, TrySubmitError, prelude::*, report::Lagged};
 use futures::{FutureExt, StreamExt};
 use tokio::time::Instant;
 

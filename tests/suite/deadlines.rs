@@ -1,6 +1,6 @@
 //! At its deadline a task stops, wherever it is.
 
-use batrun::{Rollback, prelude::*};
+use batrun::{prelude::*, state::Rollback};
 use tokio::time::Instant;
 
 use crate::support::{Do, Gauge, Held, Notes, acting, ms, noted, since, sleep, still, summary};

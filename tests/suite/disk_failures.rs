@@ -12,7 +12,8 @@ use std::{
 };
 
 use batrun::{
-    Durability, Error, PipelineHandle, SubmitError,
+    Error, PipelineHandle, SubmitError,
+    journal::Durability,
     prelude::*,
     testing::{Disk, DiskFault},
 };

@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use batrun::{Journal, JournalError, JournalFile};
+use batrun::journal::{Journal, JournalError, JournalFile};
 
 use crate::support::{DRAIN, echo, journal_path};
 
@@ -43,7 +43,7 @@ fn j4_a_folder_pipe_or_device_is_refused() {
         ];
         for why in all {
             assert!(why.contains(&*path.to_string_lossy()), "{why}");
-            assert!(why.contains("this is no file"), "{why}");
+            assert!(why.contains("not a regular file"), "{why}");
         }
     }
     assert!(!Path::new("/dev/null-lock").exists());
@@ -53,7 +53,7 @@ fn j4_a_folder_pipe_or_device_is_refused() {
         pipe(&at(&format!("journal{suffix}{suffix}")));
         let why = refused(|| Journal::open(path));
         assert!(
-            why.contains(&format!("{suffix}{suffix}: this is no file")),
+            why.contains(&format!("{suffix}{suffix}: not a regular file")),
             "{why}"
         );
     }

@@ -9,8 +9,8 @@ use std::{
 };
 
 use batrun::{
-    End, Error, FailureKind, Journal, PipelineHandle, SubmitError, TrySubmitError, UndoError,
-    prelude::*, testing::Disk,
+    Error, PipelineHandle, SubmitError, TrySubmitError, error::FailureKind, journal::Journal,
+    prelude::*, stage::UndoError, state::End, testing::Disk,
 };
 use serde::{Deserialize, Serialize, Serializer};
 use tokio::sync::Notify;
@@ -255,9 +255,9 @@ async fn j4_a_value_that_cannot_be_encoded_fails_alone() {
 #[actix::test]
 async fn g13_a_pipeline_has_a_journal_or_a_ledger_but_not_both() {
     struct None;
-    impl batrun::Ledger for None {
-        fn record(&self, _: batrun::Transition<'_>) -> batrun::Recorded {
-            batrun::Recorded::now()
+    impl batrun::ledger::Ledger for None {
+        fn record(&self, _: batrun::ledger::Transition<'_>) -> batrun::ledger::Recorded {
+            batrun::ledger::Recorded::now()
         }
     }
     let disk = Disk::new();
@@ -287,7 +287,8 @@ async fn j4_the_journal_of_another_pipeline_is_refused() {
         .unwrap_err();
     assert_eq!(
         error.to_string(),
-        "(a disk in memory): this is the journal of the pipeline \"p\", not of \"q\""
+        "(a disk in memory): this is the journal of the pipeline \"p\", not of \"q\"; \
+         give each pipeline a file of its own"
     );
     // It is free again.
     let handle = start(on_disk(&disk), &stage).await;

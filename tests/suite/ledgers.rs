@@ -1,6 +1,10 @@
 //! Each step waits until the change before it is recorded, and a failed record stops everything.
 
-use batrun::{Change, Error, Ledger, LedgerError, Recorded, SubmitError, Transition, prelude::*};
+use batrun::{
+    Error, SubmitError,
+    ledger::{Change, Ledger, LedgerError, Recorded, Transition},
+    prelude::*,
+};
 use std::sync::{
     Arc,
     atomic::{AtomicUsize, Ordering},

@@ -109,15 +109,15 @@ fn each_transition_is_logged_with_task_stage_and_attempt() {
             "stage b attempt 1: started",
             "stage b attempt 1: undo 1 registered",
             "stage b attempt 1: failed, cleaning up: no",
-            "stage b: cancelling undo 1, attempt 1",
-            "stage b: cancel of undo 1: done",
+            "stage b: undo 1 runs, attempt 1",
+            "stage b: undo 1: done",
             "stage b attempt 2: started",
             "stage b attempt 2: undo 2 registered",
             "stage b attempt 2: failed: no",
-            "stage a: cancelling undo 0, attempt 1",
-            "stage a: cancel of undo 0: done",
-            "stage b: cancelling undo 2, attempt 1",
-            "stage b: cancel of undo 2: done",
+            "stage a: undo 0 runs, attempt 1",
+            "stage a: undo 0: done",
+            "stage b: undo 2 runs, attempt 1",
+            "stage b: undo 2: done",
             "failed in b: no; 2 undos taken back"
         ]
     );

@@ -69,5 +69,6 @@ mod model;
 // The test kit that users get with the feature `testing`.
 mod testing;
 
-// The promises: each has a test.
+// The promises: each has a test. The map: it is true of the code.
+mod architecture;
 mod guarantees;

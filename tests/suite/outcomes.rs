@@ -2,7 +2,10 @@
 
 use std::collections::HashMap;
 
-use batrun::{End, Rollback, StopCause, prelude::*};
+use batrun::{
+    prelude::*,
+    state::{End, Rollback, StopCause},
+};
 use futures::StreamExt;
 use tokio::{sync::oneshot, time::Instant};
 

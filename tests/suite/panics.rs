@@ -8,7 +8,7 @@ use std::{
     },
 };
 
-use batrun::{FailureKind, Health, Restart, prelude::*};
+use batrun::{error::FailureKind, policy::Restart, prelude::*, report::Health};
 
 use crate::support::{Do, Notes, act, acting, ms, sleep, still, summary};
 
@@ -239,7 +239,7 @@ fn g06_a_factory_that_keeps_failing_takes_its_stage_down_until_it_works() {
         let health = handle.snapshot().stages[1].health.clone();
         assert!(matches!(health, Health::Down { failures: 10.., .. }));
         let outcome = handle.submit(Do::Pass).await.unwrap().outcome().await;
-        let batrun::End::Failed { failure, .. } = outcome.unwrap().end else {
+        let batrun::state::End::Failed { failure, .. } = outcome.unwrap().end else {
             panic!()
         };
         assert_eq!(failure.kind(), FailureKind::StageDown);

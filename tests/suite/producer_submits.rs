@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, Mutex, OnceLock};
 
-use batrun::{Outcome, PipelineHandle, TaskId, TrySubmitError, prelude::*};
+use batrun::{Outcome, PipelineHandle, TrySubmitError, prelude::*, state::TaskId};
 use tokio::sync::Notify;
 
 use crate::support::{DRAIN, Do, acting, sleep, still};

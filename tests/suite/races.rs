@@ -8,7 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use batrun::{PipelineHandle, TaskId, prelude::*};
+use batrun::{PipelineHandle, prelude::*, state::TaskId};
 
 use crate::support::{DRAIN, ErrorWithDrop, live, ms};
 

@@ -2,7 +2,13 @@
 
 use std::time::Duration;
 
-use batrun::{End, Journal, JournalFile, Recovery, Rollback, TaskId, prelude::*, testing::Disk};
+use batrun::{
+    journal::{Journal, JournalFile},
+    policy::Recovery,
+    prelude::*,
+    state::{End, Rollback, TaskId},
+    testing::Disk,
+};
 use serde::{Deserialize, Serialize};
 
 use crate::support::{Notes, journal_path, on_disk, until};

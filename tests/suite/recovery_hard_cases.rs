@@ -4,8 +4,12 @@
 use std::time::Duration;
 
 use batrun::{
-    End, Error, FailureKind, Key, PipelineHandle, Recovery, Rollback, StopCause, TaskId,
-    prelude::*, testing::Disk,
+    Error, PipelineHandle,
+    error::FailureKind,
+    policy::Recovery,
+    prelude::*,
+    state::{End, Key, Rollback, StopCause, TaskId},
+    testing::Disk,
 };
 use serde::{Deserialize, Serialize};
 
@@ -89,7 +93,7 @@ impl Scene {
         }
     }
 
-    fn pipeline(&self) -> Pipeline<String, String, batrun::Durable> {
+    fn pipeline(&self) -> Pipeline<String, String, batrun::stage::Durable> {
         Pipeline::new("p").journal(on_disk(&self.disk))
     }
 
@@ -395,7 +399,7 @@ async fn j4_a_context_that_does_not_decode_is_set_aside() {
         .unwrap();
     let outcome = handle.outcome_of("a").await.unwrap().unwrap();
     assert!(
-        outcome.to_string().contains("its context can't be read"),
+        outcome.to_string().contains("its context can't be decoded"),
         "{outcome}"
     );
     let ticket = handle.submit(7).await.unwrap();

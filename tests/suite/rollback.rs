@@ -1,6 +1,9 @@
 //! The undos of a task run one at a time, in order; those of different tasks side by side.
 
-use batrun::{Rollback, StageIx, prelude::*};
+use batrun::{
+    prelude::*,
+    state::{Rollback, StageIx},
+};
 
 use crate::support::{Notes, noted, sleep, still};
 

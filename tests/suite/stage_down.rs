@@ -5,7 +5,7 @@ use std::sync::{
     atomic::{AtomicBool, Ordering},
 };
 
-use batrun::{Health, Restart, prelude::*};
+use batrun::{policy::Restart, prelude::*, report::Health};
 
 use crate::support::{Notes, ms, sleep, still, summary};
 

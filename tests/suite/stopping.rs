@@ -5,7 +5,10 @@ use std::{
     sync::{Arc, Mutex, mpsc},
 };
 
-use batrun::{StopSignal, UndoError, prelude::*};
+use batrun::{
+    prelude::*,
+    stage::{StopSignal, UndoError},
+};
 use tokio::time::Instant;
 
 use crate::support::{

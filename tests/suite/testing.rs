@@ -8,8 +8,10 @@ use std::{
 };
 
 use batrun::{
-    BuildError, Error, FailureKind, Rollback, TaskId,
+    Error,
+    error::{BuildError, FailureKind},
     prelude::*,
+    state::{Rollback, TaskId},
     testing::{
         Act, Entry, Fault, Harness, Recorder, Repeat, What, assert_repeatable, live, paused,
         produced, scripted, tree,

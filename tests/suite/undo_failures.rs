@@ -1,6 +1,6 @@
 //! Undos that fail, hang, or meet a pool whose workers all hang.
 
-use batrun::{OnStuck, Rollback, prelude::*};
+use batrun::{policy::OnStuck, prelude::*, state::Rollback};
 use tokio::time::Instant;
 
 use crate::support::{Do, Gauge, Held, Notes, act, acting, ms, since, sleep, still, summary};

@@ -2,7 +2,7 @@
 
 use std::{future::Future, pin::pin, task::Poll};
 
-use batrun::{Rollback, UndoError, prelude::*};
+use batrun::{prelude::*, stage::UndoError, state::Rollback};
 
 use crate::support::{Do, Notes, act, ms, noted, sleep, still, summary};
 

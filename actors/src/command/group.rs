@@ -1,4 +1,4 @@
-//! A running program and whatever it started, in a process group of their own.
+//! A running program, and the processes that it started, in a process group of their own.
 
 use std::{
     future::{Future, poll_fn},
@@ -20,21 +20,22 @@ use tokio::{
 
 use super::{Program, output::Pipes};
 
-/// How long what a program said is still read after it has exited: a process that it left behind
-/// may keep the pipes open for ever.
+/// Time for which the pipes are still read after the program has exited. It has a bound because a
+/// process that was left behind may keep them open for ever.
 const LAST_WORDS: Duration = Duration::from_millis(100);
 
-/// How long the killed rest of a group is waited for. It is dead when the signal is, save for
-/// what the kernel still does for it; but where nobody collects orphans it is listed for ever.
+/// Time for which the rest of a killed group is waited for. After SIGKILL it runs no more code of
+/// its own; the wait is for what the kernel still does for it. It has a bound because a process
+/// stays listed for ever in a container whose init collects no orphans.
 const REMAINS: Duration = Duration::from_millis(500);
 
-/// A program that was started. Dropped while it runs, its whole group is killed.
+/// A program that was started. If it is dropped while the program runs, the whole group is killed.
 pub(super) struct Group {
     child: Child,
     pub(super) pipes: Pipes,
 }
 
-/// How a program came to its end.
+/// The end of a program.
 pub(super) enum Ended<S> {
     /// By itself.
     Exited(ExitStatus),
@@ -49,8 +50,12 @@ impl Group {
         Ok(Group { child, pipes })
     }
 
-    /// Waits until the program exits or `stop` is ready; then its group is killed, and is gone
-    /// when this returns.
+    /// Waits until the program exits or `stop` is ready. After `stop`, the group is killed and is
+    /// gone when this returns.
+    ///
+    /// # Cancel safety
+    /// If the future is dropped, the program goes on until the group itself is dropped, which kills
+    /// it without waiting.
     pub(super) async fn run<S>(
         &mut self,
         stop: impl Future<Output = S>,
@@ -60,7 +65,7 @@ impl Group {
             let (pipes, mut exit) = (&mut self.pipes, pin!(self.child.wait()));
             let mut stop = pin!(stop);
             let ended = poll_fn(|cx| {
-                // It must not have to wait for us to read or write.
+                // A program whose pipe is full stops until somebody reads: it would never exit.
                 let _ = pipes.poll(cx);
                 if let Poll::Ready(status) = exit.as_mut().poll(cx) {
                     return Poll::Ready(Ok(status));
@@ -84,13 +89,13 @@ impl Group {
         Ok(Ended::Killed(why))
     }
 
-    /// Asks the group to end and gives it a while.
+    /// Asks the group to end, and waits until it has or `patience` has passed.
     async fn terminate(&mut self, patience: Duration) {
         let Some(leader) = self.leader() else { return };
         killpg(leader, Signal::SIGTERM).ok();
         let pipes = &mut self.pipes;
         let ended = async {
-            // Both: a program may close its outputs early, or exit before what it started.
+            // Wait for both: a program may close its outputs early, or exit before its children.
             poll_fn(|cx| pipes.poll(cx)).await;
             while !has_exited(leader) {
                 sleep(Duration::from_millis(5)).await;
@@ -104,7 +109,8 @@ impl Group {
         self.send_kill();
         self.child.wait().await?;
         let Some(leader) = leader else { return Ok(()) };
-        // Signal 0 only looks. The number may be another group's by now, which costs some time.
+        // Signal 0 only asks whether the group exists. Another group may have got its number by
+        // now: then this waits in vain until the time is up, and does no harm.
         let remains = async {
             while killpg(leader, None).is_ok() {
                 sleep(Duration::from_millis(2)).await;
@@ -114,8 +120,8 @@ impl Group {
         Ok(())
     }
 
-    /// The number of the group, as long as it surely is ours: until the leader's exit was
-    /// collected, nobody else can get it.
+    /// The number of the group, or `None` once the leader's exit has been collected. Until then the
+    /// kernel gives the number to nobody else, so a signal can't reach a stranger.
     fn leader(&self) -> Option<Pid> {
         let id = i32::try_from(self.child.id()?).ok()?;
         Some(Pid::from_raw(id))
@@ -123,7 +129,7 @@ impl Group {
 
     fn send_kill(&self) {
         if let Some(leader) = self.leader() {
-            // It fails where the program may not be signalled: then its end is waited for.
+            // It fails if this process may not signal the program: then `kill` waits for its end.
             killpg(leader, Signal::SIGKILL).ok();
         }
     }
@@ -131,12 +137,13 @@ impl Group {
 
 impl Drop for Group {
     fn drop(&mut self) {
-        // The runtime collects the exit later.
+        // Nobody can wait here. The runtime collects the exit later.
         self.send_kill();
     }
 }
 
-/// Whether a child has exited, leaving that to be collected: the number must stay ours.
+/// `true` once a child has exited. Its exit stays uncollected, so that its number stays ours and the
+/// group can still be killed.
 #[cfg(any(target_os = "linux", target_os = "android", target_os = "freebsd"))]
 fn has_exited(child: Pid) -> bool {
     use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid};
@@ -144,7 +151,7 @@ fn has_exited(child: Pid) -> bool {
     !matches!(waitid(Id::Pid(child), look), Ok(WaitStatus::StillAlive))
 }
 
-/// Can't be told here without collecting it, so the patience runs out.
+/// Always `false`: these systems can't tell without collecting the exit, so the patience runs out.
 #[cfg(not(any(target_os = "linux", target_os = "android", target_os = "freebsd")))]
 fn has_exited(_: Pid) -> bool {
     false

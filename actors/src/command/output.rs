@@ -1,4 +1,4 @@
-//! What a program reads and says.
+//! The pipes of a program: its input, its outputs, and the end of standard error for failures.
 
 use std::{
     collections::VecDeque,
@@ -13,25 +13,28 @@ use tokio::{
     process::{Child, ChildStderr, ChildStdin, ChildStdout},
 };
 
-/// How much of the end of standard error a failure may show, in bytes and lines.
+/// Bytes of the end of standard error that are kept for a failure.
 const TAIL: usize = 1024;
+/// Lines of those bytes that a failure shows.
 const LINES: usize = 3;
 
-/// How many chunks are read or written in one go, so that a program that never stops talking
-/// doesn't keep the others on this thread from their work.
+/// Number of chunks that are read or written in one poll, so that a program that never stops writing
+/// doesn't keep the thread from its other futures.
 const TURN: usize = 16;
 
-/// What a program said. Its `Debug` shows sizes, no contents.
+/// The output of a program that ended with exit code 0, for [`then`](super::Command::then).
+///
+/// Its `Debug` shows sizes, no contents, because outputs may hold secrets.
 #[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct Output {
     /// The beginning of its standard output, up to [`largest`](super::Command::largest) bytes.
     pub stdout: Vec<u8>,
-    /// Whether standard output went on after that.
+    /// `true` if standard output was longer than that.
     pub stdout_cut: bool,
     /// The beginning of its standard error, up to [`largest`](super::Command::largest) bytes.
     pub stderr: Vec<u8>,
-    /// Whether standard error went on after that.
+    /// `true` if standard error was longer than that.
     pub stderr_cut: bool,
 }
 
@@ -61,7 +64,7 @@ struct Input {
 }
 
 struct Stream<R> {
-    /// `None` once it has ended.
+    /// `None` once its end was reached.
     pipe: Option<R>,
     largest: usize,
     kept: Vec<u8>,
@@ -84,12 +87,12 @@ impl Pipes {
         }
     }
 
-    /// Moves what can be moved. Ready once both outputs have ended.
+    /// Reads and writes what can be without waiting. Ready once both outputs have ended.
     pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         if let Some(input) = &mut self.stdin
             && input.poll(cx).is_ready()
         {
-            // Closed, so that a program that reads to the end gets there.
+            // Closing the pipe is the end of the input, for which many programs wait.
             self.stdin = None;
         }
         let (out, err) = (self.stdout.poll(cx), self.stderr.poll(cx));
@@ -106,7 +109,7 @@ impl Pipes {
         let lines: Vec<&str> = text.lines().map(str::trim).collect();
         let lines: Vec<&str> = lines.into_iter().filter(|line| !line.is_empty()).collect();
         let words = lines[lines.len().saturating_sub(LINES)..].join("; ");
-        // What a terminal would obey is not for a log.
+        // Control characters could make the terminal of a log's reader do things.
         words.chars().filter(|c| !c.is_control()).collect()
     }
 
@@ -121,7 +124,7 @@ impl Pipes {
 }
 
 impl Input {
-    /// Ready once all is written, or nobody reads it any more.
+    /// Ready once everything is written, or the program has closed its input.
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         for _ in 0..TURN {
             let rest = &self.bytes[self.written..];
@@ -150,7 +153,7 @@ impl<R: AsyncRead + Unpin> Stream<R> {
         }
     }
 
-    /// Ready once it has ended.
+    /// Ready once the output has ended.
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let mut chunk = [0; 4096];
         for _ in 0..TURN {

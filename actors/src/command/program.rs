@@ -1,4 +1,4 @@
-//! A program to be run, as data.
+//! A program that is yet to be run, as data.
 
 use std::{
     ffi::{OsStr, OsString},
@@ -10,12 +10,21 @@ use std::{
 
 use tokio::process;
 
-/// A program with its arguments and surroundings, not yet run.
+/// A program with its arguments, folder, variables and input, not yet run.
 ///
-/// Arguments go to the program as they are: there is no shell that could take them for something
-/// else. Its `Debug` and its failures show the program's name only, because arguments, variables
-/// and input may hold secrets. (Other users of the machine can see a running program's arguments:
-/// put a secret into [`stdin`](Self::stdin).)
+/// It is also the undo of [`Command`](super::Command): data, so that a rollback can run it again.
+///
+/// Arguments reach the program unchanged, because no shell is involved that could read anything
+/// else into them. `Debug` and failures show the program's name only, because arguments, variables
+/// and input may hold secrets. Other users of the machine can see a running program's arguments, so
+/// put a secret into [`stdin`](Self::stdin).
+///
+/// ```
+/// use batrun_actors::Program;
+///
+/// let program = Program::new("useradd").arg("--create-home").arg("ada").env("LC_ALL", "C");
+/// assert_eq!(format!("{program:?}"), "run useradd");
+/// ```
 #[derive(Clone)]
 pub struct Program {
     program: OsString,
@@ -27,8 +36,9 @@ pub struct Program {
 }
 
 impl Program {
-    /// A program by its name, to be found on the `PATH`, or by its path. A relative path together
-    /// with [`current_dir`](Self::current_dir) is ambiguous: use an absolute one.
+    /// A program by its name, to be found on the `PATH`, or by its path. It is looked for when it is
+    /// run, not before. A relative path together with [`current_dir`](Self::current_dir) is
+    /// ambiguous: use an absolute one.
     pub fn new(program: impl AsRef<OsStr>) -> Self {
         Program {
             program: program.as_ref().to_owned(),
@@ -40,40 +50,42 @@ impl Program {
         }
     }
 
-    /// One more argument.
+    /// Adds an argument.
     pub fn arg(mut self, arg: impl AsRef<OsStr>) -> Self {
         self.args.push(arg.as_ref().to_owned());
         self
     }
 
-    /// More arguments.
+    /// Adds arguments.
     pub fn args<A: AsRef<OsStr>>(mut self, args: impl IntoIterator<Item = A>) -> Self {
         self.args
             .extend(args.into_iter().map(|arg| arg.as_ref().to_owned()));
         self
     }
 
-    /// The folder it runs in: this process's unless told otherwise.
+    /// Sets the folder that the program runs in. Default: this process's.
     pub fn current_dir(mut self, folder: impl AsRef<Path>) -> Self {
         self.folder = Some(folder.as_ref().to_owned());
         self
     }
 
-    /// One more environment variable, beside those of this process.
+    /// Adds or replaces an environment variable. The program also gets those of this process, unless
+    /// [`env_clear`](Self::env_clear) is set.
     pub fn env(mut self, name: impl AsRef<OsStr>, value: impl AsRef<OsStr>) -> Self {
         self.variables
             .push((name.as_ref().to_owned(), value.as_ref().to_owned()));
         self
     }
 
-    /// It gets no variables of this process, only those of [`env`](Self::env).
+    /// Keeps this process's environment variables from the program: it gets those of
+    /// [`env`](Self::env) only.
     pub fn env_clear(mut self) -> Self {
         self.cleared = true;
         self
     }
 
-    /// What it can read from its standard input: nothing unless told otherwise. A program that
-    /// doesn't read all of it has not failed for that.
+    /// Sets the bytes that the program can read from its standard input. A program that doesn't read
+    /// all of them has not failed for that. Default: an empty input.
     pub fn stdin(mut self, bytes: impl Into<Vec<u8>>) -> Self {
         self.stdin = Some(bytes.into().into());
         self
@@ -83,7 +95,8 @@ impl Program {
         self.stdin.clone()
     }
 
-    /// The leader of a process group of its own, with pipes for whatever it says.
+    /// The command as tokio starts it: the leader of a new process group, with pipes for its
+    /// outputs.
     pub(super) fn prepare(&self) -> process::Command {
         let mut command = process::Command::new(&self.program);
         command.args(&self.args).process_group(0);

@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use batrun::{FailureKind, Report, Rollback, prelude::*};
+use batrun::{error::FailureKind, prelude::*, report::Report, state::Rollback};
 use nix::{
     sys::signal::{Signal, kill},
     unistd::Pid,
@@ -25,7 +25,7 @@ fn stage(text: &'static str) -> Command<PathBuf> {
     Command::new(move |folder: &PathBuf| script(folder, text))
 }
 
-/// One task through a stage, and how long it may take.
+/// Runs one task through a stage, with this deadline.
 fn run<S>(folder: &TempDir, work: Work<S>, timeout: Duration) -> Report
 where
     S: Stage<Input = PathBuf>,
@@ -53,7 +53,7 @@ fn rollback(report: &Report) -> &Rollback {
     &report.last_failures[0].rollback
 }
 
-/// What a program that ends well says.
+/// The output of a program that ends with exit code 0.
 fn said(stage: Command<PathBuf>) -> Output {
     let folder = tempdir().unwrap();
     let output = Arc::new(Mutex::new(None));
@@ -67,7 +67,7 @@ fn said(stage: Command<PathBuf>) -> Output {
     output.lock().unwrap().take().unwrap()
 }
 
-/// Whether a process is at work. One that was killed and that nobody collected is not.
+/// `true` if a process is at work. One that was killed and not collected yet is not.
 fn is_alive(pid: i32) -> bool {
     let listed = kill(Pid::from_raw(pid), None).is_ok();
     match fs::read_to_string(format!("/proc/{pid}/stat")) {
@@ -176,7 +176,7 @@ fn input_that_is_not_read_is_no_failure() {
 
 #[test]
 fn a_process_left_behind_does_not_hold_the_stage() {
-    // Longer than its task has, so that a stage that waits for it fails.
+    // It sleeps for longer than the task's deadline, so that a stage that waits for it fails.
     let output = said(stage("sleep 90 & echo $!"));
     let text = String::from_utf8(output.stdout).unwrap();
     let pid: i32 = text.trim().parse().unwrap();
@@ -303,7 +303,7 @@ fn a_cancel_that_can_not_start_is_stuck() {
     assert!(matches!(rollback(&report), Rollback::Stuck(_)), "{report}");
 }
 
-/// Writes the numbers of a shell and what it started, and goes on for long.
+/// Writes the process numbers of a shell and of its child, and goes on for long.
 const LONG: &str = "sleep 1000 & echo $$ $! > $1/new; mv $1/new $1/pids; wait";
 
 #[test]
@@ -338,7 +338,7 @@ fn a_group_may_be_asked_first() {
     let (folder, pids, report) = until_pids(|folder, limit| {
         let text = "trap 'touch $1/asked; exit' TERM; sleep 1000 & \
                     echo $$ $! > $1/new; mv $1/new $1/pids; wait";
-        // Were it waited for to the end, the task would be late.
+        // A stage that waits for all of the patience would make the task late.
         let stage = stage(text).limit(limit).terminate_first(AMPLE * 10);
         run(folder, stage.into_work(), AMPLE)
     });
@@ -369,7 +369,7 @@ fn a_cancel_that_takes_too_long_is_killed() {
         run(folder, stage, AMPLE)
     });
     assert!(matches!(rollback(&report), Rollback::Stuck(_)), "{report}");
-    // It was sent the signal, and not waited for.
+    // The stage has sent the signal, but doesn't wait for the end.
     for _ in 0..1000 {
         if !pids.iter().any(|&pid| is_alive(pid)) {
             return;

@@ -1,16 +1,17 @@
-//! Rows of a bounded length.
+//! A reader of CSV rows that have a bounded length.
 
 use std::io::{self, BufRead};
 
 use ::csv::ByteRecord;
 
-/// A row as it was read.
+/// A row as it was read. A bad one comes with the reason.
 pub(super) enum Row {
     Fields(ByteRecord),
     Bad(String),
 }
 
-/// Reads rows. The crate's own reader has no bound on a row's length.
+/// Reads rows. It exists because the reader of the crate `csv` has no bound on a row's length, so
+/// that one quote that isn't closed would read a whole file into memory.
 pub(super) struct Rows<B> {
     reader: B,
     /// The line ends that were read.
@@ -20,7 +21,7 @@ pub(super) struct Rows<B> {
     fields: Fields,
 }
 
-/// Where in a field the next byte is.
+/// The place of the next byte within a field.
 #[derive(Clone, Copy, PartialEq)]
 enum At {
     Start,
@@ -57,8 +58,8 @@ impl<B: BufRead> Rows<B> {
         }
     }
 
-    /// Some programs begin a file with a byte order mark. A reader that gives less than three bytes
-    /// at once keeps it.
+    /// Skips the byte order mark with which some programs begin a file. If the reader's first chunk
+    /// has fewer than three bytes, the mark stays.
     pub(super) fn skip_mark(&mut self) -> io::Result<()> {
         if self.reader.fill_buf()?.starts_with(b"\xef\xbb\xbf") {
             self.reader.consume(3);
@@ -71,7 +72,7 @@ impl<B: BufRead> Rows<B> {
         self.line
     }
 
-    /// How much memory the row takes.
+    /// Bytes of memory that the row takes.
     #[cfg(test)]
     pub(super) fn held(&self) -> usize {
         self.fields.field.capacity() + self.fields.done.as_slice().len()
@@ -92,7 +93,7 @@ impl<B: BufRead> Rows<B> {
         }
     }
 
-    /// Reads up to the end of a row. Says whether nothing comes after it.
+    /// Reads up to the end of a row. `true` if nothing comes after it.
     fn read(&mut self) -> io::Result<bool> {
         let fields = &mut self.fields;
         // A carriage return belongs to a line end, or else to the field.
@@ -179,7 +180,7 @@ impl Fields {
             return Row::Bad(format!("longer than {} bytes", self.longest));
         }
         if self.at == At::Quoted {
-            return Row::Bad("a quote is not closed".to_owned());
+            return Row::Bad("a quote is not closed, so the rest of the input is lost".to_owned());
         }
         self.done.push_field(&self.field);
         Row::Fields(std::mem::take(&mut self.done))

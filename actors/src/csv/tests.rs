@@ -3,7 +3,7 @@ use std::{
     sync::{Arc, Mutex},
 };
 
-use batrun::{Report, prelude::*};
+use batrun::{prelude::*, report::Report};
 
 use super::*;
 
@@ -123,7 +123,10 @@ fn a_row_that_is_too_long_is_bad() {
 fn a_quote_that_is_not_closed_is_told_and_never_held_in_memory() {
     let (report, seen) = run(of("name,age\nAda,36\n\"Eve,1\nBela,29\n"));
     assert_eq!(seen, [person("Ada", 36)]);
-    assert_eq!(error(&report), "1 bad line: line 3: a quote is not closed");
+    assert_eq!(
+        error(&report),
+        "1 bad line: line 3: a quote is not closed, so the rest of the input is lost"
+    );
 
     let endless = Cursor::new("a,\"").chain(io::repeat(b'\n').take(1 << 20));
     let mut rows = Rows::new(BufReader::new(endless), b',', 1_000);
@@ -160,7 +163,7 @@ fn a_read_error_ends_the_reading() {
     assert_eq!(seen, [person("Ada", 36)]);
     assert_eq!(
         error(&report),
-        "1 bad line: line 3: can't be read, so reading ends: the disk is gone"
+        "1 bad line: line 3: can't be read, and reading ended here: the disk is gone"
     );
 }
 

@@ -17,7 +17,7 @@ pub(super) const KEY: &str = "Idempotency-Key";
 /// Why there is no response.
 pub(super) struct Broken {
     pub(super) failure: Failure,
-    /// Whether the server may have got the request.
+    /// `true` if the server may have got the request, so that it has to be taken back.
     pub(super) sent: bool,
 }
 
@@ -30,19 +30,19 @@ impl Broken {
     }
 }
 
-/// Of the thread that it is called on, as its connections are.
+/// A client for the calling thread: its connections can't leave it.
 pub(super) fn client() -> Client {
-    // The limit is the stage's own, which counts the body in.
+    // awc's own timeout ends at the response's head; the stage's limit includes the body.
     Client::builder()
         .disable_redirects()
         .disable_timeout()
         .finish()
 }
 
-/// Sends a request and reads the response whole.
+/// Sends a request and reads the complete response.
 ///
 /// # Cancel safety
-/// Dropping it closes the connection. The server may have got the request by then.
+/// If the future is dropped, the connection is closed. The server may have got the request by then.
 pub(super) async fn exchange(
     client: &Client,
     request: &Request,
@@ -53,7 +53,7 @@ pub(super) async fn exchange(
     match tokio::time::timeout(limit, send(client, request, key, largest)).await {
         Ok(result) => result,
         Err(_) => {
-            let why = format!("{request:?}: no whole answer within {limit:?}");
+            let why = format!("{request:?}: no complete response within the limit of {limit:?}");
             Err(Broken::sent(Failure::new(why)))
         }
     }
@@ -80,7 +80,7 @@ async fn send(
     }
     let answer = match &request.body {
         Some(body) => message.send_body(body.clone()),
-        // Some servers refuse these unless they say how long their body is.
+        // Some servers refuse these methods without a `Content-Length`.
         None if needs_length => message.send_body(Vec::new()),
         None => message.send(),
     };
@@ -101,24 +101,24 @@ async fn send(
     while let Some(chunk) = chunks.next().await {
         let chunk = chunk.map_err(|error| {
             Broken::sent(Failure::new(format!(
-                "{request:?}: the answer's body: {error}"
+                "{request:?}: the response's body can't be read: {error}"
             )))
         })?;
         if chunk.len() > largest - response.body.len() {
-            let why = format!("{request:?}: the answer's body is larger than {largest} bytes");
+            let why = format!("{request:?}: the response's body is larger than {largest} bytes");
             return Err(Broken::sent(Failure::permanent(why)));
         }
         response.body.extend_from_slice(&chunk);
     }
     if !bodiless && is_cut_off(&response) {
-        let why = format!("{request:?}: the answer's body ended early");
+        let why = format!("{request:?}: the connection ended before the response's body did");
         return Err(Broken::sent(Failure::new(why)));
     }
     Ok(response)
 }
 
-/// Whether the body is shorter than was announced: awc takes the end of a connection for the end of
-/// the body.
+/// `true` if the body is shorter than its `Content-Length`. It has to be checked here because awc
+/// takes the end of a connection for the end of the body.
 fn is_cut_off(response: &Response) -> bool {
     let announced = response
         .header("Content-Length")
@@ -132,7 +132,8 @@ fn broken(request: &Request, error: &SendRequestError) -> Broken {
     use ConnectError::{Io, NoRecords, Resolver, SslIsNotSupported, Timeout, Unresolved};
     use SendRequestError::{Connect, Http, Url};
     let hopeless = matches!(error, Url(_) | Http(_) | Connect(SslIsNotSupported));
-    // `Connect(Disconnected)` is not among them: it also is a connection that ended before the answer.
+    // `Connect(Disconnected)` is not among them: awc also says it of a connection that ended after
+    // the request, before the response.
     let unsent = hopeless
         || matches!(
             error,
@@ -149,7 +150,7 @@ fn broken(request: &Request, error: &SendRequestError) -> Broken {
     }
 }
 
-/// A key as a header can hold it: visible ASCII, of anything else `%` and two digits.
+/// A key as a header can contain it: visible ASCII, and any other byte as `%` and two digits.
 pub(super) fn header_text(key: &str) -> String {
     let mut text = String::with_capacity(key.len());
     for byte in key.bytes() {

@@ -1,4 +1,4 @@
-//! What is sent, and what comes back: plain data.
+//! Requests and responses as plain data.
 
 use std::fmt;
 
@@ -6,8 +6,9 @@ use awc::http::Uri;
 
 /// An HTTP request, as data.
 ///
-/// Nothing in it is checked before it is sent: a method, URL or header that can't be sent fails the
-/// task then. Its `Debug` shows the method and the URL without its query and user info.
+/// Nothing in it is checked before it is sent: a method, URL or header that can't be sent is then a
+/// permanent failure. Its `Debug` shows the method and the URL without query and user info, because
+/// the rest may hold secrets.
 ///
 /// ```
 /// use batrun_actors::Request;
@@ -26,8 +27,8 @@ pub struct Request {
 }
 
 impl Request {
-    /// A request with any method. The URL is an absolute one; a user name and password in it are
-    /// not sent.
+    /// A request with any method. The URL has to be absolute, with `http`; a user name and password
+    /// in it are not sent.
     pub fn new(method: impl Into<String>, url: impl Into<String>) -> Self {
         Request {
             method: method.into(),
@@ -62,13 +63,14 @@ impl Request {
         Request::new("DELETE", url)
     }
 
-    /// Adds a header. One that is added twice is sent twice.
+    /// Adds a header. A header that is added twice is sent twice.
     pub fn header(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
         self.headers.push((name.into(), value.into()));
         self
     }
 
-    /// Sets the body. What it is, a `Content-Type` header has to say.
+    /// Sets the body. No `Content-Type` is added for it: set one with [`header`](Self::header).
+    /// Default: no body.
     pub fn body(mut self, body: impl Into<Vec<u8>>) -> Self {
         self.body = Some(body.into());
         self
@@ -86,7 +88,7 @@ impl fmt::Debug for Request {
         let url = self.url.parse::<Uri>().ok();
         let Some((url, authority)) = url.as_ref().and_then(|url| Some((url, url.authority()?)))
         else {
-            // What can't be told apart isn't shown: it may hold a password.
+            // Its parts can't be told apart, and one of them may be a password.
             return f.write_str("(not an absolute URL)");
         };
         if let Some(scheme) = url.scheme_str() {
@@ -97,7 +99,8 @@ impl fmt::Debug for Request {
     }
 }
 
-/// A response whose body has arrived whole. Its `Debug` shows the status and the body's length.
+/// A response whose body has arrived completely. Its `Debug` shows the status and the body's length,
+/// no contents.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Response {
     pub(super) status: u16,
@@ -106,12 +109,13 @@ pub struct Response {
 }
 
 impl Response {
-    /// The status code. What [`then`](super::HttpRequest::then) gets is between 200 and 299.
+    /// The status code. In [`then`](super::HttpRequest::then) it is between 200 and 299.
     pub fn status(&self) -> u16 {
         self.status
     }
 
-    /// The first header of that name, in upper or lower case, if it is there and is readable ASCII.
+    /// The first header of this name, in upper or lower case. `None` if there is none, or if its
+    /// value isn't ASCII.
     pub fn header(&self, name: &str) -> Option<&str> {
         let mut headers = self.headers.iter();
         let (_, value) = headers.find(|(other, _)| other.eq_ignore_ascii_case(name))?;
@@ -120,12 +124,12 @@ impl Response {
             .filter(|text| text.is_ascii())
     }
 
-    /// The body as it was sent: nothing is decompressed.
+    /// The body as the server sent it: nothing is decompressed.
     pub fn body(&self) -> &[u8] {
         &self.body
     }
 
-    /// The body.
+    /// The body, without a copy.
     pub fn into_body(self) -> Vec<u8> {
         self.body
     }

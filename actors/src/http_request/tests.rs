@@ -1,4 +1,4 @@
-//! Against a server of a few lines that notes what it gets.
+//! Tests against a server of a few lines that records its requests.
 
 mod server;
 
@@ -8,7 +8,7 @@ use std::{
     time::Instant,
 };
 
-use batrun::{Report, prelude::*};
+use batrun::{prelude::*, report::Report};
 
 use self::server::{Answer, PATIENCE, Seen, Server, answer};
 use super::*;
@@ -25,7 +25,7 @@ where
     run_and(stage, limit, fail, async || ())
 }
 
-/// With something between the end of the task and that of the pipeline.
+/// Like [`run`], and calls `after` between the end of the task and that of the pipeline.
 fn run_and<W, O>(stage: W, limit: Duration, fail: bool, after: impl AsyncFnOnce()) -> End<O>
 where
     W: IntoWork,
@@ -51,12 +51,12 @@ where
     })
 }
 
-/// The connection has to be closed while the stage lives on.
+/// Like [`done`], and expects that the connection is closed while the stage lives on.
 fn done_and_closed(stage: HttpRequest<String>, server: &Server) -> Outcome<String> {
     run_and(stage, PATIENCE, false, async || server.closes().await).0
 }
 
-/// As much time as a task could need.
+/// Runs a task with as much time as it could need.
 fn done<W, O>(stage: W) -> End<O>
 where
     W: IntoWork,
@@ -79,7 +79,7 @@ fn post(server: &Server) -> HttpRequest<String> {
         .cancel_with(move |id| Request::delete(format!("{back}/{id}")))
 }
 
-/// Answers with this status, and cancels with 204.
+/// A server that answers a `DELETE` with 204, and any other request with this status.
 fn status(status: u16) -> Server {
     Server::start(move |seen: &Seen| match &*seen.method {
         "DELETE" => answer(204, ""),
@@ -89,7 +89,7 @@ fn status(status: u16) -> Server {
 
 fn failure<O>(outcome: &Outcome<O>) -> &Failure {
     match &outcome.end {
-        batrun::End::Failed { failure, .. } => failure,
+        batrun::state::End::Failed { failure, .. } => failure,
         other => panic!("{other}"),
     }
 }
@@ -168,7 +168,7 @@ fn statuses_are_success_or_worth_another_attempt_or_not() {
         let server = status(code);
         let (outcome, _) = done(get(&server));
         let got = match &outcome.end {
-            batrun::End::Done => None,
+            batrun::state::End::Done => None,
             _ => Some(failure(&outcome).is_retryable()),
         };
         assert_eq!(got, retryable, "{code}: {outcome}");
@@ -373,12 +373,12 @@ fn the_limit_counts_the_body_in() {
 #[test]
 fn a_deadline_drops_a_get_and_closes_its_connection() {
     let server = Server::start(|_| Answer::Silence);
-    // Longer than the test waits, so that only the deadline can end it.
+    // The limit is longer than the test waits, so that only the deadline can end the request.
     let stage = get(&server).limit(PATIENCE * 10);
     let closed = async || server.closes().await;
     let (outcome, _) = run_and(stage, Duration::from_secs(1), false, closed);
     assert!(
-        matches!(outcome.end, batrun::End::TimedOut { .. }),
+        matches!(outcome.end, batrun::state::End::TimedOut { .. }),
         "{outcome}"
     );
     assert_eq!(server.methods(), ["GET"]);
@@ -402,7 +402,7 @@ fn a_deadline_waits_for_a_request_that_has_a_cancel_and_then_sends_the_cancel() 
     });
     let (outcome, report) = run(post(&server), limit, false);
     assert!(
-        matches!(outcome.end, batrun::End::TimedOut { .. }),
+        matches!(outcome.end, batrun::state::End::TimedOut { .. }),
         "{outcome}"
     );
     assert_eq!(outcome.rollback, Rollback::Complete { undos: 1 });

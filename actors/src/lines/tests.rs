@@ -4,7 +4,7 @@ use std::{
     thread,
 };
 
-use batrun::{Report, prelude::*};
+use batrun::{prelude::*, report::Report};
 
 use super::*;
 use crate::bad_lines::NAMED;
@@ -100,7 +100,7 @@ fn a_read_error_is_named_and_ends_the_reading() {
     assert_eq!(seen, ["a"]);
     assert_eq!(
         report.producer_errors[0].failure.to_string(),
-        "1 bad line: line 2: can't be read, so reading ends: the disk is gone"
+        "1 bad line: line 2: can't be read, and reading ended here: the disk is gone"
     );
 }
 
@@ -134,7 +134,7 @@ fn a_panic_of_the_closure_is_the_producers() {
     let (report, seen) = run(Lines::new(Cursor::new("12\n13\n14\n"), parse));
     assert_eq!(seen, [12]);
     let failure = &report.producer_errors[0].failure;
-    assert_eq!(failure.kind(), batrun::FailureKind::Panic);
+    assert_eq!(failure.kind(), batrun::error::FailureKind::Panic);
 }
 
 #[test]

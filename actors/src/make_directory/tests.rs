@@ -4,13 +4,13 @@ use std::{
     time::Duration,
 };
 
-use batrun::{Report, Rollback, prelude::*};
+use batrun::{prelude::*, report::Report, state::Rollback};
 use tempfile::{TempDir, tempdir};
 
 use super::*;
 use crate::WriteFile;
 
-/// What happens between the stage and the end of the task.
+/// The part of a test between the stage and the end of the task.
 type Then = fn(&PathBuf) -> Result<(), Failure>;
 type Make = MakeDirectory<PathBuf, fn(&PathBuf) -> PathBuf>;
 
@@ -86,7 +86,7 @@ fn parents_that_were_there_stay() {
     fs::create_dir(folder.path().join("a")).unwrap();
     let report = run(&folder, parents, fail);
     assert_eq!(rollback(&report), &Rollback::Complete { undos: 2 });
-    // What is left is `a`, with nothing in it.
+    // Only `a` is left, and it is empty.
     fs::remove_dir(folder.path().join("a")).unwrap();
     assert!(is_empty(&folder));
 }
@@ -275,7 +275,7 @@ fn a_task_that_is_stopped_in_the_middle_leaves_no_directory() {
 
 #[test]
 fn a_directory_that_was_never_made_is_not_removed() {
-    // Another made it between this task's intent and its stop.
+    // Somebody else made it between the registration of this task's undo and its stop.
     let folder = tempdir().unwrap();
     let path = folder.path().join("theirs");
     let undo = MakeDirectoryUndo {

@@ -1,4 +1,4 @@
-//! Stages that run SQL statements in a transaction, and others to take them back.
+//! Stages that run SQL statements in a transaction; their undo runs others.
 
 #[cfg(feature = "postgres")]
 mod postgres;
@@ -8,7 +8,10 @@ mod statement;
 
 use std::{fmt, sync::Arc};
 
-use batrun::{Failure, Registered, TaskContext, UndoError};
+use batrun::{
+    Failure, TaskContext,
+    stage::{Registered, UndoError},
+};
 
 #[cfg(feature = "postgres")]
 pub use postgres::Postgres;
@@ -18,20 +21,20 @@ pub use statement::{Statement, Value};
 
 /// Stages that run SQL: `Sql::sqlite` and `Sql::postgres`, each with the feature of its name.
 ///
-/// Each run is one transaction with the statements that a closure makes of the context: one, an
-/// array or a `Vec` of them. The context goes on as it came. `cancel_with` says what takes them
-/// back, also in one transaction; a stage without it has no undo.
+/// Each run is one transaction with the statements that a closure makes from the context: one, an
+/// array or a `Vec` of them. The context goes on unchanged. `cancel_with` sets the statements that
+/// take them back, also in one transaction; a stage without it has no undo.
 ///
-/// # What is taken back
+/// # Undo
 /// A transaction that surely had no effect (a statement failed, the task was stopped before its
 /// `COMMIT`, or the database refused the `COMMIT`) is rolled back, and its undo is withdrawn: a row
-/// that was there before and that the insert collided with is not deleted. Once a `COMMIT` went out
-/// and no answer came, the undo stays, and is cancelled if the task fails.
+/// that existed before and that the insert collided with is not deleted. Once a `COMMIT` was sent and
+/// no answer came, the undo stays, and runs if the task fails.
 ///
 /// So the undo's statements have to cope with rows that were never written or are already gone, and
 /// should touch only what this task did: `DELETE .. WHERE id = ..` with an id of the task's own, not
-/// `SET balance = 10`. An undo is made of the context before the run: to restore what a row held
-/// before, have an earlier stage read it into the context, or keep it in a table of your own.
+/// `SET balance = 10`. An undo is made from the context before the run: to restore a row's earlier
+/// values, let an earlier stage read them into the context, or keep them in a table of your own.
 ///
 /// # Limits
 /// - A statement must not begin or end a transaction itself.
@@ -42,14 +45,14 @@ pub use statement::{Statement, Value};
 ///   error's text comes from the database and may quote a value.
 pub enum Sql {}
 
-/// Makes statements of a context.
+/// Makes statements from a context.
 type Make<I> = Arc<dyn Fn(&I) -> Vec<Statement> + Send + Sync>;
 
 fn make<I, S: Into<Vec<Statement>>>(of: impl Fn(&I) -> S + Send + Sync + 'static) -> Make<I> {
     Arc::new(move |input| of(input).into())
 }
 
-/// What a stage does, and what takes it back.
+/// The statements of a stage, and those of its undo.
 struct Plan<I> {
     run: Make<I>,
     undo: Option<Make<I>>,
@@ -77,7 +80,9 @@ impl<I> Plan<I> {
     }
 }
 
-/// The statements that take a transaction back. Its `Debug` shows their texts, no values.
+/// The undo of an SQL stage: the statements that take its transaction back.
+///
+/// Its `Debug` shows their texts without the values, because reports print it.
 #[derive(Clone)]
 pub struct SqlUndo(Arc<[Statement]>);
 
@@ -91,14 +96,14 @@ impl fmt::Debug for SqlUndo {
     }
 }
 
-/// A transaction that was not committed, or perhaps was.
+/// A transaction that failed, and was perhaps committed all the same.
 struct Broken {
     failure: Failure,
-    /// Nobody knows whether it took effect.
+    /// `true` if it may have taken effect, so that its undo has to stay.
     unsure: bool,
 }
 
-/// Says why a transaction failed, and withdraws its undo if it surely had no effect.
+/// Returns the failure of a transaction, and withdraws its undo if it surely had no effect.
 async fn give_up(broken: Broken, undo: Option<Registered<'_>>) -> Failure {
     if let Some(undo) = undo.filter(|_| !broken.unsure)
         && let Err(error) = undo.withdraw().await

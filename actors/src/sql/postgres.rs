@@ -23,16 +23,17 @@ use tokio_postgres::{
 
 use super::{Broken, Plan, Sql, SqlUndo, Statement, Value, give_up, make, stopped};
 
-/// How long a server may take for what takes it no time, before its connection is dropped.
+/// Time for an answer that takes the server no work. After it, the connection is dropped.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// How long to wait before a server is asked again to stop a statement: a request that comes
-/// before its statement does nothing.
+/// Pause before a server is asked again to stop a statement. One request isn't enough, because one
+/// that arrives before its statement does nothing.
 const AGAIN: Duration = Duration::from_millis(500);
 
 impl Sql {
-    /// A stage that runs what `statements` makes of a context in one transaction on PostgreSQL.
-    /// `config` is a connection string (`host=.. user=.. dbname=..`, or a URL). See [`Postgres`].
+    /// A stage that runs, in one transaction on PostgreSQL, the statements that `statements` makes
+    /// from a context. `config` is a connection string (`host=.. user=.. dbname=..`, or a URL); a
+    /// mistake in it fails each task for good. See [`Postgres`].
     ///
     /// ```
     /// use batrun_actors::{Sql, Statement};
@@ -75,35 +76,38 @@ impl Sql {
     }
 }
 
-/// A stage that runs SQL on PostgreSQL; see [`Sql`] for what a run and a cancel are.
+/// A stage that runs SQL on PostgreSQL; [`Sql`] describes its transactions and their undo.
 ///
 /// Each worker has a connection of its own, made when it is first needed and again once it is
-/// closed.
+/// closed. Make one with [`Sql::postgres`].
 ///
-/// # Deadlines
-/// When a task is late or cancelled, the server is asked to stop the statement it is at, the
+/// # Errors
+/// - May be tried again: a lost connection, too many connections, a server that is starting or going
+///   down, a serialization failure, a deadlock, a timeout of the server's.
+/// - Permanent: everything else (a constraint, a mistake in a statement or in the connection string,
+///   another number of rows than [expected](Statement::expect_rows)), and a `COMMIT` without an
+///   answer, because another attempt might take effect twice.
+///
+/// # Cancel safety
+/// If a task is late or cancelled, the server is asked to stop the statement it is at, the
 /// transaction is rolled back, and only then the task's rollback begins. A `COMMIT` that has begun
-/// is waited for. A server that doesn't answer for 10 s is given up with its connection; it ends
+/// is waited for. If the server doesn't answer for 10 s, the connection is dropped; the server ends
 /// the transaction once it finds that connection closed.
 ///
-/// To limit each statement, have the server do it: `options='-c statement_timeout=5s'` in the
+/// An undo that is dropped at its [`cancel_timeout`](batrun::IntoWork::cancel_timeout) leaves a
+/// statement that waits to the server; its transaction is never committed.
+///
+/// To limit each statement, let the server do it: `options='-c statement_timeout=5s'` in the
 /// connection string.
 ///
-/// # Failures
-/// A lost connection, too many connections, a server going down or starting, a serialization
-/// failure, a deadlock and a timeout of the server's may be tried again; everything else (a
-/// constraint, a mistake in a statement or in the connection string) is permanent.
-///
 /// # Values
-/// A value's type is the one that the server infers for its placeholder, among `boolean`,
-/// `smallint`, `integer`, `bigint`, `real`, `double precision`, the text types and `bytea`. For
-/// others, cast: `$1::text::uuid`. An integer that doesn't fit is an error.
+/// The server infers each placeholder's type, which has to be one of `boolean`, `smallint`,
+/// `integer`, `bigint`, `real`, `double precision`, the text types and `bytea`. For others, cast:
+/// `$1::text::uuid`. An integer that doesn't fit is an error.
 ///
 /// # Limits
-/// - No TLS: a server in the same machine or network.
+/// - No TLS: use a server in the same machine or network.
 /// - Each statement is prepared anew, which is one exchange more with the server.
-/// - A cancel that is dropped at its timeout leaves a statement that waits to the server; its
-///   transaction is never committed.
 /// - To choose an isolation level, let the first statement be `SET TRANSACTION ..`.
 pub struct Postgres<I> {
     config: Arc<str>,
@@ -112,7 +116,8 @@ pub struct Postgres<I> {
 }
 
 impl<I> Postgres<I> {
-    /// What takes a run back. It is made of the context before the run.
+    /// Sets the statements that take a run back. The closure is called, and the undo registered,
+    /// before the run. Default: no undo.
     pub fn cancel_with<S>(mut self, statements: impl Fn(&I) -> S + Send + Sync + 'static) -> Self
     where
         S: Into<Vec<Statement>>,
@@ -121,14 +126,16 @@ impl<I> Postgres<I> {
         self
     }
 
-    /// The connection, out of `self`: where a future is dropped amid a transaction, the connection
-    /// goes with it.
+    /// The connection, taken out of `self`: if a future is dropped amid a transaction, the connection
+    /// is closed with it, and no later task finds that transaction still open.
     async fn session(&mut self) -> Result<Session, Failure> {
         match self.session.take() {
             Some(session) if !session.client.is_closed() => Ok(session),
             _ => match timeout(PATIENCE, Session::open(&self.config)).await {
                 Ok(opened) => opened.map_err(failure),
-                Err(_) => Err(Failure::new("the server does not answer")),
+                Err(_) => Err(Failure::new(format!(
+                    "no connection to the PostgreSQL server within {PATIENCE:?}"
+                ))),
             },
         }
     }
@@ -153,7 +160,7 @@ impl<I: Send + 'static> Stage for Postgres<I> {
         let statements = (self.plan.run)(&input);
         let session = self.session().await?;
         let undo = self.plan.register(&input, task).await?;
-        // What was sent takes effect although its future is dropped.
+        // Shielded: a statement that was sent takes effect even if its future is dropped.
         task.shield(async {
             match session.transact(&statements, Some(task)).await {
                 Ok(session) => {
@@ -198,29 +205,29 @@ impl Drop for Session {
 
 type Task<'a, 'b> = Option<&'a TaskContext<'b, SqlUndo>>;
 
-/// Why a transaction stopped before its COMMIT.
+/// The reason for which a transaction stopped before its COMMIT.
 enum Halt {
     Failed(Failure),
-    /// The task is being stopped. A request to stop a statement may still be on its way, so that
-    /// the connection is of no use for another transaction.
+    /// The task is being stopped. The connection must not be used again: a request to stop a
+    /// statement may still be on its way, and would stop one of the next transaction's.
     Stopped,
-    /// The same, and the server doesn't answer.
+    /// The task is being stopped, and the server doesn't answer.
     Silent,
 }
 
 impl Session {
     /// # Cancel safety
-    /// Dropping it closes what was opened.
+    /// If the future is dropped, a connection that was opened is closed.
     async fn open(config: &str) -> Result<Self, Error> {
         let (client, connection) = tokio_postgres::connect(config, NoTls).await?;
         let connection = actix_rt::spawn(async move {
-            // What ends it is what the statement under way fails with.
+            // Its error needs no handling here: the statement under way fails with the same one.
             connection.await.ok();
         });
         Ok(Session { client, connection })
     }
 
-    /// Runs a transaction, and gives the connection back if it is fit for another.
+    /// Runs a transaction. Returns the connection if it can be used for another one.
     async fn transact(
         self,
         statements: &[Statement],
@@ -236,7 +243,8 @@ impl Session {
                 return Err((Broken { failure, unsure }, None));
             }
         };
-        // Its locks are to be free before anything else happens to the task.
+        // Wait for the ROLLBACK: its locks have to be free before the task's undos run, which may
+        // need the same rows.
         let rolled_back = timeout(PATIENCE, self.client.batch_execute("ROLLBACK")).await;
         let usable = usable && matches!(rolled_back, Ok(Ok(())));
         let unsure = false;
@@ -253,7 +261,7 @@ impl Session {
                 .map(|value| value as &(dyn ToSql + Sync));
             let values: Vec<_> = values.collect();
             let (text, values) = (statement.text.as_str(), values.as_slice());
-            // Preparing waits for locks, too, so both are one.
+            // `execute` prepares as well, and preparing may wait for locks: it has to be stoppable.
             let rows = self
                 .stoppable(self.client.execute(text, values), task)
                 .await?;
@@ -265,7 +273,7 @@ impl Session {
         }
     }
 
-    /// Waits for a statement, and has the server stop it when the task is being stopped.
+    /// Waits for a statement. If the task is being stopped, the server is asked to stop it.
     async fn stoppable<T>(
         &self,
         statement: impl Future<Output = Result<T, Error>>,
@@ -282,8 +290,8 @@ impl Session {
         }
     }
 
-    /// Asks the server to stop what it does for this connection, again and again: a request that
-    /// comes between two statements stops none.
+    /// Asks the server to stop its work for this connection, and doesn't end by itself: it asks again
+    /// and again, because a request that comes between two statements stops none.
     async fn ask(&self) {
         loop {
             self.client.cancel_token().cancel_query(NoTls).await.ok();
@@ -310,20 +318,22 @@ impl Session {
         match done {
             Some(Ok(())) => Ok((!asked).then_some(self)),
             Some(Err(error)) if is_refusal(&error) => {
-                // The server took it back, and is ready for the next one.
+                // The server rolled the transaction back, and the connection is ready for the next.
                 let (failure, unsure) = (failure(error), false);
                 Err((Broken { failure, unsure }, (!asked).then_some(self)))
             }
             Some(Err(error)) => Err((unknown(error.to_string()), None)),
-            None => Err((unknown("the server does not answer".to_owned()), None)),
+            None => Err((unknown(format!("no answer within {PATIENCE:?}")), None)),
         }
     }
 }
 
-/// A COMMIT of which nobody knows whether it took effect. Not to be tried again: it might then
-/// take effect twice.
+/// A COMMIT that may or may not have taken effect. The failure is permanent, because another attempt
+/// might take effect twice.
 fn unknown(why: String) -> Broken {
-    let failure = Failure::permanent(format!("it is unknown whether a COMMIT took effect: {why}"));
+    let failure = Failure::permanent(format!(
+        "the COMMIT may or may not have taken effect, so look into the database: {why}"
+    ));
     let unsure = true;
     Broken { failure, unsure }
 }
@@ -335,7 +345,7 @@ async fn stopping(task: Task<'_, '_>) {
     }
 }
 
-/// Whether a COMMIT that failed so surely had no effect.
+/// `true` if a COMMIT with this error surely had no effect.
 fn is_refusal(error: &Error) -> bool {
     error.as_db_error().is_some_and(|error| {
         error.parsed_severity() == Some(Severity::Error)
@@ -353,7 +363,7 @@ fn failure(error: Error) -> Failure {
                 SqlState::T_R_STATEMENT_COMPLETION_UNKNOWN,
                 SqlState::LOCK_NOT_AVAILABLE,
             ];
-            // Connections, too little of something, an operator's doing.
+            // The classes: connection exceptions, insufficient resources, operator intervention.
             matches!(class, "08" | "53" | "57") || known.contains(code)
         }
         None => {
@@ -401,7 +411,7 @@ impl ToSql for Value {
     }
 
     fn accepts(_: &Type) -> bool {
-        // It depends on the value; a NULL is of every type.
+        // `to_sql` decides, because it depends on the value: a NULL fits every type.
         true
     }
 
@@ -409,7 +419,8 @@ impl ToSql for Value {
 }
 
 fn mismatch(given: &str, wanted: &Type) -> Box<dyn StdError + Sync + Send> {
-    format!("{given} was bound where the statement has a parameter of type {wanted}").into()
+    format!("{given} is bound to a parameter of type {wanted}: bind another value, or cast it")
+        .into()
 }
 
 #[cfg(test)]

@@ -6,7 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use batrun::{CancelContext, Failure, Stage, StopSignal, TaskContext};
+use batrun::{CancelContext, Failure, Stage, TaskContext, stage::StopSignal};
 use rusqlite::{
     Batch, Connection, Error, ErrorCode, ToSql,
     fallible_iterator::FallibleIterator,
@@ -16,18 +16,19 @@ use rusqlite::{
 
 use super::{Broken, Plan, Sql, SqlUndo, Statement, Value, give_up, make, stopped};
 
-/// How long SQLite waits for a lock before the stage looks whether its task is being stopped.
+/// Time for which SQLite waits for a lock, before the stage looks whether its task is being stopped.
 const BREATH: Duration = Duration::from_millis(25);
 
-/// How many steps of SQLite's virtual machine go by between two such looks.
+/// Number of steps of SQLite's virtual machine between two such looks, while a statement runs.
 const STEPS: i32 = 10_000;
 
-/// How long a transaction waits for a lock unless told otherwise.
+/// Default of [`Sqlite::busy`].
 const BUSY: Duration = Duration::from_secs(5);
 
 impl Sql {
-    /// A stage that runs what `statements` makes of a context in one transaction on the SQLite
-    /// database at `path`, which is created if it isn't there. See [`Sqlite`].
+    /// A stage that runs, in one transaction on the SQLite database at `path`, the statements that
+    /// `statements` makes from a context. The database is created if it doesn't exist. See
+    /// [`Sqlite`].
     ///
     /// ```
     /// use batrun::prelude::*;
@@ -80,23 +81,26 @@ impl Sql {
     }
 }
 
-/// A stage that runs SQL on SQLite; see [`Sql`] for what a run and a cancel are.
+/// A stage that runs SQL on SQLite; [`Sql`] describes its transactions and their undo.
 ///
-/// It blocks, so each of its workers has a thread of its own, and a connection that is opened when
-/// it is first needed. A transaction takes SQLite's one write lock at its beginning; more workers
-/// than one take turns.
+/// It blocks, so each of its workers has a thread of its own, and a connection that is opened when it
+/// is first needed. A transaction takes SQLite's only write lock at its beginning, so several workers
+/// take turns. Make one with [`Sql::sqlite`].
 ///
-/// A late or cancelled task stops at once where it waits for a lock and soon where a statement takes
-/// its time, and nothing of its transaction is left. A `COMMIT` that has begun is waited for.
+/// # Errors
+/// - May be tried again: a lock that did not become free within [`busy`](Self::busy), errors of the
+///   disk, a full disk, and a database that can't be opened.
+/// - Permanent: everything else (a constraint, a mistake in a statement, another number of rows than
+///   [expected](Statement::expect_rows)).
 ///
-/// # Failures
-/// A lock that did not become free, and errors of the disk, may be tried again; everything else (a
-/// constraint, a mistake in a statement) is permanent.
+/// # Cancel safety
+/// A task that is late or cancelled stops at once if it waits for a lock, and soon if a statement
+/// takes long; nothing of its transaction is left. A `COMMIT` that has begun is waited for.
 ///
 /// # Limits
-/// - A cancel waits for the lock as a run does and may not wait any longer: let
-///   [`busy`](Self::busy) be more than the longest transaction takes.
-/// - With `:memory:` each worker has a database of its own.
+/// - An undo waits for the lock as long as a run does: make [`busy`](Self::busy) longer than the
+///   longest transaction.
+/// - With `:memory:`, each worker has a database of its own.
 pub struct Sqlite<I> {
     path: PathBuf,
     busy: Duration,
@@ -105,7 +109,8 @@ pub struct Sqlite<I> {
 }
 
 impl<I> Sqlite<I> {
-    /// What takes a run back. It is made of the context before the run.
+    /// Sets the statements that take a run back. The closure is called, and the undo registered,
+    /// before the run. Default: no undo.
     pub fn cancel_with<S>(mut self, statements: impl Fn(&I) -> S + Send + Sync + 'static) -> Self
     where
         S: Into<Vec<Statement>>,
@@ -114,8 +119,8 @@ impl<I> Sqlite<I> {
         self
     }
 
-    /// How long a transaction waits for its lock, and again at its end where readers hold one,
-    /// before it fails: 5 s unless told otherwise.
+    /// Maximum time that a transaction waits for its lock, and again at its `COMMIT` if readers hold
+    /// one, before the attempt fails. Default: 5 s.
     pub fn busy(mut self, wait: Duration) -> Self {
         self.busy = wait;
         self
@@ -134,7 +139,7 @@ impl<I> Sqlite<I> {
             })?,
         };
         let done = transact(&connection, statements, self.busy, stop);
-        // With a transaction still open it is closed, which ends that.
+        // A connection with a transaction still open is dropped, which rolls that back.
         if connection.is_autocommit() {
             self.connection = Some(connection);
         }
@@ -192,7 +197,7 @@ fn transact(
     let worked = patiently(connection, "BEGIN IMMEDIATE", busy, stopping).and_then(|()| {
         connection.progress_handler(STEPS, stop.map(|stop| move || stop.is_stopping()));
         let worked = work(connection, statements);
-        // Nothing stops a COMMIT or a ROLLBACK half-way.
+        // Without the handler from here on: it must not interrupt a COMMIT or a ROLLBACK.
         connection.progress_handler(0, None::<fn() -> bool>);
         worked
     });
@@ -204,7 +209,7 @@ fn transact(
             Err(failure) => (failure, true),
         },
     };
-    // SQLite itself may have rolled back, after an interrupt for one.
+    // SQLite may have rolled back by itself, after an interrupt for example.
     let open = !connection.is_autocommit();
     let rolled_back = open && connection.execute_batch("ROLLBACK").is_ok();
     Err(Broken {
@@ -213,7 +218,7 @@ fn transact(
     })
 }
 
-/// Runs a statement that may have to wait for a lock.
+/// Runs a statement that may have to wait for a lock, for as long as `busy`.
 fn patiently(
     connection: &Connection,
     statement: &str,
@@ -224,7 +229,7 @@ fn patiently(
     loop {
         match connection.execute_batch(statement) {
             Err(error) if is_busy(&error) && !stopping() && began.elapsed() < busy => {
-                // Some locks SQLite doesn't wait for.
+                // SQLite returns at once for some locks in spite of its timeout.
                 thread::sleep(Duration::from_millis(1));
             }
             other => return other.map_err(failure),
@@ -240,7 +245,7 @@ fn work(connection: &Connection, statements: &[Statement]) -> Result<(), Failure
     Ok(())
 }
 
-/// How many rows it changed, or returned where it changes nothing.
+/// Number of rows that a statement changed, or returned if it can't change any.
 fn execute(connection: &Connection, statement: &Statement) -> Result<u64, Error> {
     let before = connection.total_changes();
     let mut texts = Batch::new(connection, &statement.text);
@@ -259,7 +264,7 @@ fn execute(connection: &Connection, statement: &Statement) -> Result<u64, Error>
     Ok(if prepared.readonly() {
         returned
     } else if connection.total_changes() == before {
-        // The other count is still that of the statement before.
+        // It changed none, and `changes()` is still that of the statement before.
         0
     } else {
         connection.changes()

@@ -4,10 +4,10 @@ use std::fmt;
 
 use batrun::Failure;
 
-/// An SQL statement with its values.
+/// An SQL statement with the values of its placeholders.
 ///
-/// Its `Debug` shows the text without the values, so bind what nobody should read in a report
-/// rather than write it into the text.
+/// Its `Debug` shows the text without the values. So bind a value that nobody should read in a
+/// report, instead of writing it into the text.
 ///
 /// ```
 /// use batrun_actors::Statement;
@@ -23,7 +23,8 @@ pub struct Statement {
 }
 
 impl Statement {
-    /// A single statement; the placeholders are the database's own.
+    /// A single statement. Its placeholders are the database's own: `?1` on SQLite, `$1` on
+    /// PostgreSQL.
     pub fn new(text: impl Into<String>) -> Self {
         Statement {
             text: text.into(),
@@ -32,25 +33,26 @@ impl Statement {
         }
     }
 
-    /// The value of the next placeholder.
+    /// Binds a value to the next placeholder.
     pub fn bind(mut self, value: impl Into<Value>) -> Self {
         self.values.push(value.into());
         self
     }
 
-    /// How many rows it has to insert, update, delete or, as a query, return. Any other number
-    /// rolls the transaction back and fails for good. Any number will do unless told otherwise.
+    /// Sets the number of rows that it has to insert, update, delete or, as a query, return. With any
+    /// other number the transaction is rolled back and the attempt fails for good. Default: any
+    /// number will do.
     pub fn expect_rows(mut self, rows: u64) -> Self {
         self.rows = Some(rows);
         self
     }
 
     /// # Errors
-    /// A permanent failure, if another number of rows was expected.
+    /// A permanent failure if another number of rows was expected.
     pub(super) fn check(&self, rows: u64) -> Result<(), Failure> {
         match self.rows {
             Some(wanted) if wanted != rows => Err(Failure::permanent(format!(
-                "{rows} rows where {wanted} were expected: {self:?}"
+                "{rows} rows instead of {wanted}, so the transaction was rolled back: {self:?}"
             ))),
             _ => Ok(()),
         }
@@ -71,14 +73,14 @@ impl From<Statement> for Vec<Statement> {
 
 /// A value that is bound to a placeholder.
 ///
-/// `From` makes one of Rust's integers up to 64 bits, floats, texts, bytes, `bool`, and of an
-/// `Option` of these. A `u64` has to be converted first, because not each fits.
+/// `From` makes one from Rust's integers up to 64 bits, floats, texts, bytes, `bool`, and an `Option`
+/// of these. A `u64` has to be converted first, because not every one fits.
 #[derive(Clone, PartialEq)]
 #[non_exhaustive]
 pub enum Value {
     /// NULL.
     Null,
-    /// An integer. PostgreSQL may want fewer bits; one that doesn't fit then is an error.
+    /// An integer. If PostgreSQL's parameter has fewer bits, one that doesn't fit is an error.
     Int(i64),
     /// A floating-point number.
     Real(f64),
@@ -86,11 +88,11 @@ pub enum Value {
     Text(String),
     /// Bytes.
     Blob(Vec<u8>),
-    /// A truth value; on SQLite, 0 or 1.
+    /// A truth value. SQLite has no such type and gets 0 or 1.
     Bool(bool),
 }
 
-/// Shows what sort of value it is, and not the value: it may be a secret.
+/// Shows the variant without the value, which may be a secret.
 impl fmt::Debug for Value {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {

@@ -8,7 +8,7 @@ use super::*;
 
 type Make = fn(PathBuf) -> Option<PathBuf>;
 
-/// A pipeline that tells which files came.
+/// A pipeline that tells the test each file that was submitted.
 struct Running {
     handle: PipelineHandle<PathBuf, ()>,
     came: UnboundedReceiver<String>,
@@ -37,7 +37,7 @@ impl Running {
         next.unwrap().unwrap()
     }
 
-    async fn shutdown(self) -> batrun::Report {
+    async fn shutdown(self) -> batrun::report::Report {
         let drain = Shutdown::Drain(Duration::from_secs(10));
         self.handle.shutdown(drain).await.unwrap()
     }
@@ -155,7 +155,7 @@ fn a_folder_that_is_not_there_or_goes_away_ends_it() {
             .unwrap();
         assert_eq!(report.producer_errors.len(), 1);
 
-        // With its only producer the pipeline ends too.
+        // The pipeline ends with its only producer.
         let removes: [fn(&Path); 2] = [
             |root| fs::remove_dir_all(root).unwrap(),
             |root| fs::rename(root, root.with_extension("moved")).unwrap(),

@@ -1,12 +1,12 @@
-use batrun::{Report, Rollback, prelude::*};
+use batrun::{prelude::*, report::Report, state::Rollback};
 use tempfile::{TempDir, tempdir};
 
 use super::*;
 
-/// What happens between the write and the end of the task.
+/// The part of a test between the write and the end of the task.
 type Then = fn(&Path) -> Result<(), Failure>;
 
-/// Writes "new" to `file` of the folder, then runs `then`, of which a failure causes the cancel.
+/// Writes "new" to `file` of the folder, then runs `then`, whose failure makes the undo run.
 fn run(folder: &TempDir, then: Then) -> Report {
     run_with(folder, then, |stage| stage)
 }
@@ -124,7 +124,7 @@ fn a_file_that_another_changed_is_left_and_the_task_is_stuck() {
 fn a_change_that_left_the_time_as_it_was_is_seen() {
     let folder = tempdir().unwrap();
     let report = run(&folder, |path| {
-        // As two writes within one tick of the file system's clock.
+        // The same time as two writes within one tick of the file system's clock would have.
         let modified = fs::metadata(path)?.modified()?;
         fs::write(path, "NEW")?;
         File::options()
@@ -252,7 +252,7 @@ fn a_name_may_be_as_long_as_a_name_can_be() {
 fn what_replaces_a_secret_is_never_open_to_others() {
     use std::os::unix::fs::PermissionsExt;
     let folder = tempdir().unwrap();
-    // Even should the file's permissions not be set afterwards.
+    // It is private even if the file's permissions are never set afterwards.
     let path = folder.path().join("secret");
     let own = Permissions::from_mode(0o600);
     let options = private(Some(&own));

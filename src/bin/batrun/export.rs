@@ -2,63 +2,68 @@
 
 use std::io::Write;
 
-use batrun::{JournalError, JournalFile};
+use batrun::journal::{JournalError, JournalFile};
 use serde_json::{Value, json};
 
-use crate::{Export, Failed, Faults, json, show};
+use crate::{
+    error::{CliError, Damage},
+    json,
+    options::Export,
+};
 
-/// A line of JSON for the journal, for each task with its undos, and for each outcome that is kept.
-pub(crate) fn lines(options: &Export, out: &mut impl Write) -> Result<Faults, Failed> {
-    let mut faults = Faults::default();
+/// Writes a line of JSON for the journal, for each task with its undos, and for each outcome.
+pub(crate) fn export(options: &Export, out: &mut impl Write) -> Result<Damage, CliError> {
+    let mut damage = Damage::default();
     let file = JournalFile::look(&options.file)?;
-    line(json::of_kind("journal", show::about(&file)), out)?;
+    write_line(json::with_kind("journal", json::journal(&file)), out)?;
     for corrupt in file.corrupt() {
-        line(told(&corrupt, &mut faults), out)?;
+        write_line(corrupt_line(&corrupt, &mut damage), out)?;
     }
-    let mut rows = Rows {
+    let mut lines = Lines {
         out,
-        faults,
+        damage,
         written: Ok(()),
     };
-    file.tasks(|task| rows.add("task", task, json::task))?;
-    file.outcomes(|outcome| rows.add("outcome", outcome, json::outcome))?;
-    rows.written?;
-    Ok(rows.faults)
+    file.tasks(|task| lines.add("task", task, json::task))?;
+    file.outcomes(|outcome| lines.add("outcome", outcome, json::outcome))?;
+    lines.written?;
+    Ok(lines.damage)
 }
 
-/// What is written of rows, which are read one by one: nothing more once that has failed.
-struct Rows<'a, W> {
+/// The lines for rows, which the journal hands out one by one. After a failed write nothing more is
+/// written.
+struct Lines<'a, W> {
     out: &'a mut W,
-    faults: Faults,
-    written: Result<(), Failed>,
+    damage: Damage,
+    written: Result<(), CliError>,
 }
 
-impl<W: Write> Rows<'_, W> {
-    fn add<T, E: Into<Failed>>(
+impl<W: Write> Lines<'_, W> {
+    fn add<T, E: Into<CliError>>(
         &mut self,
         kind: &str,
         row: Result<T, JournalError>,
-        shown: fn(&T) -> Result<Value, E>,
+        to_json: fn(&T) -> Result<Value, E>,
     ) {
         if self.written.is_err() {
             return;
         }
         let value = match row {
-            Ok(row) => shown(&row).map(|value| json::of_kind(kind, value)),
-            Err(corrupt) => Ok(told(&corrupt, &mut self.faults)),
+            Ok(row) => to_json(&row).map(|value| json::with_kind(kind, value)),
+            Err(corrupt) => Ok(corrupt_line(&corrupt, &mut self.damage)),
         };
         self.written = value
             .map_err(Into::into)
-            .and_then(|value| line(value, self.out));
+            .and_then(|value| write_line(value, self.out));
     }
 }
 
-fn told(corrupt: &JournalError, faults: &mut Faults) -> Value {
-    faults.add(corrupt);
+fn corrupt_line(corrupt: &JournalError, damage: &mut Damage) -> Value {
+    damage.add(corrupt);
     json!({ "kind": "corrupt", "error": corrupt.to_string() })
 }
 
-fn line(value: Value, out: &mut impl Write) -> Result<(), Failed> {
+fn write_line(value: Value, out: &mut impl Write) -> Result<(), CliError> {
     serde_json::to_writer(&mut *out, &value)?;
     writeln!(out)?;
     Ok(())

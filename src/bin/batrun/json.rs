@@ -1,27 +1,33 @@
-//! What a journal has, as JSON.
+//! The contents of a journal as JSON.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use batrun::{JournalOutcome, JournalTask, JournalUndo, JournalUndoStatus, JournalValue, State};
+use batrun::{
+    journal::{
+        JournalFile, JournalOutcome, JournalStage, JournalTask, JournalUndo, JournalUndoStatus,
+        JournalValue,
+    },
+    state::State,
+};
 use rmpv::Value as Packed;
 use serde_json::{Map, Value, json};
 
-/// Values are nested no deeper than that.
-const DEEPEST: usize = 256;
+/// The deepest nesting of a value that is shown as JSON. Deeper ones are shown as bytes.
+const MAX_DEPTH: usize = 256;
 
-/// A value that a journal has. What JSON has no word for becomes a text.
+/// A value. Parts that JSON can't express become texts.
 pub(crate) fn value(value: &JournalValue) -> Value {
     let mut bytes = value.bytes();
-    match rmpv::decode::read_value_with_max_depth(&mut bytes, DEEPEST) {
-        Ok(packed) if bytes.is_empty() => unpacked(packed),
+    match rmpv::decode::read_value_with_max_depth(&mut bytes, MAX_DEPTH) {
+        Ok(packed) if bytes.is_empty() => from_packed(packed),
         _ => hex(value.bytes()),
     }
 }
 
-fn unpacked(packed: Packed) -> Value {
+fn from_packed(packed: Packed) -> Value {
     match packed {
         Packed::Nil => Value::Null,
-        Packed::Boolean(is) => is.into(),
+        Packed::Boolean(value) => value.into(),
         Packed::Integer(number) => match (number.as_u64(), number.as_i64()) {
             (Some(number), _) => number.into(),
             (None, Some(number)) => number.into(),
@@ -31,14 +37,14 @@ fn unpacked(packed: Packed) -> Value {
         Packed::F64(number) => float(number, &number.to_string()),
         Packed::String(text) => String::from_utf8_lossy(text.as_bytes()).into(),
         Packed::Binary(bytes) => hex(&bytes),
-        Packed::Array(values) => values.into_iter().map(unpacked).collect(),
+        Packed::Array(values) => values.into_iter().map(from_packed).collect(),
         Packed::Map(entries) => {
             let entry = |(name, value)| {
-                let name = match unpacked(name) {
+                let name = match from_packed(name) {
                     Value::String(name) => name,
                     other => other.to_string(),
                 };
-                (name, unpacked(value))
+                (name, from_packed(value))
             };
             Value::Object(entries.into_iter().map(entry).collect())
         }
@@ -46,12 +52,12 @@ fn unpacked(packed: Packed) -> Value {
     }
 }
 
-fn float(number: f64, shown: &str) -> Value {
+fn float(number: f64, text: &str) -> Value {
     if number.is_finite() {
-        // The shorter one of the two that mean the same.
-        shown.parse().unwrap_or(number).into()
+        // An f32 has fewer digits than the same number as an f64.
+        text.parse().unwrap_or(number).into()
     } else {
-        shown.into()
+        text.into()
     }
 }
 
@@ -60,7 +66,7 @@ fn hex(bytes: &[u8]) -> Value {
     format!("0x{digits}").into()
 }
 
-/// Where a task is, in a word or two.
+/// The state of a task, in a word or two.
 pub(crate) fn state(task: &JournalTask) -> &'static str {
     match (task.state, &task.stuck) {
         (_, Some(_)) if task.quarantined => "set aside",
@@ -73,16 +79,27 @@ pub(crate) fn state(task: &JournalTask) -> &'static str {
     }
 }
 
-/// What became of an undo, in a word.
+/// The status of an undo, in a word.
 pub(crate) fn status(undo: &JournalUndo) -> &'static str {
     match undo.status {
-        JournalUndoStatus::Registered if undo.running => "being cancelled",
+        JournalUndoStatus::Registered if undo.running => "running",
         JournalUndoStatus::Registered => "registered",
         JournalUndoStatus::Withdrawn => "withdrawn",
-        JournalUndoStatus::Cancelled => "cancelled",
+        JournalUndoStatus::Cancelled => "undone",
         JournalUndoStatus::Failed(_) => "failed",
         _ => "unknown",
     }
+}
+
+/// The journal itself.
+pub(crate) fn journal(file: &JournalFile) -> Value {
+    let stage = |stage: &JournalStage| json!({ "name": stage.name, "version": stage.version });
+    json!({
+        "pipeline": file.pipeline(),
+        "format": file.format(),
+        "stages": file.stages().iter().map(stage).collect::<Vec<_>>(),
+        "outcomes_kept": file.outcomes_kept(),
+    })
 }
 
 /// Everything about a task.
@@ -104,8 +121,8 @@ pub(crate) fn task(task: &JournalTask) -> Result<Value, serde_json::Error> {
     }))
 }
 
-/// Why it is rolled back, or set aside.
-pub(crate) fn end(task: &JournalTask) -> Option<&batrun::End> {
+/// The reason why a task is rolled back, or was set aside.
+pub(crate) fn end(task: &JournalTask) -> Option<&batrun::state::End> {
     match &task.stuck {
         Some(outcome) => Some(&outcome.end),
         None => task.end.as_ref(),
@@ -147,8 +164,8 @@ fn millis(at: SystemTime) -> u64 {
         .map_or(0, |since| since.as_millis() as u64)
 }
 
-/// An object with one more field, its first.
-pub(crate) fn of_kind(kind: &str, value: Value) -> Value {
+/// The object with the field `kind` before its own.
+pub(crate) fn with_kind(kind: &str, value: Value) -> Value {
     let mut object = Map::new();
     object.insert("kind".to_owned(), kind.into());
     if let Value::Object(fields) = value {

@@ -2,29 +2,34 @@
 
 use std::io::Write;
 
-use batrun::{JournalFile, JournalTask, JournalUndoStatus};
+use batrun::journal::{JournalFile, JournalTask, JournalUndoStatus};
 
-use crate::{Failed, Faults, Stuck, json, text};
+use crate::{
+    error::{CliError, Damage},
+    json,
+    options::Stuck,
+    text,
+};
 
-/// The tasks that wait for a person, with what is left of each.
-pub(crate) fn list(options: &Stuck, out: &mut impl Write) -> Result<Faults, Failed> {
-    let mut faults = Faults::default();
+/// Lists the stuck tasks, each with the undos that are left.
+pub(crate) fn list(options: &Stuck, out: &mut impl Write) -> Result<Damage, CliError> {
+    let mut damage = Damage::default();
     let file = JournalFile::look(&options.file)?;
     let mut stuck = Vec::new();
     file.tasks(|task| match task {
         Ok(task) if task.stuck.is_some() => stuck.push(task),
         Ok(_) => {}
-        Err(corrupt) => faults.add(&corrupt),
+        Err(corrupt) => damage.add(&corrupt),
     })?;
     if options.json {
         let all: Result<Vec<_>, _> = stuck.iter().map(json::task).collect();
         serde_json::to_writer_pretty(&mut *out, &all?)?;
         writeln!(out)?;
-        return Ok(faults);
+        return Ok(damage);
     }
     if stuck.is_empty() {
         writeln!(out, "nothing is stuck")?;
-        return Ok(faults);
+        return Ok(damage);
     }
     for (number, task) in stuck.iter().enumerate() {
         if number > 0 {
@@ -32,30 +37,31 @@ pub(crate) fn list(options: &Stuck, out: &mut impl Write) -> Result<Faults, Fail
         }
         describe(task, out)?;
     }
-    let file = text::clean(&options.file.display().to_string());
+    let file = text::escaped(&options.file.display().to_string());
+    let tasks = text::count(
+        stuck.len(),
+        "task waits for a person",
+        "tasks wait for a person",
+    );
     writeln!(
         out,
-        "\n{}: batrun journal resolve {file} ID.. once you have dealt with them, batrun journal \
-         retry {file} ID.. to have them tried again",
-        text::count(
-            stuck.len(),
-            "task waits for a person",
-            "tasks wait for a person"
-        ),
+        "\n{tasks}. Stop the pipeline, then\n  \
+         batrun journal resolve {file} ID..   if you have dealt with them\n  \
+         batrun journal retry {file} ID..     to have them tried again at the next start"
     )?;
-    Ok(faults)
+    Ok(damage)
 }
 
-fn describe(task: &JournalTask, out: &mut impl Write) -> Result<(), Failed> {
+fn describe(task: &JournalTask, out: &mut impl Write) -> Result<(), CliError> {
     write!(out, "task {}", task.id)?;
     if let Some(key) = &task.key {
-        write!(out, ", key {}", text::short(key))?;
+        write!(out, ", key {}", text::cell(key))?;
     }
     if task.quarantined {
         write!(out, ", set aside")?;
     }
     if let Some(end) = json::end(task) {
-        write!(out, ": {}", text::clean(&end.to_string()))?;
+        write!(out, ": {}", text::escaped(&end.to_string()))?;
     }
     writeln!(out)?;
     let left = || {
@@ -74,10 +80,10 @@ fn describe(task: &JournalTask, out: &mut impl Write) -> Result<(), Failed> {
         };
         table.add_row([
             number.to_string(),
-            text::short(&undo.stage),
+            text::cell(&undo.stage),
             undo.tries.to_string(),
-            error.map_or("-".to_owned(), text::clean),
-            text::clean(&json::value(&undo.value).to_string()),
+            error.map_or("-".to_owned(), text::escaped),
+            text::escaped(&json::value(&undo.value).to_string()),
         ]);
     }
     writeln!(out, "{}", table.trim_fmt())?;

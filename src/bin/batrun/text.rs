@@ -1,48 +1,50 @@
-//! What people read.
+//! Texts and tables for people.
 
 use std::time::Duration;
 
 use comfy_table::{Table, presets};
 
-/// How much of a value is shown in a table.
-const WIDEST: usize = 60;
+/// The width of a cell, in characters. Longer texts are cut.
+const MAX_CELL: usize = 60;
 
-/// Without anything that a terminal would obey: keys, values and errors come from anywhere.
-pub(crate) fn clean(text: &str) -> String {
-    let mut clean = String::with_capacity(text.len());
+/// The text without anything that a terminal would obey: keys, values and errors may come from
+/// strangers.
+pub(crate) fn escaped(text: &str) -> String {
+    let mut escaped = String::with_capacity(text.len());
     for letter in text.chars() {
         if letter.is_control() && letter != '\n' || is_direction(letter) {
-            clean.extend(letter.escape_default());
+            escaped.extend(letter.escape_default());
         } else {
-            clean.push(letter);
+            escaped.push(letter);
         }
     }
-    clean
+    escaped
 }
 
-/// Whether it changes the direction in which what follows is shown.
+/// Returns true for characters that change the direction of the text after them, which could
+/// disguise a name.
 fn is_direction(letter: char) -> bool {
     matches!(letter, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
-/// For a cell: in one line, and no longer than is good for a table.
-pub(crate) fn short(text: &str) -> String {
-    let text = clean(text).replace('\n', " ");
-    if text.chars().count() <= WIDEST {
+/// The text as a table's cell: escaped, on one line, and cut to the width of a cell.
+pub(crate) fn cell(text: &str) -> String {
+    let text = escaped(text).replace('\n', " ");
+    if text.chars().count() <= MAX_CELL {
         return text;
     }
-    let mut cut: String = text.chars().take(WIDEST - 1).collect();
+    let mut cut: String = text.chars().take(MAX_CELL - 1).collect();
     cut.push('…');
     cut
 }
 
-/// What there may be, or a dash.
-pub(crate) fn or_dash(text: Option<impl AsRef<str>>) -> String {
-    text.map_or_else(|| "-".to_owned(), |text| short(text.as_ref()))
+/// The text as a table's cell, or a dash if there is none.
+pub(crate) fn cell_or_dash(text: Option<impl AsRef<str>>) -> String {
+    text.map_or_else(|| "-".to_owned(), |text| cell(text.as_ref()))
 }
 
-/// What is left to a deadline.
-pub(crate) fn left(left: Option<Duration>) -> String {
+/// The time to a deadline, in two units at most.
+pub(crate) fn time_left(left: Option<Duration>) -> String {
     match left {
         None => "-".to_owned(),
         Some(Duration::ZERO) => "over".to_owned(),
@@ -58,7 +60,7 @@ pub(crate) fn left(left: Option<Duration>) -> String {
     }
 }
 
-/// A table with these columns and no lines.
+/// A table with these columns, without lines.
 pub(crate) fn table(columns: &[&str]) -> Table {
     let mut table = Table::new();
     table.load_style(presets::NOTHING);
@@ -66,7 +68,7 @@ pub(crate) fn table(columns: &[&str]) -> Table {
     table
 }
 
-/// A number of things.
+/// A number and its noun.
 pub(crate) fn count(number: usize, one: &str, more: &str) -> String {
     match number {
         1 => format!("1 {one}"),

@@ -2,8 +2,17 @@
 
 use proptest::prelude::*;
 
-use super::*;
-use crate::journal::rows::{decode, encode};
+use super::support::{outcome, task_state};
+use crate::{
+    failure::Failure,
+    journal::{
+        codec::{decode, encode},
+        rows::{outcome_block::OutcomeBlock, task::TaskRow},
+        task_state::TaskDetails,
+        undo_state::UndoState,
+    },
+    task::{End, Outcome, Rollback, State, StopCause, Stuck, StuckUndo, TaskId},
+};
 
 #[test]
 fn a_value_is_all_of_its_bytes() {
@@ -12,7 +21,7 @@ fn a_value_is_all_of_its_bytes() {
     assert_eq!(value, ("seven".to_owned(), 7, Some(1.5)));
     bytes.push(0);
     let error = decode::<(String, i32, Option<f64>)>(&bytes).unwrap_err();
-    assert_eq!(error, "1 bytes follow it");
+    assert_eq!(error, "1 more bytes follow the value");
 }
 
 #[test]
@@ -38,12 +47,12 @@ fn an_outcome_is_read_as_it_was() {
     let stuck = Outcome {
         end: End::Cancelled {
             stage: "b".into(),
-            cause: crate::StopCause::Recovery,
+            cause: StopCause::Recovery,
         },
-        rollback: Rollback::Stuck(crate::Stuck {
+        rollback: Rollback::Stuck(Stuck {
             task: TaskId(3),
             still_running: None,
-            undos: vec![crate::StuckUndo {
+            undos: vec![StuckUndo {
                 stage: "a".into(),
                 undo: "x".to_owned(),
                 error: "y".to_owned(),
@@ -69,29 +78,29 @@ proptest! {
     /// Bytes from anywhere are an error or a value, and no panic (D2).
     #[test]
     fn d2_bytes_from_anywhere_do_not_panic(bytes: Vec<u8>) {
-        let _ = decode::<crate::journal::live::More>(&bytes);
-        let _ = decode::<crate::journal::live::Mark>(&bytes);
+        let _ = decode::<TaskDetails>(&bytes);
+        let _ = decode::<UndoState>(&bytes);
         let _ = decode::<Outcome>(&bytes);
-        let _ = decode::<Block>(&bytes);
+        let _ = decode::<OutcomeBlock>(&bytes);
     }
 
     /// A row of which a bit was flipped is not read.
     #[test]
     fn j4_a_flipped_bit_is_noticed(id: u64, at: prop::sample::Index, bit in 0..8u8) {
-        let row = TaskRow::of(id, &live(Some("key"), State::Running(2))).unwrap();
-        prop_assert!(row.clone().live().is_ok());
+        let row = TaskRow::of(id, &task_state(Some("key"), State::Running(2))).unwrap();
+        prop_assert!(row.clone().into_state().is_ok());
         let mut flipped = row.clone();
-        let at = at.index(flipped.more.len());
-        flipped.more[at] ^= 1 << bit;
-        prop_assert!(flipped.live().is_err());
+        let at = at.index(flipped.details.len());
+        flipped.details[at] ^= 1 << bit;
+        prop_assert!(flipped.into_state().is_err());
         let mut other = row.clone();
         other.id = id.wrapping_add(1);
-        prop_assert!(other.live().is_err());
+        prop_assert!(other.into_state().is_err());
         let mut other = row.clone();
         other.stage = Some(3);
-        prop_assert!(other.live().is_err());
+        prop_assert!(other.into_state().is_err());
         let mut other = row;
         other.key = None;
-        prop_assert!(other.live().is_err());
+        prop_assert!(other.into_state().is_err());
     }
 }

@@ -1,11 +1,22 @@
-//! What every store does, whatever it is made of.
+//! The promises of a store, which the SQLite file and the memory keep alike.
 
 use std::path::Path;
 
-use super::*;
-use crate::journal::{
-    Durability,
-    sqlite::{Sqlite, whole_path},
+use super::support::{
+    all_of, put_keyed_outcome, put_outcomes, put_task, put_undo, task_state, undo_state,
+};
+#[cfg(feature = "testing")]
+use crate::journal::memory::disk::Disk;
+use crate::{
+    journal::{
+        durability::Durability,
+        error::JournalError,
+        rows::{stage::StageRow, task::TaskRow, undo::UndoRow},
+        sqlite::{database::Sqlite, path::canonical_path},
+        store::{RowOp, Store, Writes},
+        undo_state::StoredUndoStatus,
+    },
+    task::State,
 };
 
 /// A place where a store can be opened again and again.
@@ -23,7 +34,7 @@ impl Place for InFile {
 }
 
 #[cfg(feature = "testing")]
-impl Place for crate::journal::Disk {
+impl Place for Disk {
     fn open(&self) -> Box<dyn Store> {
         self.journal(Durability::Power).unwrap().store
     }
@@ -33,19 +44,19 @@ impl Place for crate::journal::Disk {
 fn on_each(test: impl Fn(&dyn Place)) {
     test(&InFile(tempfile::tempdir().unwrap()));
     #[cfg(feature = "testing")]
-    test(&crate::journal::Disk::new());
+    test(&Disk::new());
 }
 
 #[test]
 fn a_new_one_is_empty() {
     on_each(|place| {
         let mut store = place.open();
-        let contents = store.contents().unwrap();
-        assert!(contents.words.is_empty() && contents.stages.is_empty());
-        assert_eq!((contents.outcomes, contents.last_block), (0, 0));
+        let summary = store.summary().unwrap();
+        assert!(summary.meta.is_empty() && summary.stages.is_empty());
+        assert_eq!((summary.outcomes, summary.last_block), (0, 0));
         store.tasks(&mut |_| panic!("a task")).unwrap();
-        assert!(store.kept("x").unwrap().is_none());
-        assert!(store.blocks(0, 10).unwrap().is_empty());
+        assert!(store.keyed_outcome("x").unwrap().is_none());
+        assert!(store.outcome_blocks(0, 10).unwrap().is_empty());
     });
 }
 
@@ -55,22 +66,22 @@ fn what_was_committed_is_there_also_after_it_was_opened_again() {
         let mut store = place.open();
         let large = vec![7; 1 << 20];
         let ops = [
-            Op::Word("pipeline", "orders \"of\" ü \0 today".to_owned()),
-            Op::Word("last task", "3".to_owned()),
-            Op::Stages(vec![
+            RowOp::SetMeta("pipeline", "orders \"of\" ü \0 today".to_owned()),
+            RowOp::SetMeta("last task", "3".to_owned()),
+            RowOp::ReplaceStages(vec![
                 StageRow::new(0, "first", 1),
                 StageRow::new(1, "second", 7),
             ]),
             // Not in the order in which they are read.
-            task_op(i64::MAX as u64, Some(""), State::Queued(0), b""),
-            task_op(1, Some("schlüssel \0 1"), State::Running(1), &large),
-            task_op(2, None, State::Cleaning(0), b"two"),
-            undo_op(2, 1, b"b"),
-            undo_op(2, 0, b"a"),
-            undo_op(1, 0, &large),
-            block(1, 9, &[4, 5], &[("k", 4)]),
-            block(2, 10, &[], &[]),
-            kept("k", 4, Some(b"output")),
+            put_task(i64::MAX as u64, Some(""), State::Queued(0), b""),
+            put_task(1, Some("schlüssel \0 1"), State::Running(1), &large),
+            put_task(2, None, State::Cleaning(0), b"two"),
+            put_undo(2, 1, b"b"),
+            put_undo(2, 0, b"a"),
+            put_undo(1, 0, &large),
+            put_outcomes(1, 9, &[4, 5], &[("k", 4)]),
+            put_outcomes(2, 10, &[], &[]),
+            put_keyed_outcome("k", 4, Some(b"output")),
         ];
         store.commit(&ops).unwrap();
         let all = all_of(&mut *store).unwrap();
@@ -79,9 +90,9 @@ fn what_was_committed_is_there_also_after_it_was_opened_again() {
         assert!(at("task 1 ") < at("undo 1 0") && at("undo 1 0") < at("task 2 "));
         assert!(at("undo 2 0") < at("undo 2 1"));
         assert!(at("undo 2 1") < at("task 9223372036854775807"));
-        let contents = store.contents().unwrap();
-        assert_eq!((contents.outcomes, contents.last_block), (2, 2));
-        store.close(true);
+        let summary = store.summary().unwrap();
+        assert_eq!((summary.outcomes, summary.last_block), (2, 2));
+        store.close(Writes::Succeeded);
         drop(store);
         assert_eq!(all_of(&mut *place.open()).unwrap(), all);
     });
@@ -92,27 +103,27 @@ fn a_state_leaves_the_context_and_a_task_replaces_it() {
     on_each(|place| {
         let mut store = place.open();
         let ops = [
-            task_op(1, Some("k"), State::Queued(0), b"before"),
-            undo_op(1, 0, b"undo"),
+            put_task(1, Some("k"), State::Queued(0), b"before"),
+            put_undo(1, 0, b"undo"),
         ];
         store.commit(&ops).unwrap();
-        let running = TaskRow::of(1, &live(Some("k"), State::Running(0))).unwrap();
-        let mut changed = mark();
-        changed.status = super::super::live::Status::Cancelled;
+        let running = TaskRow::of(1, &task_state(Some("k"), State::Running(0))).unwrap();
+        let mut changed = undo_state();
+        changed.status = StoredUndoStatus::Undone;
         let ops = [
-            Op::State(running),
-            Op::UndoState(UndoRow::of(1, 0, &changed).unwrap()),
+            RowOp::UpdateTask(running),
+            RowOp::UpdateUndo(UndoRow::of(1, 0, &changed).unwrap()),
         ];
         store.commit(&ops).unwrap();
         let all = all_of(&mut *store).unwrap().join("\n");
         assert!(
-            all.contains("Running(0)") && all.contains("Cancelled"),
+            all.contains("Running(0)") && all.contains("Undone"),
             "{all}"
         );
         assert!(all.contains(&format!("{:?}", b"before")), "{all}");
         assert!(all.contains(&format!("{:?}", b"undo")), "{all}");
         store
-            .commit(&[task_op(1, Some("k"), State::Queued(1), b"after")])
+            .commit(&[put_task(1, Some("k"), State::Queued(1), b"after")])
             .unwrap();
         let all = all_of(&mut *store).unwrap().join("\n");
         assert!(all.contains(&format!("{:?}", b"after")), "{all}");
@@ -125,16 +136,16 @@ fn what_is_gone_is_gone_with_its_undos_and_nothing_else() {
     on_each(|place| {
         let mut store = place.open();
         let ops = [
-            task_op(1, None, State::Queued(0), b"x"),
-            task_op(2, None, State::Queued(0), b"y"),
-            undo_op(1, 0, b"a"),
-            undo_op(1, 1, b"a"),
-            undo_op(2, 0, b"b"),
+            put_task(1, None, State::Queued(0), b"x"),
+            put_task(2, None, State::Queued(0), b"y"),
+            put_undo(1, 0, b"a"),
+            put_undo(1, 1, b"a"),
+            put_undo(2, 0, b"b"),
         ];
         store.commit(&ops).unwrap();
-        let gone = Op::Gone {
+        let gone = RowOp::DeleteTask {
             task: 1,
-            undos: true,
+            has_undos: true,
         };
         store.commit(&[gone]).unwrap();
         let all = all_of(&mut *store).unwrap();
@@ -147,14 +158,13 @@ fn what_is_gone_is_gone_with_its_undos_and_nothing_else() {
 fn an_undo_without_its_task_is_corrupt() {
     on_each(|place| {
         let mut store = place.open();
-        let before = task_op(1, None, State::Queued(0), b"x");
-        let after = task_op(3, None, State::Queued(0), b"x");
-        store.commit(&[before, undo_op(2, 0, b"a"), after]).unwrap();
+        let before = put_task(1, None, State::Queued(0), b"x");
+        let after = put_task(3, None, State::Queued(0), b"x");
+        store
+            .commit(&[before, put_undo(2, 0, b"a"), after])
+            .unwrap();
         let error = store.tasks(&mut |_| {}).unwrap_err();
-        assert_eq!(
-            error.to_string(),
-            "undo 0 of task 2 is corrupt: it has no task"
-        );
+        assert_eq!(error.to_string(), "undo 0 of task 2: its task is missing");
     });
 }
 
@@ -163,21 +173,23 @@ fn outcomes_are_forgotten_with_their_keys_unless_another_task_has_it_by_now() {
     on_each(|place| {
         let mut store = place.open();
         let ops = [
-            block(1, 1, &[1, 2], &[("a", 1), ("b", 2)]),
-            kept("a", 1, None),
-            kept("b", 2, None),
-            block(2, 2, &[3], &[("b", 3)]),
-            kept("b", 3, Some(b"o")),
+            put_outcomes(1, 1, &[1, 2], &[("a", 1), ("b", 2)]),
+            put_keyed_outcome("a", 1, None),
+            put_keyed_outcome("b", 2, None),
+            put_outcomes(2, 2, &[3], &[("b", 3)]),
+            put_keyed_outcome("b", 3, Some(b"o")),
         ];
         store.commit(&ops).unwrap();
-        let oldest = store.blocks(0, 1).unwrap();
+        let oldest = store.outcome_blocks(0, 1).unwrap();
         assert_eq!((oldest.len(), oldest[0].number), (1, 1));
-        assert_eq!(store.blocks(1, 9).unwrap()[0].number, 2);
+        assert_eq!(store.outcome_blocks(1, 9).unwrap()[0].number, 2);
         let keys = oldest[0].block().unwrap().keys;
-        store.commit(&[Op::Forget { block: 1, keys }]).unwrap();
-        assert!(store.kept("a").unwrap().is_none());
-        assert_eq!(store.kept("b").unwrap().unwrap().task, 3);
-        assert_eq!(store.contents().unwrap().outcomes, 1);
+        store
+            .commit(&[RowOp::DeleteOutcomes { block: 1, keys }])
+            .unwrap();
+        assert!(store.keyed_outcome("a").unwrap().is_none());
+        assert_eq!(store.keyed_outcome("b").unwrap().unwrap().task, 3);
+        assert_eq!(store.summary().unwrap().outcomes, 1);
     });
 }
 
@@ -187,14 +199,14 @@ fn stages_replace_those_before() {
         let mut store = place.open();
         let stages = |names: &[&str]| {
             let rows = names.iter().enumerate();
-            Op::Stages(
+            RowOp::ReplaceStages(
                 rows.map(|(n, name)| StageRow::new(n as u16, name, 1))
                     .collect(),
             )
         };
         store.commit(&[stages(&["a", "b", "c"])]).unwrap();
         store.commit(&[stages(&["c", "a"])]).unwrap();
-        let names: Vec<_> = store.contents().unwrap().stages;
+        let names: Vec<_> = store.summary().unwrap().stages;
         let names: Vec<_> = names.iter().map(|row| row.name.as_str()).collect();
         assert_eq!(names, ["c", "a"]);
     });
@@ -207,7 +219,7 @@ fn one_at_a_time() {
     let store = place.open();
     let refused = Sqlite::open(&path, Durability::Power).map(drop);
     assert!(
-        matches!(refused, Err(crate::JournalError::Held { .. })),
+        matches!(refused, Err(JournalError::Held { .. })),
         "{refused:?}"
     );
     drop(store);
@@ -216,6 +228,6 @@ fn one_at_a_time() {
 
 #[test]
 fn sqlites_name_for_what_is_in_memory_is_a_files_name_like_others() {
-    let path = whole_path(Path::new(":memory:")).unwrap();
+    let path = canonical_path(Path::new(":memory:")).unwrap();
     assert!(path.is_absolute() && path.ends_with(":memory:"), "{path:?}");
 }

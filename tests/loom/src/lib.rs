@@ -1,20 +1,20 @@
-//! The protocol of `src/task/standing.rs`, with every interleaving that the memory model allows.
+//! The protocol of `src/task/atomic_state.rs`, with every interleaving that the memory model allows.
 //!
 //! `cargo test --release --manifest-path tests/loom/Cargo.toml`
 
 #![cfg(test)]
 #![allow(missing_docs, clippy::unwrap_used)]
 
-#[path = "../../../src/task/standing.rs"]
-mod standing;
+#[path = "../../../src/task/atomic_state.rs"]
+mod atomic_state;
 #[path = "../../../src/task/state.rs"]
 mod state;
 
+use atomic_state::{AtomicState, fence};
 use loom::{
     sync::{Arc, atomic, atomic::AtomicU32, atomic::Ordering},
     thread,
 };
-use standing::{Standing, fence};
 use state::{Event, Illegal, State, next};
 
 /// A task goes from stage 0 to stage 1 while it is being stopped. The thread that is told, or
@@ -22,7 +22,7 @@ use state::{Event, Illegal, State, next};
 #[test]
 fn g05_a_decided_end_is_noticed_exactly_once() {
     loom::model(|| {
-        let task = Arc::new(Standing::new());
+        let task = Arc::new(AtomicState::new());
         task.begin();
         let let_go = Arc::new(AtomicU32::new(0));
         let holder = {
@@ -42,7 +42,7 @@ fn g05_a_decided_end_is_noticed_exactly_once() {
                 }
                 // The pool of stage 1, where the message arrives.
                 fence();
-                if task.is_decided() {
+                if task.is_ending() {
                     noticed(1);
                 }
             })
@@ -57,7 +57,7 @@ fn g05_a_decided_end_is_noticed_exactly_once() {
             let_go.fetch_add(1, Ordering::SeqCst);
         }
         assert_eq!(let_go.load(Ordering::SeqCst), 1, "told stage {told}");
-        assert_eq!(task.state(), State::RollingBack);
+        assert_eq!(task.load(), State::RollingBack);
     });
 }
 
@@ -65,7 +65,7 @@ fn g05_a_decided_end_is_noticed_exactly_once() {
 #[test]
 fn g05_a_stop_between_two_attempts_is_noticed_exactly_once() {
     loom::model(|| {
-        let task = Arc::new(Standing::new());
+        let task = Arc::new(AtomicState::new());
         task.begin();
         let let_go = Arc::new(AtomicU32::new(0));
         let holder = {
@@ -75,7 +75,7 @@ fn g05_a_stop_between_two_attempts_is_noticed_exactly_once() {
                     task.apply(Event::Start(0)).is_ok() && task.apply(Event::Retry(0)).is_ok();
                 // The pool is told here, unless the worker has noticed.
                 fence();
-                if (!worker || task.is_decided()) && task.apply(Event::Stopped(0)).is_ok() {
+                if (!worker || task.is_ending()) && task.apply(Event::Stopped(0)).is_ok() {
                     let_go.fetch_add(1, Ordering::SeqCst);
                 }
             })
@@ -95,7 +95,7 @@ fn g05_a_stop_between_two_attempts_is_noticed_exactly_once() {
 #[test]
 fn g05_a_pool_never_releases_a_task_that_a_worker_starts() {
     loom::model(|| {
-        let task = Arc::new(Standing::new());
+        let task = Arc::new(AtomicState::new());
         task.begin();
         let worker = {
             let task = task.clone();
@@ -105,7 +105,7 @@ fn g05_a_pool_never_releases_a_task_that_a_worker_starts() {
                 }
                 fence();
                 // The stage is called only if nothing was decided by now.
-                !task.is_decided()
+                !task.is_ending()
             })
         };
         task.stop().unwrap();
@@ -121,7 +121,7 @@ fn g05_a_pool_never_releases_a_task_that_a_worker_starts() {
 #[test]
 fn g01_done_and_stopped_exclude_each_other() {
     loom::model(|| {
-        let task = Arc::new(Standing::new());
+        let task = Arc::new(AtomicState::new());
         task.begin();
         let worker = {
             let task = task.clone();

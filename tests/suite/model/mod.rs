@@ -13,7 +13,7 @@ use std::{
     sync::{Arc, Mutex, atomic::Ordering},
 };
 
-use batrun::{OnStuck, Outcome, Snapshot, prelude::*};
+use batrun::{Outcome, policy::OnStuck, prelude::*, report::Snapshot};
 use proptest::{prelude::*, test_runner::TestCaseError};
 
 use self::{
@@ -162,25 +162,28 @@ fn verify(world: &World, fates: &Fates, report: &Report, timed: bool) -> Result<
     prop_assert_eq!(counts.in_flight(), 0);
     prop_assert_eq!(counts.accepted as usize, fates.accepted_ms.len());
     prop_assert_eq!(fates.outcomes.len(), fates.accepted_ms.len());
-    let count = |which: fn(&batrun::End) -> bool| {
+    let count = |which: fn(&batrun::state::End) -> bool| {
         fates
             .outcomes
             .values()
             .filter(|outcome| which(&outcome.end))
             .count() as u64
     };
-    prop_assert_eq!(counts.done, count(|end| matches!(end, batrun::End::Done)));
+    prop_assert_eq!(
+        counts.done,
+        count(|end| matches!(end, batrun::state::End::Done))
+    );
     prop_assert_eq!(
         counts.failed,
-        count(|end| matches!(end, batrun::End::Failed { .. }))
+        count(|end| matches!(end, batrun::state::End::Failed { .. }))
     );
     prop_assert_eq!(
         counts.timed_out,
-        count(|end| matches!(end, batrun::End::TimedOut { .. }))
+        count(|end| matches!(end, batrun::state::End::TimedOut { .. }))
     );
     prop_assert_eq!(
         counts.cancelled,
-        count(|end| matches!(end, batrun::End::Cancelled { .. }))
+        count(|end| matches!(end, batrun::state::End::Cancelled { .. }))
     );
     for snapshot in &fates.snapshots {
         prop_assert_eq!(snapshot.in_flight, snapshot.counts.in_flight());

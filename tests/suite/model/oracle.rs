@@ -1,6 +1,9 @@
 //! The model: what must happen to one task, step by step, and what may end it from outside.
 
-use batrun::{End, Outcome, Rollback, StopCause};
+use batrun::{
+    Outcome,
+    state::{End, Rollback, StopCause},
+};
 
 use super::{
     script::{CancelFailure, Case, StageScript, TaskScript, Then, UndoScript},

@@ -2,7 +2,12 @@
 
 use std::{future::pending, path::PathBuf};
 
-use batrun::{Durability, Journal, PipelineHandle, prelude::*, testing::Disk};
+use batrun::{
+    PipelineHandle,
+    journal::{Durability, Journal},
+    prelude::*,
+    testing::Disk,
+};
 
 /// A journal on this disk that survives a loss of power.
 pub fn on_disk(disk: &Disk) -> Journal {

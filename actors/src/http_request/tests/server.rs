@@ -1,4 +1,4 @@
-//! A server on the loopback that notes requests and answers as it is told.
+//! A server on the loopback that records requests and answers as the test says.
 
 use std::{
     io::{BufRead, BufReader, Write},
@@ -25,7 +25,7 @@ pub(super) fn answer(status: u16, body: &str) -> Answer {
         204 => "HTTP/1.1 204 X\r\n\r\n".to_owned(),
         _ => {
             let length = body.len();
-            // Where a redirect is followed, the server gets a second request.
+            // A client that follows redirects would send a second request.
             format!("HTTP/1.1 {status} X\r\nLocation: /\r\nContent-Length: {length}\r\n\r\n{body}")
         }
     })

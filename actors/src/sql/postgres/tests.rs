@@ -1,6 +1,11 @@
 use std::{fmt::Display, time::Instant};
 
-use batrun::{End, FailureKind, Outcome, Rollback, prelude::*};
+use batrun::{
+    Outcome,
+    error::FailureKind,
+    prelude::*,
+    state::{End, Rollback},
+};
 
 use super::*;
 
@@ -72,7 +77,7 @@ impl World {
         rows.iter().map(|row| row.get(0)).collect()
     }
 
-    /// How many connections of this test's are in that condition.
+    /// Number of this test's connections that are in that condition.
     async fn connections(&self, condition: &str) -> i64 {
         self.count(&format!(
             "SELECT count(*) FROM pg_stat_activity WHERE application_name = '{}' AND {condition}",
@@ -134,7 +139,7 @@ fn failed(outcome: &Outcome) -> (FailureKind, &Rollback) {
     }
 }
 
-/// Runs a task that never ends by itself, and stops it once the condition holds. Says how it ended.
+/// Runs a task that never ends by itself, stops it once the condition holds, and returns its end.
 async fn stop(world: &World, stage: Postgres<i64>, amid: &str, by_deadline: bool) -> String {
     let handle = Pipeline::new("sql").stage(stage).start().await.unwrap();
     // With a deadline the task has to be where it should be by then, which the look below checks.
@@ -145,7 +150,7 @@ async fn stop(world: &World, stage: Postgres<i64>, amid: &str, by_deadline: bool
         ticket.cancel();
     }
     let outcome = ticket.outcome().await.unwrap();
-    // Nothing is left already when the outcome is there.
+    // Nothing of the transaction is left by the time of the outcome.
     assert_eq!(world.connections("state <> 'idle'").await, 0);
     assert_eq!(outcome.rollback, Rollback::None);
     handle

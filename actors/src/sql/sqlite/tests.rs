@@ -3,7 +3,12 @@ use std::{
     time::{Duration, Instant},
 };
 
-use batrun::{End, FailureKind, Report, Rollback, prelude::*};
+use batrun::{
+    error::FailureKind,
+    prelude::*,
+    report::Report,
+    state::{End, Rollback},
+};
 use tempfile::TempDir;
 
 use super::*;
@@ -155,7 +160,7 @@ fn another_number_of_rows_rolls_back() {
     let report = run(expecting(3), Ok(()));
     assert_eq!(failed(&report), (FailureKind::Permanent, &Rollback::None));
     assert!(
-        report.to_string().contains("2 rows where 3 were expected"),
+        report.to_string().contains("2 rows instead of 3"),
         "{report}"
     );
     assert_eq!(world.ids(), [7]);
@@ -217,7 +222,7 @@ fn a_locked_database_is_waited_for() {
     world.database.execute_batch("BEGIN IMMEDIATE").unwrap();
     let running = thread::spawn(move || run(stage, Ok(())));
     enters.recv().unwrap();
-    // Long enough for a few tries; with none the test holds all the same.
+    // Long enough for a few tries. Without any, the test still holds.
     thread::sleep(4 * BREATH);
     assert!(!running.is_finished());
     world.database.execute_batch("COMMIT").unwrap();

@@ -10,7 +10,7 @@ use std::{
 };
 
 use anyhow::{Context, anyhow};
-use batrun::{Journal, prelude::*};
+use batrun::{journal::Journal, prelude::*};
 use futures::{StreamExt, TryStreamExt, stream};
 
 use crate::{

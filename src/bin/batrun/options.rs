@@ -1,0 +1,89 @@
+//! The command line. Its doc comments are the texts of `--help`.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+
+/// Looks after pipelines of the crate batrun
+#[derive(Parser)]
+#[command(name = "batrun", version, arg_required_else_help = true)]
+pub(crate) struct Options {
+    #[command(subcommand)]
+    pub(crate) topic: Topic,
+}
+
+#[derive(Subcommand)]
+pub(crate) enum Topic {
+    /// Show a pipeline's journal, and decide about its stuck tasks
+    #[command(subcommand, arg_required_else_help = true)]
+    Journal(Command),
+}
+
+#[derive(Subcommand)]
+pub(crate) enum Command {
+    /// Show a journal, or everything about one task; works while a pipeline runs on it
+    Show(Show),
+    /// Show the stuck tasks, which wait for a person; works while a pipeline runs on it
+    Stuck(Stuck),
+    /// Write every task and every outcome as a line of JSON; works while a pipeline runs on it
+    Export(Export),
+    /// Record that you have dealt with these stuck tasks: they leave the journal, their outcomes
+    /// stay. Stop the pipeline first
+    Resolve(Resolve),
+    /// Try these stuck tasks again at the pipeline's next start: the undos that are left run once
+    /// more, and a task that was set aside goes on. Stop the pipeline first
+    Retry(Retry),
+}
+
+#[derive(Args)]
+pub(crate) struct Show {
+    /// The journal
+    pub(crate) file: PathBuf,
+    /// Show everything about the task with this number
+    pub(crate) id: Option<u64>,
+    /// Print JSON, for programs
+    #[arg(long)]
+    pub(crate) json: bool,
+    /// List at most this many tasks
+    #[arg(long, value_name = "N", default_value_t = 50, conflicts_with = "id")]
+    pub(crate) limit: usize,
+    /// Read the whole file first, to see whether it is sound
+    #[arg(long)]
+    pub(crate) check: bool,
+}
+
+#[derive(Args)]
+pub(crate) struct Stuck {
+    /// The journal
+    pub(crate) file: PathBuf,
+    /// Print JSON, for programs
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Args)]
+pub(crate) struct Export {
+    /// The journal
+    pub(crate) file: PathBuf,
+}
+
+#[derive(Args)]
+pub(crate) struct Resolve {
+    /// The journal
+    pub(crate) file: PathBuf,
+    /// The numbers of the tasks, as `batrun journal stuck` shows them
+    #[arg(required = true, value_name = "ID")]
+    pub(crate) ids: Vec<u64>,
+}
+
+#[derive(Args)]
+pub(crate) struct Retry {
+    /// The journal
+    pub(crate) file: PathBuf,
+    /// The numbers of the tasks, as `batrun journal stuck` shows them
+    #[arg(value_name = "ID", required_unless_present = "all")]
+    pub(crate) ids: Vec<u64>,
+    /// Try all stuck tasks again
+    #[arg(long, conflicts_with = "ids")]
+    pub(crate) all: bool,
+}

@@ -1,0 +1,226 @@
+//! Puts the tasks that the previous process has left back to where they were.
+
+use std::{
+    any::Any,
+    sync::Arc,
+    task::{Context, Waker},
+};
+
+use actix::Recipient;
+use tokio::sync::Semaphore;
+
+use super::worker::env::{FromWorker, NextAttempt};
+use crate::{
+    clock::{NEVER, nanos},
+    journal::{Recovered, RecoveredTask, Todo},
+    shared::{
+        Shared,
+        hop::{Batch, Hop},
+        messages::{Detached, ToReporter},
+    },
+    task::{Limits, Restored, State, TaskRef, Undo, UndoStatus},
+};
+
+/// Takes restored tasks to a pool.
+pub(crate) trait RestoreFeed {
+    /// To its queue.
+    fn queue(&mut self, task: TaskRef, context: Box<dyn Any + Send>);
+    /// To those that wait for their next attempt, until they are cleaned up.
+    fn rest(&mut self, task: TaskRef, context: Box<dyn Any + Send>);
+    /// Sends what is left.
+    fn send(&mut self);
+    /// The room of its queue.
+    fn room(&self) -> Option<&Arc<Semaphore>>;
+}
+
+pub(crate) struct PoolFeed<I: Send + 'static> {
+    hop: Hop<I>,
+    pool: Recipient<FromWorker<I>>,
+    batch: Batch<I>,
+}
+
+/// Number of tasks that go to a pool in one message.
+const BATCH: usize = 256;
+
+impl<I: Send + 'static> PoolFeed<I> {
+    pub(crate) fn new(hop: Hop<I>, pool: Recipient<FromWorker<I>>) -> Self {
+        PoolFeed {
+            hop,
+            pool,
+            batch: Batch::new(),
+        }
+    }
+
+    /// The journal has made it by this stage's own codec.
+    fn typed(context: Box<dyn Any + Send>) -> I {
+        match context.downcast() {
+            Ok(context) => *context,
+            Err(_) => unreachable!("a context is of its stage's type"),
+        }
+    }
+}
+
+impl<I: Send + 'static> RestoreFeed for PoolFeed<I> {
+    fn queue(&mut self, task: TaskRef, context: Box<dyn Any + Send>) {
+        self.batch.push(task, Self::typed(context));
+        if self.batch.len() == BATCH {
+            self.send();
+        }
+    }
+
+    fn rest(&mut self, task: TaskRef, context: Box<dyn Any + Send>) {
+        self.pool.do_send(FromWorker::Retry {
+            task,
+            input: Self::typed(context),
+            due: 0,
+            next: NextAttempt::AfterCleanUp,
+        });
+    }
+
+    fn send(&mut self) {
+        if !self.batch.is_empty() {
+            self.hop
+                .send(std::mem::replace(&mut self.batch, Batch::new()));
+        }
+    }
+
+    fn room(&self) -> Option<&Arc<Semaphore>> {
+        self.hop.room.as_ref()
+    }
+}
+
+/// Puts every task back. Nothing else has come in yet.
+pub(crate) fn restore(
+    shared: &Shared,
+    feeds: &mut [Box<dyn RestoreFeed + Send>],
+    recovered: Recovered,
+) {
+    let Recovered {
+        tasks,
+        stuck,
+        quarantined,
+        last_id,
+    } = recovered;
+    let live = tasks.len();
+    if live + stuck.len() > 0 {
+        let (pipeline, stuck) = (&shared.name, stuck.len());
+        log::info!("pipeline {pipeline}: {live} tasks go on, {stuck} are stuck");
+    }
+    shared
+        .table
+        .take_over(last_id, stuck, quarantined.len() as u64);
+    // Before any of them is on its way: what comes back belongs to nobody else from now on.
+    let mut collectors = Vec::new();
+    collectors.extend(collect(&shared.table.places, live));
+    for (stage, feed) in feeds.iter().enumerate() {
+        // Later attempts need no room.
+        let fills = |task: &&RecoveredTask| {
+            task.attempt == 1 && matches!(task.todo, Todo::Queue(k, _) if k as usize == stage)
+        };
+        let filled = tasks.iter().filter(fills).count();
+        collectors.extend(feed.room().and_then(|room| collect(room, filled)));
+    }
+    for task in tasks {
+        put_back(shared, feeds, task);
+    }
+    for feed in feeds {
+        feed.send();
+    }
+    if !collectors.is_empty() {
+        shared.tell_reporter(ToReporter::CollectRoom(collectors));
+    }
+}
+
+fn put_back(shared: &Shared, feeds: &mut [Box<dyn RestoreFeed + Send>], task: RecoveredTask) {
+    let RecoveredTask {
+        id,
+        attempt,
+        spared,
+        generation,
+        left,
+        work_timeout,
+        undos,
+        todo,
+    } = task;
+    let deadline = match &todo {
+        // A rollback has none.
+        Todo::Stop(_) | Todo::RollBack(..) => None,
+        Todo::Queue(..) | Todo::CleanUp(..) => left,
+    };
+    let limits = Limits {
+        timeout: deadline.map_or(NEVER, nanos),
+        work_timeout: work_timeout.map_or(NEVER, nanos),
+        ..Limits::none(false)
+    };
+    let past = |state, attempt, generation, stage, undos, end| Restored {
+        state,
+        attempt,
+        generation,
+        spared: (stage, spared),
+        undos,
+        end,
+    };
+    let Shared { clock, table, .. } = shared;
+    let record = |past| table.restore(id, &limits, clock.now(), clock.cycles(), past);
+    match todo {
+        Todo::Queue(k, context) => {
+            let past = past(State::Queued(k), attempt, generation, k, undos, None);
+            feeds[k as usize].queue(record(past), context);
+        }
+        Todo::CleanUp(k, context) if !has_undos(&undos, k, attempt) => {
+            let undone = undos
+                .iter()
+                .any(|undo| undo.is_of(k, attempt) && matches!(undo.status, UndoStatus::Undone));
+            let generation = generation + u32::from(undone);
+            let past = past(State::Queued(k), attempt + 1, generation, k, undos, None);
+            feeds[k as usize].queue(record(past), context);
+        }
+        Todo::CleanUp(k, context) => {
+            let task = record(past(
+                State::Cleaning(k),
+                attempt,
+                generation,
+                k,
+                undos,
+                None,
+            ));
+            // The pool first: it must know the task before the reporter answers for it.
+            feeds[k as usize].rest(task.clone(), context);
+            shared.tell_reporter(ToReporter::CleanUpRestored { task, stage: k });
+        }
+        Todo::Stop(end) => {
+            let past = past(State::RollingBack, attempt, generation, 0, undos, Some(end));
+            shared.tell_reporter(ToReporter::Stopped(record(past)));
+        }
+        Todo::RollBack(end, undone) => {
+            let past = past(State::RollingBack, attempt, generation, 0, undos, Some(end));
+            let task = record(past);
+            shared.tell_reporter(ToReporter::RollBackRestored { task, undone });
+        }
+    }
+}
+
+fn has_undos(undos: &[Undo], stage: u16, attempt: u32) -> bool {
+    undos
+        .iter()
+        .any(|undo| undo.is_of(stage, attempt) && matches!(undo.status, UndoStatus::Registered))
+}
+
+/// Takes the room that these tasks fill, or, where there is less, all that comes back until they
+/// have it: whoever asks later waits behind this.
+fn collect(room: &Arc<Semaphore>, filled: usize) -> Option<Detached> {
+    let room = room.clone();
+    let filled = u32::try_from(filled).unwrap_or(u32::MAX);
+    let mut collector: Detached = Box::pin(async move {
+        if let Ok(permits) = room.acquire_many_owned(filled).await {
+            permits.forget();
+        }
+    });
+    // This is what puts it into the semaphore's queue.
+    let mut nobody = Context::from_waker(Waker::noop());
+    collector
+        .as_mut()
+        .poll(&mut nobody)
+        .is_pending()
+        .then_some(collector)
+}

@@ -1,0 +1,122 @@
+//! A worker: an actor that owns a stage value and awaits one call of it at a time.
+//!
+//! Its whole life is one future, spawned once in its context. Calls that are ready at once (most are,
+//! in a pipeline that hurries) cost no allocation and no wake.
+
+pub(crate) mod env;
+pub(crate) mod inbox;
+mod run_batch;
+mod waiting;
+mod transitions;
+pub(crate) mod call_end;
+mod tally;
+mod run_undo;
+
+use std::{
+    future::{Future, poll_fn},
+    pin::{Pin, pin},
+    rc::Rc,
+    task::Poll,
+    time::Duration,
+};
+
+use actix::{Actor, ActorContext, ActorFutureExt, AsyncContext, Context, Handler};
+use tokio::time::sleep;
+
+use self::{
+    call_end::StageValue,
+    env::{FromWorker, WorkerEnv},
+    inbox::{Inbox, Job, ToWorker},
+    run_batch::run_batch,
+    run_undo::run_undo,
+};
+use crate::{panic_guard, stage::Stage};
+
+/// A worker of a pool.
+pub(crate) struct Worker<S: Stage> {
+    inbox: Rc<Inbox<S::Input>>,
+    /// Taken when the actor starts.
+    life: Option<Pin<Box<dyn Future<Output = ()>>>>,
+}
+
+impl<S: Stage> Worker<S> {
+    pub(super) fn new(env: WorkerEnv<S>) -> Self {
+        let inbox = Rc::new(Inbox::new());
+        let life = live(env, inbox.clone());
+        Worker {
+            inbox,
+            life: Some(Box::pin(life)),
+        }
+    }
+}
+
+impl<S: Stage> Actor for Worker<S> {
+    type Context = Context<Self>;
+
+    fn started(&mut self, ctx: &mut Self::Context) {
+        // Bounds are permits of ours: actix's own bound is soft.
+        ctx.set_mailbox_capacity(0);
+        if let Some(life) = self.life.take() {
+            ctx.spawn(actix::fut::wrap_future(life).map(|(), _: &mut Self, ctx| ctx.stop()));
+        }
+    }
+}
+
+impl<S: Stage> Handler<ToWorker<S::Input>> for Worker<S> {
+    type Result = ();
+
+    fn handle(&mut self, message: ToWorker<S::Input>, _: &mut Self::Context) {
+        self.inbox.put(message);
+    }
+}
+
+/// Builds a stage value, does one job after the other with it, and builds another where that is lost.
+async fn live<S: Stage>(env: WorkerEnv<S>, inbox: Rc<Inbox<S::Input>>) {
+    let worker = env.worker;
+    let mut value: Option<S> = None;
+    let mut failures = 0;
+    while !inbox.is_suspended() {
+        let Some(stage) = &mut value else {
+            match env.factory.build() {
+                Ok(built) => {
+                    value = Some(built);
+                    failures = 0;
+                    env.tell(FromWorker::Built { worker });
+                }
+                Err(failure) => {
+                    failures += 1;
+                    env.tell(FromWorker::NotBuilt { worker, failure });
+                    if !wait_to_rebuild(&inbox, env.config.restart.delay(failures)).await {
+                        break;
+                    }
+                }
+            }
+            continue;
+        };
+        let Some(job) = inbox.next().await else { break };
+        let after = match job {
+            Job::Run { batch, mode } => run_batch(&env, &inbox, stage, batch, mode).await,
+            Job::Undo(job) => run_undo(&env, &inbox, stage, job).await,
+        };
+        if after == StageValue::Rebuild {
+            panic_guard::drop_quietly(value.take());
+            if inbox.is_leaving() {
+                break;
+            }
+        }
+    }
+    panic_guard::drop_quietly(value);
+    env.tell(FromWorker::Left { worker });
+}
+
+/// `false` when the worker is to leave instead.
+async fn wait_to_rebuild<I>(inbox: &Inbox<I>, delay: Duration) -> bool {
+    let mut delay = pin!(sleep(delay));
+    poll_fn(|cx| {
+        if inbox.is_leaving() {
+            return Poll::Ready(false);
+        }
+        delay.as_mut().poll(cx).map(|()| true)
+    })
+    .await
+}

@@ -1,0 +1,71 @@
+//! The counts of a worker that runs a batch, added to its stage's statistics all at once.
+
+use std::mem;
+
+use crate::{
+    clock::{Clock, Cycles, Nanos},
+    report::{StageCounts, StageStats},
+};
+
+/// A call that took longer than this is entered into the histogram by itself, not with the mean of
+/// its batch.
+const QUICK_NS: Nanos = 10_000;
+
+pub(super) struct Tally {
+    pub(super) counts: StageCounts,
+    /// Time that tasks have spent in the queue.
+    pub(super) queue_time: Cycles,
+    /// All calls, also those that were counted before.
+    pub(super) calls: u64,
+    /// Calls that are entered into the histogram with their mean.
+    quick_calls: u64,
+    quick_time: Cycles,
+    /// The longest that a quick call takes.
+    most_quick: Cycles,
+}
+
+impl Tally {
+    pub(super) fn new(clock: &Clock) -> Self {
+        Tally {
+            counts: StageCounts::default(),
+            queue_time: Cycles(0),
+            calls: 0,
+            quick_calls: 0,
+            quick_time: Cycles(0),
+            most_quick: clock.cycles_in(QUICK_NS),
+        }
+    }
+
+    /// A call has ended that took so long; `waited` where it is not to count as a quick one.
+    #[inline(always)]
+    pub(super) fn call(&mut self, took: Cycles, waited: bool, clock: &Clock, stats: &StageStats) {
+        self.calls += 1;
+        if took <= self.most_quick && !waited {
+            self.quick_calls += 1;
+            self.quick_time += took;
+        } else {
+            let took = clock.to_nanos(took);
+            stats.update(|totals| totals.work.saturating_record(took));
+        }
+    }
+
+    /// Adds up what was counted since it was last called.
+    pub(super) fn flush(&mut self, clock: &Clock, stats: &StageStats) {
+        let counts = mem::take(&mut self.counts);
+        let (quick, quick_time) = (
+            mem::take(&mut self.quick_calls),
+            mem::take(&mut self.quick_time),
+        );
+        let queue_time = mem::take(&mut self.queue_time);
+        let mean = |time: Cycles, of: u64| (of > 0).then(|| clock.to_nanos(time / of));
+        stats.update(|totals| {
+            totals.counts += counts;
+            if let Some(mean) = mean(queue_time, counts.started) {
+                totals.wait.saturating_record_n(mean, counts.started);
+            }
+            if let Some(mean) = mean(quick_time, quick) {
+                totals.work.saturating_record_n(mean, quick);
+            }
+        });
+    }
+}

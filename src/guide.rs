@@ -1,0 +1,55 @@
+//! [stages]: crate::guide::stages
+//! [pipelines]: crate::guide::pipelines
+//! [rollback]: crate::guide::rollback
+//! [shutdown]: crate::guide::shutdown
+//! [journal]: crate::guide::journal
+//! [testing]: crate::guide::testing
+//! [actors]: crate::guide::actors
+//! [operations]: crate::guide::operations
+//! [guarantees]: crate::guide::guarantees
+//!
+#![doc = include_str!("../docs/guide/README.md")]
+
+// The pages are files that read well by themselves, with links to each other at their end. Of two
+// definitions of a link the first one holds, so here the same links lead to modules.
+macro_rules! pages {
+    ($($(#[$attribute:meta])* $page:ident = $file:literal, $api:literal;)*) => {$(
+        /// [stages]: crate::guide::stages
+        /// [pipelines]: crate::guide::pipelines
+        /// [rollback]: crate::guide::rollback
+        /// [shutdown]: crate::guide::shutdown
+        /// [journal]: crate::guide::journal
+        /// [testing]: crate::guide::testing
+        /// [actors]: crate::guide::actors
+        /// [operations]: crate::guide::operations
+        /// [guarantees]: crate::guide::guarantees
+        ///
+        #[doc = include_str!(concat!("../", $file))]
+        ///
+        #[doc = $api]
+        $(#[$attribute])*
+        pub mod $page {}
+    )*};
+}
+
+pages! {
+    stages = "docs/guide/stages.md",
+        "API: [`Stage`](crate::Stage), [`TaskContext`](crate::TaskContext), [`stage_fn`](crate::stage_fn).";
+    pipelines = "docs/guide/pipelines.md",
+        "API: [`Pipeline`](crate::Pipeline), [`PipelineHandle`](crate::PipelineHandle), \
+         [`IntoWork`](crate::IntoWork), [`Intake`](crate::Intake), [`submit`](crate::submit), [`policy`](crate::policy).";
+    rollback = "docs/guide/rollback.md",
+        "API: [`Outcome`](crate::Outcome), [`Rollback`](crate::state::Rollback), [`OnStuck`](crate::policy::OnStuck).";
+    shutdown = "docs/guide/shutdown.md",
+        "API: [`Shutdown`](crate::Shutdown), [`PipelineHandle::shutdown`](crate::PipelineHandle::shutdown).";
+    // Its code needs the feature; the page is there without it, but isn't run.
+    #[cfg(any(feature = "journal", not(doctest)))]
+    journal = "docs/guide/journal.md", "API: the module `journal`.";
+    #[cfg(any(feature = "testing", not(doctest)))]
+    testing = "docs/guide/testing.md", "API: the module `testing`, with a complete test of a stage.";
+    actors = "docs/guide/actors.md",
+        "API: [`actor`](crate::actor), [`Work::actor`](crate::Work::actor).";
+    operations = "docs/guide/operations.md",
+        "API: [`report`](crate::report).";
+    guarantees = "GUARANTEES.md", "";
+}

@@ -1,0 +1,136 @@
+//! The errors of opening, reading and editing a journal.
+
+use std::{
+    io,
+    path::{Path, PathBuf},
+};
+
+use super::store::StoreError;
+use crate::task::TaskId;
+
+/// The reason why a journal can't be used.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum JournalError {
+    /// The operating system or SQLite refused an operation, for lack of space or permission, say.
+    #[error("{}: {error}", path.display())]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// The error.
+        error: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// Another pipeline has the journal open, in this process or in another one. Stop that one
+    /// first, or use another file.
+    #[error("{}: a running pipeline has this journal; stop it first", path.display())]
+    Held {
+        /// The file.
+        path: PathBuf,
+    },
+    /// The file is a SQLite database, but another program's.
+    #[error("{}: not a batrun journal, but another program's database", path.display())]
+    NotAJournal {
+        /// The file.
+        path: PathBuf,
+    },
+    /// Another version of batrun wrote the journal. Use that version, at least until all of its
+    /// tasks have ended.
+    #[error(
+        "{}: the journal has format {found}, and this version of batrun reads format {known}; use \
+         the version that wrote it",
+        path.display()
+    )]
+    Format {
+        /// The file.
+        path: PathBuf,
+        /// The journal's format.
+        found: i32,
+        /// The only format that this version reads.
+        known: i32,
+    },
+    /// The journal is another pipeline's. Each pipeline needs a file of its own.
+    #[error(
+        "{}: this is the journal of the pipeline {found:?}, not of {wanted:?}; give each pipeline a \
+         file of its own",
+        path.display()
+    )]
+    OtherPipeline {
+        /// The file.
+        path: PathBuf,
+        /// The name of the pipeline whose journal it is.
+        found: String,
+        /// The name of the pipeline that was started on it.
+        wanted: String,
+    },
+    /// The journal is damaged: something in it is not what was written.
+    ///
+    /// Restore it from a copy, together with its `-wal` file. The command `batrun journal show`
+    /// still shows everything that can be read.
+    #[error("{}: corrupt, restore it from a copy: {why}", path.display())]
+    Corrupt {
+        /// The file.
+        path: PathBuf,
+        /// The damage.
+        why: String,
+    },
+    /// A person decided about tasks that are not stuck. Nothing was changed.
+    #[error("{}: nothing was changed: {}", path.display(), joined(tasks))]
+    NotStuck {
+        /// The file.
+        path: PathBuf,
+        /// Each of these tasks, with the reason.
+        tasks: Vec<NotStuck>,
+    },
+}
+
+/// The reason why a person can't decide about a task.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum NotStuck {
+    /// The journal has no such task. It never existed, or it has left the journal.
+    #[error("there is no task {0}, or it has left the journal")]
+    Unknown(TaskId),
+    /// The task is not stuck: it goes on by itself.
+    #[error("task {0} is not stuck, it goes on by itself")]
+    Live(TaskId),
+    /// Another task has the key by now, so this one can only be resolved.
+    #[error("the key of task {task} is now that of task {other}, so it can only be resolved")]
+    KeyTaken {
+        /// The task.
+        task: TaskId,
+        /// The task that has the key.
+        other: TaskId,
+    },
+}
+
+fn joined(tasks: &[NotStuck]) -> String {
+    let tasks: Vec<_> = tasks.iter().map(ToString::to_string).collect();
+    tasks.join("; ")
+}
+
+impl JournalError {
+    pub(super) fn io(path: &Path, error: io::Error) -> Self {
+        JournalError::Io {
+            path: path.to_owned(),
+            error: error.into(),
+        }
+    }
+
+    pub(super) fn corrupt(path: &Path, why: impl Into<String>) -> Self {
+        JournalError::Corrupt {
+            path: path.to_owned(),
+            why: why.into(),
+        }
+    }
+
+    /// The error of a store, for the journal in this file.
+    pub(super) fn store(path: &Path, error: StoreError) -> Self {
+        match error {
+            StoreError::Corrupt(corrupt) => Self::corrupt(path, corrupt.to_string()),
+            StoreError::Failed(why) => JournalError::Io {
+                path: path.to_owned(),
+                error: why.into(),
+            },
+        }
+    }
+}

@@ -1,0 +1,222 @@
+//! The ledger of a pipeline with a journal: encodes each change, hands it to the writer, and says
+//! whether the task has to wait until it is written.
+
+use super::{
+    entry::Entry,
+    stage_codecs::StageCodecs,
+    time::nanos_left,
+    users_text::{as_text, shortened},
+    writer::{handle::Writer, replies::StoredOutcome, requests::Urgency},
+};
+use crate::{
+    ledger::{Change, KeptOutcome, Ledger, LedgerError, Recorded, Transition},
+    task::{End, Outcome, StageIx, StageName, TaskId},
+};
+
+/// The longest key, in bytes.
+const MAX_KEY_BYTES: usize = 1024;
+
+/// A journal that a pipeline records to.
+pub(crate) struct JournalLedger {
+    writer: Writer,
+    codecs: StageCodecs,
+    stage_names: Vec<StageName>,
+    /// The tasks up to this one are older than this process.
+    last_recovered: TaskId,
+}
+
+impl JournalLedger {
+    pub(super) fn new(
+        writer: Writer,
+        codecs: StageCodecs,
+        stage_names: Vec<StageName>,
+        last_recovered: TaskId,
+    ) -> Self {
+        JournalLedger {
+            writer,
+            codecs,
+            stage_names,
+            last_recovered,
+        }
+    }
+
+    /// Says if the task has to wait until the entry is written.
+    ///
+    /// A start need not be: after a crash the stage or the undo starts again anyway. For tasks that
+    /// have seen a crash it is awaited all the same, so that one that crashes the process each time
+    /// is noticed.
+    fn urgency(&self, task: TaskId, entry: &Entry) -> Urgency {
+        match entry {
+            Entry::Started { .. } | Entry::UndoStarted { .. } if task > self.last_recovered => {
+                Urgency::Deferred
+            }
+            // The outcome follows at once, and is awaited.
+            Entry::Finished { stage, .. } if self.codecs.is_last(*stage) => Urgency::Deferred,
+            _ => Urgency::Awaited,
+        }
+    }
+
+    fn entry(&self, change: Change<'_>, task: TaskId) -> Result<Entry, LedgerError> {
+        let codec = |stage| self.codecs.get(stage).map_err(LedgerError::new);
+        Ok(match change {
+            Change::Accepted {
+                context,
+                key,
+                deadline,
+                work_timeout,
+            } => Entry::Accepted {
+                key: key.map(checked_key).transpose()?,
+                context: encoded((codec(0)?.encode_input)(context), "the context")?,
+                deadline_left: nanos_left(deadline),
+                work_timeout: nanos_left(work_timeout),
+            },
+            Change::Started {
+                stage,
+                attempt,
+                deadline,
+            } => Entry::Started {
+                stage,
+                attempt,
+                deadline_left: nanos_left(deadline),
+            },
+            Change::UndoRegistered {
+                stage,
+                attempt,
+                undo,
+                value,
+            } => Entry::UndoRegistered {
+                stage,
+                attempt,
+                undo,
+                value: encoded((codec(stage)?.encode_undo)(value), "an undo")?,
+            },
+            Change::UndoWithdrawn { undo } => Entry::UndoWithdrawn { undo },
+            Change::Finished { stage, output } => Entry::Finished {
+                stage,
+                output: encoded((codec(stage)?.encode_output)(output), "the output")?,
+            },
+            Change::AttemptFailed { stage, .. } => Entry::AttemptFailed { stage },
+            Change::Failed { stage, failure } => rollback_started(End::Failed {
+                stage: self.stage_name(stage),
+                failure: as_text(failure),
+            }),
+            Change::TimedOut { stage } => rollback_started(End::TimedOut {
+                stage: self.stage_name(stage),
+            }),
+            Change::Cancelled { stage, cause } => rollback_started(End::Cancelled {
+                stage: self.stage_name(stage),
+                cause,
+            }),
+            Change::CancelStarted { undo, attempt } => Entry::UndoStarted { undo, attempt },
+            Change::CancelEnded { undo, failure } => Entry::UndoEnded {
+                undo,
+                failure: failure.map(|failure| Box::new(as_text(failure))),
+            },
+            Change::Ended { end: End::Done, .. } => Entry::Done,
+            Change::Ended { end, rollback } => Entry::Ended(Box::new(Outcome {
+                task,
+                end: match end {
+                    End::Failed { stage, failure } => End::Failed {
+                        stage: stage.clone(),
+                        failure: as_text(failure),
+                    },
+                    other => other.clone(),
+                },
+                rollback: shortened(rollback),
+                output: None,
+            })),
+            Change::Resolved => Entry::Resolved,
+        })
+    }
+
+    fn stage_name(&self, stage: StageIx) -> StageName {
+        let last = self.stage_names.len() - 1;
+        self.stage_names[(stage as usize).min(last)].clone()
+    }
+}
+
+impl Ledger for JournalLedger {
+    fn record(&self, Transition { task, change }: Transition<'_>) -> Recorded {
+        let entry = match self.entry(change, task) {
+            Ok(entry) => entry,
+            Err(error) => return Recorded::failed(error),
+        };
+        // The key may be another task's, which only the writer knows.
+        if let Entry::Accepted { key: Some(_), .. } = &entry {
+            return match self.writer.accept(task, entry) {
+                Err(error) => Recorded::failed(error),
+                Ok(reply) => Recorded::later(async { reply.await.map_err(|_| closed())? }),
+            };
+        }
+        let urgency = self.urgency(task, &entry);
+        match (self.writer.record(task, entry, urgency), urgency) {
+            (Err(error), _) => Recorded::failed(error),
+            (Ok(mark), Urgency::Awaited) => Recorded::at(mark),
+            (Ok(_), Urgency::Deferred) => Recorded::now(),
+        }
+    }
+
+    fn outcome_of(&self, key: &str) -> KeptOutcome {
+        let reply = self.writer.outcome_of(key);
+        let decode = self.codecs.last().map(|codec| codec.decode_output);
+        Box::pin(async move {
+            let found: Option<StoredOutcome> = reply?.await.map_err(|_| closed())??;
+            let Some((outcome, output)) = found else {
+                return Ok(None);
+            };
+            let decoded = output.zip(decode).map(|(bytes, decode)| decode(&bytes));
+            let output = decoded.and_then(|decoded| {
+                let task = outcome.task;
+                let warn = |why| log::warn!("the output of task {task} can't be decoded: {why}");
+                decoded.map_err(warn).ok()
+            });
+            let Outcome {
+                task,
+                end,
+                rollback,
+                ..
+            } = outcome;
+            Ok(Some(Outcome {
+                task,
+                end,
+                rollback,
+                output,
+            }))
+        })
+    }
+
+    fn close(&self) {
+        self.writer.finish();
+    }
+}
+
+fn rollback_started(end: End) -> Entry {
+    Entry::RollbackStarted { end: Box::new(end) }
+}
+
+fn checked_key(key: &str) -> Result<Box<str>, LedgerError> {
+    if key.len() > MAX_KEY_BYTES {
+        return Err(LedgerError::refused(format_args!(
+            "the key has {} bytes, and at most {MAX_KEY_BYTES} are allowed",
+            key.len()
+        )));
+    }
+    Ok(key.into())
+}
+
+/// The result of encoding a value. A failure concerns this change only.
+fn encoded(bytes: Option<Result<Vec<u8>, String>>, what: &str) -> Result<Vec<u8>, LedgerError> {
+    match bytes {
+        Some(Ok(bytes)) => Ok(bytes),
+        Some(Err(why)) => Err(LedgerError::refused(format_args!(
+            "{what} can't be encoded: {why}"
+        ))),
+        None => Err(LedgerError::refused(format_args!(
+            "{what} is not of the type that its stage declares"
+        ))),
+    }
+}
+
+fn closed() -> LedgerError {
+    LedgerError::new("the journal is closed")
+}

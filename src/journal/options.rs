@@ -1,0 +1,97 @@
+//! Opening a journal, and its options.
+
+use std::{
+    fmt,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use super::{
+    durability::Durability, error::JournalError, retention::Retention, sqlite::database::Sqlite,
+    store::Store,
+};
+
+/// An embedded journal in one file: it lets a pipeline go on after a crash.
+///
+/// ```no_run
+/// # use batrun::{journal::Journal, prelude::*};
+/// # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+/// let report = Pipeline::new("orders")
+///     .journal(Journal::open("orders.journal")?)
+///     .stage(stage_fn("double", async |n: u32, _: &TaskContext<()>| Ok(n * 2)))
+///     .run()
+///     .await?;
+/// # Ok(()) }
+/// ```
+///
+/// A task is in the journal from before its `submit` returns until it has its outcome, with its
+/// stage, its context, its deadline, its undos in their order, and the ones among them that were
+/// undone. After a crash, [`Pipeline::start`](crate::Pipeline::start) goes on with every task, as
+/// [`Recovery`](crate::policy::Recovery) says. Outcomes stay for [a while](Self::keep_for); stuck tasks stay
+/// until a person [resolves](crate::PipelineHandle::resolve) them.
+///
+/// The file is a SQLite database. Its log is beside it (`-wal`, `-shm`) while it is open, and a
+/// file `-lock` keeps a second pipeline out. Copy the file together with its `-wal`. Values are
+/// MessagePack with the names of fields, so a new field with `#[serde(default)]` needs no new
+/// [version](crate::IntoWork::version). The program `batrun` (feature `cli`) shows what is in it.
+#[must_use = "a journal does nothing until a pipeline has it: `.journal(..)`"]
+pub struct Journal {
+    pub(super) store: Box<dyn Store>,
+    pub(super) path: PathBuf,
+    pub(super) retention: Retention,
+}
+
+impl Journal {
+    /// Opens a journal that survives a loss of power, and creates it if there is none.
+    ///
+    /// Blocks while it reads the whole file to see whether it is sound.
+    ///
+    /// # Errors
+    /// [`JournalError::Held`] if another pipeline has it open, and every other [`JournalError`] but
+    /// [`OtherPipeline`](JournalError::OtherPipeline) and [`NotStuck`](JournalError::NotStuck).
+    pub fn open(path: impl AsRef<Path>) -> Result<Self, JournalError> {
+        Self::open_with(path, Durability::Power)
+    }
+
+    /// As [`open`](Self::open), with this durability.
+    ///
+    /// # Errors
+    /// The same.
+    pub fn open_with(path: impl AsRef<Path>, durability: Durability) -> Result<Self, JournalError> {
+        let path = path.as_ref();
+        Ok(Self::on(Box::new(Sqlite::open(path, durability)?), path))
+    }
+
+    pub(super) fn on(store: Box<dyn Store>, path: impl Into<PathBuf>) -> Self {
+        Journal {
+            store,
+            path: path.into(),
+            retention: Retention::default(),
+        }
+    }
+
+    /// Sets the time for which outcomes are kept, in whole milliseconds. Default: seven days.
+    ///
+    /// A key stays taken for as long as the outcome of its task is kept.
+    pub fn keep_for(mut self, time: Duration) -> Self {
+        self.retention.max_age = u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+        self
+    }
+
+    /// Sets the number of outcomes that are kept. Default: 1,000,000.
+    ///
+    /// Beyond that the oldest ones are dropped, all outcomes of one commit at a time.
+    pub fn keep_most(mut self, outcomes: u64) -> Self {
+        self.retention.max_outcomes = outcomes;
+        self
+    }
+}
+
+impl fmt::Debug for Journal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Journal")
+            .field("path", &self.path)
+            .field("retention", &self.retention)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,14 @@
+//! The start on a journal: reads every task, and plans how each goes on.
+
+// The way through it: read the file, plan each task, write the differences.
+mod start;
+
+mod task_reader;
+
+mod planner;
+
+// The result, which the pipeline carries out.
+pub(super) mod plan;
+
+mod chunked_vec;
+mod stage_map;

@@ -1,0 +1,58 @@
+//! The result of a recovery: each task, and how it goes on.
+
+use std::{any::Any, time::Duration};
+
+use super::chunked_vec::ChunkedVec;
+use crate::{
+    journal::stage_codecs::StageCodecs,
+    policy::Recovery,
+    task::{EndReason, Outcome, StageIx, StageName, Stuck, TaskId, Undo},
+};
+
+/// The pipeline that starts on a journal.
+pub(crate) struct PipelineSpec {
+    pub(crate) pipeline: String,
+    /// Each stage's name and version.
+    pub(crate) stages: Vec<(StageName, u32)>,
+    pub(crate) codecs: StageCodecs,
+    pub(crate) recovery: Recovery,
+}
+
+/// The tasks in a journal at a start.
+pub(crate) struct Recovered {
+    /// The tasks that go on, forward or back.
+    pub(crate) tasks: ChunkedVec<RecoveredTask>,
+    /// All tasks that wait for a person.
+    pub(crate) stuck: Vec<Stuck>,
+    /// The outcomes of those among them that this start has set aside.
+    pub(crate) quarantined: Vec<Outcome>,
+    /// The highest task number so far.
+    pub(crate) last_id: TaskId,
+}
+
+/// A task that goes on.
+pub(crate) struct RecoveredTask {
+    pub(crate) id: TaskId,
+    pub(crate) attempt: u32,
+    /// The number of attempts of its stage that don't count as tries, because the process ended.
+    pub(crate) spared: u32,
+    pub(crate) generation: u32,
+    /// The time to its deadline.
+    pub(crate) left: Option<Duration>,
+    pub(crate) work_timeout: Option<Duration>,
+    pub(crate) undos: Vec<Undo>,
+    pub(crate) todo: Todo,
+}
+
+/// The next step of a recovered task. A context comes with it where a stage will need one.
+pub(crate) enum Todo {
+    /// It waits for this stage.
+    Queue(StageIx, Box<dyn Any + Send>),
+    /// An attempt of this stage was interrupted: the undos of that attempt run, then the next
+    /// attempt begins.
+    CleanUp(StageIx, Box<dyn Any + Send>),
+    /// It has to end like this. The end is not recorded yet.
+    Stop(EndReason),
+    /// Its rollback was under way, and this many undos have run.
+    RollBack(EndReason, usize),
+}

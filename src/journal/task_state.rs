@@ -1,0 +1,109 @@
+//! The state of a task that has no outcome yet or that is stuck, as the journal keeps it.
+
+use serde::{Deserialize, Serialize};
+
+use super::{codec::is_default, undo_state::UndoState};
+use crate::task::{End, Outcome, StageIx, State};
+
+/// Everything that it takes to go on with a task or to roll it back, except its context.
+///
+/// The context stays in the file: it is written once per stage, and only a restart reads it.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct TaskState {
+    /// The task's place in the pipeline's state machine.
+    pub(super) position: State,
+    pub(super) details: TaskDetails,
+    /// In the order of registration.
+    pub(super) undos: Vec<UndoState>,
+}
+
+/// The part of a [`TaskState`] that is stored encoded. Names are short because every row has them.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub(super) struct TaskDetails {
+    /// Has a column of its own.
+    #[serde(skip)]
+    pub(super) key: Option<Box<str>>,
+    /// The current stage's attempt, from 1.
+    #[serde(rename = "a")]
+    pub(super) attempt: u32,
+    /// The number of attempts of this stage that were cut short by the end of the process.
+    #[serde(rename = "i", skip_serializing_if = "is_default")]
+    pub(super) interrupted: u32,
+    /// The number of these ends that were kills.
+    #[serde(rename = "x", skip_serializing_if = "is_default")]
+    pub(super) kills: u32,
+    #[serde(rename = "g", skip_serializing_if = "is_default")]
+    pub(super) generation: u32,
+    /// An undo of the failed attempt has run, so the next attempt is another generation.
+    #[serde(rename = "u", skip_serializing_if = "is_default")]
+    pub(super) attempt_undone: bool,
+    /// Nanoseconds to the deadline, measured at `measured_at`.
+    #[serde(rename = "l", skip_serializing_if = "Option::is_none")]
+    pub(super) deadline_left: Option<u64>,
+    /// Nanoseconds that the task gets once the first stage takes it up.
+    #[serde(rename = "w", skip_serializing_if = "Option::is_none")]
+    pub(super) work_timeout: Option<u64>,
+    /// The time of `deadline_left`, in milliseconds since 1970.
+    #[serde(rename = "s", skip_serializing_if = "is_default")]
+    pub(super) measured_at: u64,
+    /// The reason for the rollback, once there is one.
+    #[serde(rename = "e", skip_serializing_if = "Option::is_none")]
+    pub(super) end: Option<DebugEq<End>>,
+    /// The outcome, if the task is stuck.
+    #[serde(rename = "o", skip_serializing_if = "Option::is_none")]
+    pub(super) stuck: Option<DebugEq<Outcome>>,
+    /// The task is stuck because a restart could not use it. Everything else is as it was before.
+    #[serde(rename = "q", skip_serializing_if = "is_default")]
+    pub(super) quarantined: bool,
+}
+
+/// A part of an outcome, compared by its `Debug` text: the error in it has no other identity.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(transparent)]
+pub(super) struct DebugEq<T>(pub(super) Box<T>);
+
+impl<T: std::fmt::Debug> PartialEq for DebugEq<T> {
+    fn eq(&self, other: &Self) -> bool {
+        format!("{self:?}") == format!("{other:?}")
+    }
+}
+
+impl TaskState {
+    /// A task that was just accepted. `now` is in milliseconds since 1970, the rest in nanoseconds.
+    pub(super) fn accepted(
+        key: Option<Box<str>>,
+        deadline_left: Option<u64>,
+        work_timeout: Option<u64>,
+        now: u64,
+    ) -> Self {
+        let details = TaskDetails {
+            key,
+            attempt: 1,
+            deadline_left,
+            work_timeout,
+            measured_at: if deadline_left.is_some() { now } else { 0 },
+            ..TaskDetails::default()
+        };
+        TaskState {
+            position: State::Queued(0),
+            details,
+            undos: Vec::new(),
+        }
+    }
+
+    /// Returns true if the task waits for a person.
+    pub(super) fn is_stuck(&self) -> bool {
+        self.details.stuck.is_some()
+    }
+
+    /// The stage that the task is in; `None` once its rollback has begun.
+    pub(super) fn stage(&self) -> Option<StageIx> {
+        match self.position {
+            State::Queued(k) | State::Running(k) | State::Cleaning(k) | State::Stopping(k) => {
+                Some(k)
+            }
+            State::RollingBack | State::Ended => None,
+        }
+    }
+}

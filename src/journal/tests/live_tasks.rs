@@ -1,0 +1,217 @@
+//! A store holds what the writer knows, whatever happens to tasks and however changes fall into
+//! batches.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use proptest::prelude::*;
+
+use super::support::outcome;
+use crate::{
+    failure::Failure,
+    journal::{
+        durability::Durability, entry::Entry, live_tasks::LiveTasks, memory::disk::Disk,
+        store::Store, task_state::TaskState,
+    },
+    task::{Outcome, Rollback, StageIx, State, Stuck, TaskId},
+};
+
+const LAST: StageIx = 2;
+
+/// Something to do with one of a few tasks next. A step that doesn't fit the task is left out.
+#[derive(Clone, Copy, Debug)]
+enum Step {
+    Start,
+    RegisterUndo,
+    WithdrawUndo(u8),
+    Finish,
+    FailAttempt,
+    StartRollback,
+    StartUndo(u8),
+    EndUndo { undo: u8, undone: bool },
+    End { stuck: bool },
+    Commit,
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    use Step as S;
+    prop_oneof![
+        3 => Just(S::Start),
+        3 => Just(S::RegisterUndo),
+        1 => (0..3u8).prop_map(S::WithdrawUndo),
+        3 => Just(S::Finish),
+        1 => Just(S::FailAttempt),
+        1 => Just(S::StartRollback),
+        1 => (0..3u8).prop_map(S::StartUndo),
+        2 => (0..3u8, any::<bool>()).prop_map(|(undo, undone)| S::EndUndo { undo, undone }),
+        2 => any::<bool>().prop_map(|stuck| S::End { stuck }),
+        2 => Just(S::Commit),
+    ]
+}
+
+/// A task as the engine would have it.
+struct Tracked {
+    state: TaskState,
+    attempt: u32,
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig {
+        cases: std::env::var("BATRUN_CASES").map_or(200, |cases| cases.parse().unwrap()),
+        ..ProptestConfig::default()
+    })]
+    #[test]
+    fn j1_what_is_kept_is_what_happened(steps in prop::collection::vec((1..4u64, step()), 0..80)) {
+        let disk = Disk::new();
+        let mut store = disk.journal(Durability::Power).unwrap().store;
+        let mut tasks = LiveTasks::new(LAST, 0, 0, 0);
+        let mut tracked = BTreeMap::<u64, Tracked>::new();
+        let mut ended = BTreeSet::new();
+        let mut now = 1_000;
+        for (id, step) in steps {
+            now += 1;
+            if let Step::Commit = step {
+                commit(&mut tasks, &mut *store, now);
+                check(&mut *store, &tracked);
+                continue;
+            }
+            if ended.contains(&id) && !tracked.contains_key(&id) {
+                continue;
+            }
+            let task = tracked.entry(id).or_insert_with(|| {
+                let key: Option<Box<str>> = Some(format!("key {id}").into());
+                let accepted = Entry::Accepted {
+                    key: key.clone(),
+                    context: vec![id as u8],
+                    deadline_left: Some(10),
+                    work_timeout: None,
+                };
+                tasks.apply(id, accepted, now).unwrap();
+                let state = TaskState::accepted(key, Some(10), None, now);
+                Tracked { state, attempt: 0 }
+            });
+            let Some([first, second]) = fitting(step, id, task) else { continue };
+            let before = task.state.clone();
+            if task.state.apply(first, LAST, now).is_err() {
+                task.state = before;
+                continue;
+            }
+            let outcome = tasks.apply(id, second, now).unwrap();
+            if matches!(step, Step::End { .. }) {
+                prop_assert_eq!(outcome.unwrap().key.into_string(), format!("key {id}"));
+                if !task.state.is_stuck() {
+                    tracked.remove(&id);
+                }
+                ended.insert(id);
+            }
+        }
+        commit(&mut tasks, &mut *store, now);
+        check(&mut *store, &tracked);
+    }
+}
+
+/// The entry twice, for the tracked task and for the writer's; `None` if it doesn't fit the task.
+fn fitting(step: Step, id: u64, task: &mut Tracked) -> Option<[Entry; 2]> {
+    let twice = |entry: &dyn Fn() -> Entry| Some([entry(), entry()]);
+    let undos = task.state.undos.len();
+    if task.state.is_stuck() {
+        return None;
+    }
+    match (step, task.state.position) {
+        (Step::Start, State::Queued(stage) | State::Cleaning(stage)) => {
+            task.attempt += 1;
+            let attempt = task.attempt;
+            twice(&|| Entry::Started {
+                stage,
+                attempt,
+                deadline_left: None,
+            })
+        }
+        (Step::RegisterUndo, State::Running(stage)) => {
+            let attempt = task.attempt;
+            twice(&|| Entry::UndoRegistered {
+                stage,
+                attempt,
+                undo: undos,
+                value: vec![undos as u8; 3],
+            })
+        }
+        (Step::WithdrawUndo(undo), State::Running(_)) if usize::from(undo) < undos => {
+            twice(&|| Entry::UndoWithdrawn { undo: undo.into() })
+        }
+        (Step::Finish, State::Running(stage)) if stage < LAST => {
+            task.attempt = 0;
+            twice(&|| Entry::Finished {
+                stage,
+                output: vec![id as u8, stage as u8],
+            })
+        }
+        (Step::FailAttempt, State::Running(stage)) => twice(&|| Entry::AttemptFailed { stage }),
+        (Step::StartRollback, State::Queued(_) | State::Running(_) | State::Cleaning(_)) => {
+            twice(&|| Entry::RollbackStarted {
+                end: Box::new(outcome(id).end),
+            })
+        }
+        (Step::StartUndo(undo), State::RollingBack | State::Cleaning(_))
+            if usize::from(undo) < undos =>
+        {
+            twice(&|| Entry::UndoStarted {
+                undo: undo.into(),
+                attempt: 1,
+            })
+        }
+        (Step::EndUndo { undo, undone }, State::RollingBack | State::Cleaning(_))
+            if usize::from(undo) < undos =>
+        {
+            twice(&|| Entry::UndoEnded {
+                undo: undo.into(),
+                failure: (!undone).then(|| Box::new(Failure::new("no"))),
+            })
+        }
+        (Step::End { stuck: false }, State::RollingBack) => {
+            twice(&|| Entry::Ended(Box::new(outcome(id))))
+        }
+        (Step::End { stuck: true }, State::RollingBack) => twice(&|| {
+            let stuck = Stuck {
+                task: TaskId(id),
+                still_running: None,
+                undos: Vec::new(),
+            };
+            Entry::Ended(Box::new(Outcome {
+                rollback: Rollback::Stuck(stuck),
+                ..outcome(id)
+            }))
+        }),
+        (Step::End { .. }, State::Running(LAST)) => twice(&|| Entry::Done),
+        _ => None,
+    }
+}
+
+fn commit(tasks: &mut LiveTasks, store: &mut dyn Store, now: u64) {
+    let mut ops = Vec::new();
+    tasks.drain(now, &mut ops).unwrap();
+    store.commit(&ops).unwrap();
+}
+
+/// The store has these tasks and no others, as they are.
+fn check(store: &mut dyn Store, tracked: &BTreeMap<u64, Tracked>) {
+    let mut found = BTreeMap::new();
+    store
+        .tasks(&mut |(row, context, undos)| {
+            let id = row.id;
+            let mut task = row.into_state().unwrap();
+            context.into_context(id).unwrap();
+            for (number, (row, value)) in undos.into_iter().enumerate() {
+                assert_eq!(row.undo as usize, number);
+                task.undos.push(row.state().unwrap());
+                value.into_undo(id, row.undo).unwrap();
+            }
+            found.insert(id, task);
+        })
+        .unwrap();
+    let tracked: Vec<_> = tracked
+        .iter()
+        .map(|(id, task)| (*id, &task.state))
+        .collect();
+    let found: Vec<_> = found.iter().map(|(id, task)| (*id, task)).collect();
+    assert_eq!(found, tracked);
+}

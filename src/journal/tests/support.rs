@@ -1,0 +1,118 @@
+//! Rows and changes for all of these tests, and the contents of a store as texts.
+
+use crate::{
+    failure::Failure,
+    journal::{
+        rows::{
+            blob::Blob,
+            keyed_outcome::KeyedOutcomeRow,
+            outcome_block::{OutcomeBlock, OutcomeBlockRow},
+            task::TaskRow,
+            undo::UndoRow,
+        },
+        store::{RowOp, Store, StoreError},
+        task_state::TaskState,
+        undo_state::{StoredUndoStatus, UndoState},
+    },
+    task::{End, Outcome, Rollback, State, TaskId},
+};
+
+/// A task with five microseconds to its deadline.
+pub(super) fn task_state(key: Option<&str>, position: State) -> TaskState {
+    let mut task = TaskState::accepted(key.map(Into::into), Some(5_000), None, 77);
+    task.position = position;
+    task
+}
+
+pub(super) fn undo_state() -> UndoState {
+    UndoState {
+        stage: 1,
+        attempt: 2,
+        generation: 3,
+        runs: 4,
+        interrupted: 0,
+        running: false,
+        cleaned_up: false,
+        status: StoredUndoStatus::Registered,
+    }
+}
+
+pub(super) fn outcome(task: u64) -> Outcome {
+    Outcome {
+        task: TaskId(task),
+        end: End::Failed {
+            stage: "first".into(),
+            failure: Failure::permanent("no"),
+        },
+        rollback: Rollback::Complete { undos: 2 },
+        output: None,
+    }
+}
+
+pub(super) fn put_task(id: u64, key: Option<&str>, position: State, context: &[u8]) -> RowOp {
+    let row = TaskRow::of(id, &task_state(key, position)).unwrap();
+    RowOp::PutTask(row, Blob::context(id, context.to_vec()))
+}
+
+pub(super) fn put_undo(task: u64, undo: u32, value: &[u8]) -> RowOp {
+    let row = UndoRow::of(task, undo, &undo_state()).unwrap();
+    RowOp::PutUndo(row, Blob::undo(task, undo, value.to_vec()))
+}
+
+pub(super) fn put_outcomes(number: u64, at: u64, done: &[u64], keys: &[(&str, u64)]) -> RowOp {
+    let keys = keys.iter().map(|(key, task)| ((*key).into(), *task));
+    let block = OutcomeBlock {
+        done: done.to_vec(),
+        rest: Vec::new(),
+        keys: keys.collect(),
+    };
+    RowOp::PutOutcomes(OutcomeBlockRow::new(number, at, &block).unwrap())
+}
+
+pub(super) fn put_keyed_outcome(key: &str, task: u64, output: Option<&[u8]>) -> RowOp {
+    let output = output.map(<[u8]>::to_vec);
+    let row = KeyedOutcomeRow::new(key.into(), 5, &outcome(task), output);
+    RowOp::PutKeyedOutcome(row.unwrap())
+}
+
+/// Everything in a store as texts, with all checksums verified; or the first damage.
+pub(super) fn all_of(store: &mut dyn Store) -> Result<Vec<String>, StoreError> {
+    let summary = store.summary()?;
+    let mut all = vec![format!("{:?}", summary.meta)];
+    for stage in summary.stages {
+        let (number, name, version) = (stage.number, stage.name, stage.version);
+        all.push(format!("stage {number} {name} {version}"));
+    }
+    let mut result = Ok(());
+    store.tasks(&mut |(row, context, undos)| {
+        let id = row.id;
+        let mut read = || -> Result<(), StoreError> {
+            let task = row.clone().into_state()?;
+            let context = context.clone().into_context(id)?;
+            all.push(format!("task {id} {task:?} {context:?}"));
+            for (row, value) in undos.clone() {
+                let undo = row.undo;
+                let (state, value) = (row.state()?, value.into_undo(id, undo)?);
+                all.push(format!("undo {id} {undo} {state:?} {value:?}"));
+            }
+            Ok(())
+        };
+        if result.is_ok() {
+            result = read();
+        }
+    })?;
+    result?;
+    let mut keys = Vec::new();
+    for row in store.outcome_blocks(0, usize::MAX >> 1)? {
+        let block = row.block()?;
+        keys.extend(block.keys.iter().map(|(key, _)| key.clone()));
+        all.push(format!("block {} {} {block:?}", row.number, row.at));
+    }
+    for key in keys {
+        if let Some(row) = store.keyed_outcome(&key)? {
+            let (at, outcome, output) = (row.at, row.outcome()?, row.output);
+            all.push(format!("kept {key} {at} {outcome:?} {output:?}"));
+        }
+    }
+    Ok(all)
+}

@@ -1,0 +1,48 @@
+//! The state of an undo, as the journal keeps it. Its value is kept apart.
+
+use serde::{Deserialize, Serialize};
+
+use super::codec::is_default;
+use crate::{failure::FailureKind, task::StageIx};
+
+/// The state of an undo. Stored under short names, because every undo's row has them.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(super) struct UndoState {
+    /// The stage that registered it.
+    #[serde(rename = "t")]
+    pub(super) stage: StageIx,
+    /// The stage's attempt that registered it.
+    #[serde(rename = "a")]
+    pub(super) attempt: u32,
+    /// The task's generation at that time.
+    #[serde(rename = "g")]
+    pub(super) generation: u32,
+    /// The number of times it was started.
+    #[serde(rename = "n")]
+    pub(super) runs: u32,
+    /// The number of these runs that were cut short by a kill of the process.
+    #[serde(rename = "i", default, skip_serializing_if = "is_default")]
+    pub(super) interrupted: u32,
+    /// It was started, and has not returned.
+    #[serde(rename = "r", default, skip_serializing_if = "is_default")]
+    pub(super) running: bool,
+    /// It was undone between two attempts, not by the task's rollback.
+    #[serde(rename = "c", default, skip_serializing_if = "is_default")]
+    pub(super) cleaned_up: bool,
+    #[serde(rename = "s")]
+    pub(super) status: StoredUndoStatus,
+}
+
+/// The status of an undo, as its row has it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) enum StoredUndoStatus {
+    #[serde(rename = "r")]
+    Registered,
+    #[serde(rename = "w")]
+    Withdrawn,
+    #[serde(rename = "c")]
+    Undone,
+    /// It failed for good, with this error.
+    #[serde(rename = "f")]
+    Failed(FailureKind, String),
+}

@@ -1,0 +1,116 @@
+//! The writer as its callers see it.
+
+use std::{
+    io,
+    path::PathBuf,
+    sync::{Arc, Mutex, mpsc},
+    thread::{self, JoinHandle},
+};
+
+use tokio::sync::oneshot;
+
+use super::{
+    commit_builder::CommitBuilder,
+    replies::StoredOutcome,
+    requests::{Request, RequestQueue, Urgency},
+    store_slot::StoreSlot,
+    thread::{WriterThread, run_commits},
+};
+use crate::{
+    journal::{entry::Entry, live_tasks::LiveTasks, retention::Retention, store::Store},
+    ledger::{LedgerError, Mark},
+    panic_guard,
+    task::TaskId,
+};
+
+type ReplyFrom<T> = oneshot::Receiver<Result<T, LedgerError>>;
+
+/// The writer of a journal. Dropping it writes everything that is left, as [`finish`](Self::finish).
+pub(in crate::journal) struct Writer {
+    requests: Arc<RequestQueue>,
+    thread: Mutex<Option<JoinHandle<()>>>,
+}
+
+impl Writer {
+    /// Starts the threads. The path is for error texts.
+    pub(in crate::journal) fn start(
+        store: Box<dyn Store>,
+        path: PathBuf,
+        tasks: LiveTasks,
+        retention: Retention,
+    ) -> io::Result<Self> {
+        let requests = Arc::new(RequestQueue::new());
+        let (jobs, given) = mpsc::channel();
+        let mut writer = WriterThread::new(
+            requests.clone(),
+            StoreSlot::new(store, jobs, requests.clone()),
+            CommitBuilder::new(tasks, retention),
+            path,
+        );
+        let finished = requests.clone();
+        let committer = thread::Builder::new()
+            .name("batrun-commit".to_owned())
+            .spawn(move || run_commits(&given, &finished))?;
+        let thread = thread::Builder::new()
+            .name("batrun-journal".to_owned())
+            .spawn(move || {
+                writer.run();
+                // With it goes the sender of jobs, which ends the second thread.
+                drop(writer);
+                committer.join().ok();
+            })?;
+        Ok(Writer {
+            requests,
+            thread: Mutex::new(Some(thread)),
+        })
+    }
+
+    /// Records an entry. The mark is reached once it is written.
+    pub(in crate::journal) fn record(
+        &self,
+        task: TaskId,
+        entry: Entry,
+        urgency: Urgency,
+    ) -> Result<Mark, LedgerError> {
+        let number = self.requests.push(Request::Record(task, entry), urgency)?;
+        Ok(Mark::new(&self.requests.progress, number))
+    }
+
+    /// Records that a task with a key was accepted. The reply is [`LedgerError::known`] if another
+    /// task has the key; nothing is recorded then.
+    pub(in crate::journal) fn accept(
+        &self,
+        task: TaskId,
+        entry: Entry,
+    ) -> Result<ReplyFrom<()>, LedgerError> {
+        let (to, from) = oneshot::channel();
+        let request = Request::Accept(task, entry, to);
+        self.requests.push(request, Urgency::Awaited)?;
+        Ok(from)
+    }
+
+    /// Asks for the outcome of the task with this key. The reply waits until the task has one.
+    pub(in crate::journal) fn outcome_of(
+        &self,
+        key: &str,
+    ) -> Result<ReplyFrom<Option<StoredOutcome>>, LedgerError> {
+        let (to, from) = oneshot::channel();
+        let request = Request::OutcomeOf(key.into(), to);
+        self.requests.push(request, Urgency::Awaited)?;
+        Ok(from)
+    }
+
+    /// Writes everything that is left and closes the journal. Blocks until that has happened.
+    pub(in crate::journal) fn finish(&self) {
+        self.requests.stop_accepting();
+        if let Some(thread) = panic_guard::lock(&self.thread).take() {
+            thread.join().ok();
+        }
+    }
+}
+
+impl Drop for Writer {
+    fn drop(&mut self) {
+        self.finish();
+    }
+}

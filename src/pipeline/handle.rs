@@ -1,0 +1,284 @@
+//! An application's handle to a running pipeline.
+
+use std::sync::{Arc, atomic::Ordering};
+
+use futures::Stream;
+
+use crate::{
+    engine::{
+        reporter::shutdown::FinalReport,
+        threads::{PrivateSystem, Threads},
+    },
+    error::{Error, MOST_WORKERS},
+    ledger::Change,
+    policy::Shutdown,
+    report::{Lagged, OutcomeFeed, Report, Snapshot, StageStats},
+    shared::{
+        Shared,
+        messages::{ToPool, ToReporter},
+    },
+    submit::{Intake, OpenGuard, Outbox, Submit, Ticket, TrySubmitError},
+    task::{Limits, Outcome, StopCause, Stuck, TaskId},
+};
+
+/// A running pipeline: `Clone + Send + Sync`, made to be an actix-web `web::Data`. Made by
+/// [`Pipeline::start`](crate::Pipeline::start).
+///
+/// The pipeline drains, without limit, and ends once the last handle and the last [`Intake`] are
+/// dropped. `I` is its input, `O` the last stage's output.
+///
+/// ```
+/// use std::time::Duration;
+/// use batrun::prelude::*;
+///
+/// #[actix::main]
+/// async fn main() -> Result<(), Box<dyn std::error::Error>> {
+///     let double = stage_fn("double", async |n: u32, _: &TaskContext<()>| Ok(2 * n));
+///     let numbers: PipelineHandle<u32, u32> = Pipeline::new("numbers").stage(double).start().await?;
+///     let ticket = numbers.submit(7).timeout(Duration::from_secs(4)).await?;
+///     assert_eq!(ticket.outcome().await?.output, Some(14));
+///     numbers.shutdown(Shutdown::Drain(Duration::from_secs(10))).await?;
+///     Ok(())
+/// }
+/// ```
+pub struct PipelineHandle<I: Send + 'static, O: Send + 'static> {
+    inner: Arc<Inner<I>>,
+    open_guard: Arc<OpenGuard>,
+    output: std::marker::PhantomData<fn() -> O>,
+}
+
+struct Inner<I: Send + 'static> {
+    shared: Arc<Shared>,
+    outbox: Arc<Outbox<I>>,
+    stats: Vec<Arc<StageStats>>,
+    outcomes: Arc<OutcomeFeed>,
+    final_report: Arc<FinalReport>,
+    threads: Arc<Threads>,
+}
+
+impl<I: Send + 'static, O: Send + 'static> Clone for PipelineHandle<I, O> {
+    fn clone(&self) -> Self {
+        let (inner, open_guard) = (self.inner.clone(), self.open_guard.clone());
+        PipelineHandle {
+            inner,
+            open_guard,
+            output: self.output,
+        }
+    }
+}
+
+impl<I: Send + 'static, O: Send + 'static> PipelineHandle<I, O> {
+    pub(crate) fn new(
+        shared: Arc<Shared>,
+        outbox: Arc<Outbox<I>>,
+        open_guard: Arc<OpenGuard>,
+        stats: Vec<Arc<StageStats>>,
+        outcomes: Arc<OutcomeFeed>,
+        final_report: Arc<FinalReport>,
+        threads: Arc<Threads>,
+    ) -> Self {
+        let inner = Arc::new(Inner {
+            shared,
+            outbox,
+            stats,
+            outcomes,
+            final_report,
+            threads,
+        });
+        PipelineHandle {
+            inner,
+            open_guard,
+            output: std::marker::PhantomData,
+        }
+    }
+
+    pub(crate) fn set_system(&self, system: PrivateSystem) {
+        self.inner.threads.set_system(system);
+    }
+
+    /// An intake, for anything that makes tasks: an actor of yours, a thread. It keeps the pipeline
+    /// open.
+    pub fn intake(&self) -> Intake<I> {
+        Intake::new(self.inner.outbox.clone(), self.open_guard.clone())
+    }
+
+    /// Submits a task: waits for room, and gives its [`Ticket`] once it is accepted. The outcome
+    /// of a done task brings the last stage's output.
+    ///
+    /// # Errors
+    /// [`SubmitError`](crate::SubmitError), with the context in it.
+    ///
+    /// # Cancel safety
+    /// As [`Intake::submit`].
+    pub fn submit(&self, context: I) -> Submit<'_, I, O> {
+        Submit::new(&self.inner.outbox, context, Limits::none(true))
+    }
+
+    /// Submits a task if there is room now: short for `submit(context).now()`, which also takes
+    /// limits.
+    ///
+    /// # Errors
+    /// [`TrySubmitError`], with the context in it.
+    pub fn try_submit(&self, context: I) -> Result<Ticket<O>, TrySubmitError<I>> {
+        self.submit(context).now()
+    }
+
+    /// Cancels a task by its number: it stops, and its undos run. Returns at once, `true` if this
+    /// call decided the task's end; `false` if it had ended, or was about to, for another reason.
+    pub fn cancel(&self, task: TaskId) -> bool {
+        let shared = &self.inner.shared;
+        shared
+            .table
+            .find(task)
+            .is_some_and(|task| shared.cancel(&task, StopCause::User))
+    }
+
+    /// Every outcome from now on, without outputs. A reader that lags more than 1,024 outcomes behind
+    /// gets [`Lagged`] with the number it missed. Ends when the pipeline does.
+    pub fn outcomes(
+        &self,
+    ) -> impl Stream<Item = Result<Outcome, Lagged>> + Send + Unpin + use<I, O> {
+        Box::pin(self.inner.outcomes.listen())
+    }
+
+    /// The pipeline as it is now. Takes some locks for a moment; once a second is fine.
+    pub fn snapshot(&self) -> Snapshot {
+        let shared = &self.inner.shared;
+        let counts = shared.table.counts();
+        Snapshot {
+            pipeline: shared.name.clone(),
+            counts,
+            in_flight: counts.in_flight(),
+            stuck: shared.table.stuck().len(),
+            paused: shared.is_paused(),
+            stages: self
+                .inner
+                .stats
+                .iter()
+                .zip(&shared.stages)
+                .map(|(stats, name)| stats.snapshot(name))
+                .collect(),
+        }
+    }
+
+    /// Stops all stages from starting work on a task, until [`resume`](Self::resume). Work that has
+    /// begun goes on, and so do deadlines, cancels, rollbacks and `submit`. Does nothing once the
+    /// pipeline is shutting down.
+    pub fn pause(&self) {
+        self.inner.shared.paused.store(true, Ordering::SeqCst);
+        // A shutdown resumes, whichever comes first.
+        if self.inner.shared.table.refused().is_some() {
+            self.resume();
+        }
+    }
+
+    /// Ends a [`pause`](Self::pause). Does nothing if there is none.
+    pub fn resume(&self) {
+        self.inner.shared.paused.store(false, Ordering::SeqCst);
+        self.inner.shared.tell_pools(|| ToPool::Dispatch);
+    }
+
+    /// Gives a stage another number of workers, 1 to 100,000. If it has more, the busy ones finish
+    /// first. Returns before the pool has changed. The places for tasks in flight stay as many as at
+    /// the start.
+    ///
+    /// # Errors
+    /// [`Error::NoSuchStage`], [`Error::ZeroWorkers`], [`Error::TooManyWorkers`], or
+    /// [`Error::FixedSize`] for a stage that is an actor of yours.
+    pub fn resize(&self, stage: &str, workers: usize) -> Result<(), Error> {
+        let shared = &self.inner.shared;
+        let Some(at) = shared.stages.iter().position(|name| **name == *stage) else {
+            return Err(Error::NoSuchStage(stage.to_owned()));
+        };
+        if workers == 0 {
+            return Err(Error::ZeroWorkers(stage.to_owned()));
+        }
+        if workers > MOST_WORKERS {
+            return Err(Error::TooManyWorkers(stage.to_owned()));
+        }
+        if shared.fixed_size[at] {
+            return Err(Error::FixedSize(stage.to_owned()));
+        }
+        shared.tell_pool(at as u16, ToPool::Resize(workers));
+        Ok(())
+    }
+
+    /// The stuck tasks that nobody has resolved, in the order in which they got stuck.
+    pub fn stuck(&self) -> Vec<Stuck> {
+        self.inner.shared.table.stuck()
+    }
+
+    /// Takes a task off the list of [`stuck`](Self::stuck) ones, because a person has dealt with it.
+    /// Its undos don't run.
+    ///
+    /// `false` if it wasn't there, or if it stays because that can't be recorded: the pipeline has
+    /// ended, or its journal has failed. A journal has it in its next commit, which this doesn't wait
+    /// for.
+    pub fn resolve(&self, task: TaskId) -> bool {
+        let shared = &self.inner.shared;
+        let Some(stuck) = shared.table.resolve(task) else {
+            return false;
+        };
+        if let Ok(Err(error)) = shared.record(task, Change::Resolved).ready() {
+            shared.table.keep_stuck(stuck);
+            shared.suspend(&error);
+            return false;
+        }
+        true
+    }
+
+    /// The outcome of the task that was submitted with this [key](Submit::key), to this process or
+    /// one before: at once if it is kept, else once the task has it. `None` if no task in flight has
+    /// this key and no outcome with it is kept, so always without
+    /// a journal.
+    ///
+    /// # Errors
+    /// [`Error::Suspended`] if the journal has failed or is closed.
+    ///
+    /// # Cancel safety
+    /// Can be dropped and called again.
+    pub async fn outcome_of(&self, key: &str) -> Result<Option<Outcome<O>>, Error> {
+        self.inner.shared.outcome_of(key).await
+    }
+
+    /// Ends the pipeline and returns its report, once every task has its outcome and no thread of the
+    /// pipeline is left. Called again, it may only hasten the end; every caller gets the report.
+    ///
+    /// # Errors
+    /// [`Error::Gone`] if the runtime ended first.
+    ///
+    /// # Cancel safety
+    /// Dropped, it leaves the shutdown to go on.
+    pub async fn shutdown(&self, how: Shutdown) -> Result<Report, Error> {
+        self.inner.shared.tell_reporter(ToReporter::ShutDown(how));
+        self.inner.final_report.wait().await.ok_or(Error::Gone)
+    }
+
+    /// Waits until the pipeline has ended for another reason, and returns its report. This handle
+    /// keeps it open, so the reason is a shutdown from elsewhere or a failed ledger;
+    /// [`join`](Self::join) waits for the producers.
+    ///
+    /// # Errors
+    /// [`Error::Gone`] if the runtime ended first.
+    ///
+    /// # Cancel safety
+    /// Can be dropped and called again.
+    pub async fn ended(&self) -> Result<Report, Error> {
+        self.inner.final_report.wait().await.ok_or(Error::Gone)
+    }
+
+    /// Lets go of the pipeline and waits for its end, which comes once every producer has ended,
+    /// every other handle and intake is dropped, and every task has its outcome, as
+    /// [`Pipeline::run`](crate::Pipeline::run) does.
+    ///
+    /// # Errors
+    /// [`Error::Gone`] if the runtime ended first.
+    ///
+    /// # Cancel safety
+    /// Dropped, it leaves the pipeline to run to its end.
+    pub async fn join(self) -> Result<Report, Error> {
+        let final_report = self.inner.final_report.clone();
+        drop(self);
+        final_report.wait().await.ok_or(Error::Gone)
+    }
+}

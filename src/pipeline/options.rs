@@ -1,0 +1,46 @@
+//! The settings of a pipeline that are not a stage's.
+
+use std::{sync::Arc, time::Duration};
+
+#[cfg(feature = "testing")]
+use crate::faults::Faults;
+#[cfg(feature = "journal")]
+use crate::{journal::Journal, policy::Recovery};
+use crate::{ledger::Ledger, policy::Order, stage::config::parallelism};
+
+pub(super) struct Options {
+    pub(super) order: Order,
+    /// The number of arbiters of its own; `None` for the current one.
+    pub(super) arbiters: Option<usize>,
+    pub(super) max_in_flight: Option<usize>,
+    pub(super) max_stuck: usize,
+    pub(super) max_undos: usize,
+    pub(super) abandon_after: Duration,
+    pub(super) ledger: Option<Arc<dyn Ledger>>,
+    #[cfg(feature = "journal")]
+    pub(super) journal: Option<Journal>,
+    #[cfg(feature = "journal")]
+    pub(super) recovery: Recovery,
+    #[cfg(feature = "testing")]
+    pub(super) faults: Faults,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Options {
+            order: Order::Fifo,
+            arbiters: Some(parallelism()),
+            max_in_flight: None,
+            max_stuck: 1_000,
+            max_undos: 1_024,
+            abandon_after: Duration::from_secs(60),
+            ledger: None,
+            #[cfg(feature = "journal")]
+            journal: None,
+            #[cfg(feature = "journal")]
+            recovery: Recovery::default(),
+            #[cfg(feature = "testing")]
+            faults: Faults::default(),
+        }
+    }
+}

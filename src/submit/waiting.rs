@@ -1,0 +1,164 @@
+//! The slow way in: a submit that waits for a place, for room and for its record.
+
+use std::{
+    future::Future,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+};
+
+use tokio::sync::{AcquireError, TryAcquireError};
+
+use super::{
+    error::SubmitError,
+    local_batch::{self, Permits},
+    outbox::{Outbox, Recording},
+};
+use crate::{
+    ledger::LedgerError,
+    task::{Limits, Refusal, TaskRef},
+};
+
+/// A context that is submitted, and its way in.
+pub(super) struct Offer<'a, C: Send + 'static> {
+    pub(super) outbox: &'a Arc<Outbox<C>>,
+    /// Taken once the task is accepted or refused.
+    pub(super) context: Option<C>,
+    pub(super) limits: Limits,
+}
+
+/// The progress of a submit that isn't accepted at its first poll.
+pub(super) enum Slow {
+    /// It has asked for nothing yet.
+    New {
+        key: Option<Box<str>>,
+    },
+    /// It waits for a place and for room.
+    Full {
+        wait: Pin<Box<dyn Future<Output = Result<(), AcquireError>> + Send>>,
+        key: Option<Box<str>>,
+    },
+    Recording(Recording),
+    Over,
+}
+
+/// The ticket's hold, or why there is none.
+pub(super) type Answer<C> = Result<TaskRef, SubmitError<C>>;
+
+/// The result of a step.
+enum Next<C> {
+    Step(Slow),
+    Over(Answer<C>),
+}
+
+impl<C: Send + 'static> Offer<'_, C> {
+    /// Goes on until the task is accepted or refused, or has to wait.
+    pub(super) fn poll_slow(&mut self, slow: &mut Slow, cx: &mut Context<'_>) -> Poll<Answer<C>> {
+        loop {
+            let next = match slow {
+                Slow::New { key } => {
+                    let key = key.take();
+                    self.take_room(key)
+                }
+                Slow::Full { wait, key } => match wait.as_mut().poll(cx) {
+                    Poll::Pending => return Poll::Pending,
+                    Poll::Ready(Ok(())) => {
+                        let key = key.take();
+                        self.admit(key)
+                    }
+                    Poll::Ready(Err(_)) => self.refuse(self.outbox.shared.table.refused()),
+                },
+                Slow::Recording(recording) => match Pin::new(&mut recording.recorded).poll(cx) {
+                    Poll::Pending => return Poll::Pending,
+                    Poll::Ready(result) => match std::mem::replace(slow, Slow::Over) {
+                        Slow::Recording(recording) => self.recorded(recording, result),
+                        over => Some(Next::Step(over)),
+                    },
+                },
+                Slow::Over => return Poll::Pending,
+            };
+            match next {
+                Some(Next::Step(step)) => *slow = step,
+                Some(Next::Over(answer)) => {
+                    *slow = Slow::Over;
+                    return Poll::Ready(answer);
+                }
+                // The context is gone: it was polled after it was ready.
+                None => return Poll::Pending,
+            }
+        }
+    }
+
+    /// Takes a place and room, or waits for them.
+    fn take_room(&mut self, key: Option<Box<str>>) -> Option<Next<C>> {
+        match self.outbox.take_permits() {
+            Ok(()) => self.admit(key),
+            Err(TryAcquireError::NoPermits) => Some(Next::Step(self.wait(key))),
+            Err(TryAcquireError::Closed) => self.refuse(self.outbox.shared.table.refused()),
+        }
+    }
+
+    fn wait(&self, key: Option<Box<str>>) -> Slow {
+        let (shared, room) = (self.outbox.shared.clone(), self.outbox.hop.room.clone());
+        let wait = Box::pin(async move {
+            let place = shared.table.places.acquire().await?;
+            if let Some(room) = &room {
+                room.acquire().await?.forget();
+            }
+            place.forget();
+            Ok(())
+        });
+        Slow::Full { wait, key }
+    }
+
+    /// Goes on with a place and room in hand.
+    fn admit(&mut self, key: Option<Box<str>>) -> Option<Next<C>> {
+        if self.outbox.shared.ledger.is_none() {
+            if key.is_some() {
+                self.outbox.give_back_permits(1);
+                let context = self.context.take()?;
+                let why = "only a pipeline with a journal keeps keys: add .journal(..), or submit without .key(..)";
+                return Some(Next::Over(Err(SubmitError::Unrecorded(
+                    context,
+                    why.into(),
+                ))));
+            }
+            // Its producer may be polled just now, and what it has submitted in this poll comes first.
+            match local_batch::admit(self.outbox, &mut self.context, &self.limits, Permits::Held) {
+                Some(Ok(ticket)) => return Some(Next::Over(Ok(ticket))),
+                Some(Err(why)) => return self.refuse(Some(why)),
+                None => {}
+            }
+        }
+        let context = self.context.as_ref()?;
+        match self.outbox.admit(context, &self.limits, key.as_deref()) {
+            Ok((task, recorded)) => Some(Next::Step(Slow::Recording(Recording {
+                task,
+                recorded,
+                key,
+            }))),
+            Err(why) => {
+                self.outbox.give_back_permits(1);
+                self.refuse(Some(why))
+            }
+        }
+    }
+
+    fn recorded(
+        &mut self,
+        recording: Recording,
+        result: Result<(), LedgerError>,
+    ) -> Option<Next<C>> {
+        let Recording { task, key, .. } = recording;
+        let context = self.context.take()?;
+        Some(Next::Over(match result {
+            Ok(()) => Ok(self.outbox.accept(task, context)),
+            Err(error) => self.outbox.unaccept(task.task, &error, key, context),
+        }))
+    }
+
+    fn refuse(&mut self, why: Option<Refusal>) -> Option<Next<C>> {
+        let context = self.context.take()?;
+        Some(Next::Over(Err(SubmitError::of(why, context))))
+    }
+}

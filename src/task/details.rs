@@ -1,0 +1,43 @@
+//! The part of a task's record that few tasks need, which is behind its lock.
+
+use std::{any::Any, sync::Arc, task::Waker};
+
+use super::{
+    outcome::{Outcome, StopCause},
+    state::StageIx,
+    undo::Undos,
+};
+use crate::failure::Failure;
+
+/// The part of a record that few tasks need.
+#[derive(Default)]
+pub(crate) struct Details {
+    pub(crate) undos: Undos,
+    /// Set by the first end that was taken, and never again.
+    pub(crate) end: Option<Box<EndReason>>,
+    pub(crate) output: Option<Box<dyn Any + Send>>,
+    pub(crate) answer: Option<TicketAnswer>,
+    /// Wakers of those who wait for the answer, each with a number of its own.
+    pub(crate) waiting: Vec<(u64, Waker)>,
+    pub(crate) last_waiting: u64,
+    /// Number of its attempts of this stage that ended with the process. They don't count as tries.
+    pub(crate) spared: (StageIx, u32),
+}
+
+/// Why a task is not done.
+#[derive(Clone, Debug)]
+pub(crate) enum EndReason {
+    Failed(StageIx, Failure),
+    TimedOut(StageIx),
+    Cancelled(StageIx, StopCause),
+}
+
+/// The answer of a ticket.
+pub(crate) enum TicketAnswer {
+    Outcome(Box<Outcome>),
+    /// The runtime ended under the pipeline.
+    Gone,
+    Suspended(Arc<str>),
+    /// Whatever the ledger says of the task with this key, which was there before.
+    InLedger(Box<str>),
+}

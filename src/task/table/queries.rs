@@ -1,0 +1,72 @@
+//! Questions to the table from beside the tasks' way: who is in flight, how many, and who is stuck.
+
+use std::sync::atomic::Ordering;
+
+use super::{
+    super::{counts::Counts, id::TaskId, outcome::Stuck, record::TaskRef},
+    Inner, Table,
+};
+use crate::panic_guard;
+
+impl Table {
+    /// Remembers a stuck task until a person resolves it.
+    pub(crate) fn keep_stuck(&self, stuck: Stuck) {
+        panic_guard::lock(&self.inner).stuck.push(stuck);
+    }
+
+    pub(crate) fn stuck(&self) -> Vec<Stuck> {
+        panic_guard::lock(&self.inner).stuck.clone()
+    }
+
+    /// A person has dealt with it.
+    pub(crate) fn resolve(&self, id: TaskId) -> Option<Stuck> {
+        let mut inner = panic_guard::lock(&self.inner);
+        let at = inner.stuck.iter().position(|stuck| stuck.task == id)?;
+        Some(inner.stuck.remove(at))
+    }
+
+    pub(crate) fn counts(&self) -> Counts {
+        panic_guard::lock(&self.inner).counts()
+    }
+
+    pub(crate) fn find(&self, id: TaskId) -> Option<TaskRef> {
+        let inner = panic_guard::lock(&self.inner);
+        let entered = inner.ids.iter().position(|live| *live == id.0);
+        // One that was accepted through a lease may not have been entered yet.
+        let found = entered
+            .map(|slot| &inner.records[slot])
+            .or_else(|| inner.leased_task(id));
+        // A lease may just be giving the record to another task: its number is looked at last.
+        found
+            .filter(|task| id.0 != 0 && task.is_live() && task.id() == id)
+            .cloned()
+    }
+
+    /// An accepted task is in flight no more, and counted among those that ended.
+    pub(crate) fn is_filed(&self, id: TaskId) -> bool {
+        !panic_guard::lock(&self.inner).ids.contains(&id.0)
+    }
+
+    /// Every task in flight, in the order of their ids.
+    pub(crate) fn live(&self) -> Vec<TaskRef> {
+        let inner = panic_guard::lock(&self.inner);
+        let entered = inner.ids.iter().zip(&inner.records);
+        let mut live: Vec<TaskRef> = entered
+            .filter(|(id, _)| **id != 0)
+            .map(|(_, task)| task.clone())
+            .collect();
+        live.sort_unstable_by_key(|task| task.id());
+        live
+    }
+}
+
+impl Inner {
+    /// A task that was accepted through a lease and is not entered yet.
+    fn leased_task(&self, id: TaskId) -> Option<&TaskRef> {
+        let any = self
+            .leased
+            .iter()
+            .any(|count| count.load(Ordering::Acquire) > 0);
+        self.records.iter().find(|task| any && task.id() == id)
+    }
+}
