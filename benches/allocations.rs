@@ -15,10 +15,10 @@ use stats_alloc::{INSTRUMENTED_SYSTEM, Region, StatsAlloc};
 #[global_allocator]
 static COUNTING: &StatsAlloc<System> = &INSTRUMENTED_SYSTEM;
 
-/// The least of so many runs counts: what disturbs a run makes batches smaller, and so more of them.
+/// Number of runs, of which the least counts: a disturbed run has smaller batches, so more of them.
 const RUNS: usize = 5;
 
-/// Allocations of a run, the growth of what there is included.
+/// Allocations of a run, reallocations included.
 fn allocations(workload: Workload, tasks: u64) -> u64 {
     let region = Region::new(COUNTING);
     workloads::run(workload, tasks);
@@ -26,8 +26,8 @@ fn allocations(workload: Workload, tasks: u64) -> u64 {
     (seen.allocations + seen.reallocations) as u64
 }
 
-/// The size of a batch depends on how quick a call is, so the allocations of batches mean something in a
-/// release build only. A task alone is the same in every build.
+/// The size of a batch depends on the speed of a call, so the allocations of batches are meaningful in
+/// a release build only. A task alone is the same in every build.
 #[test]
 fn a_task_allocates_no_more_than_the_figures_say() {
     let least = |workload, tasks| {

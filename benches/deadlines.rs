@@ -1,4 +1,4 @@
-//! What a million outstanding deadlines cost, and the tasks they belong to:
+//! The cost of a million outstanding deadlines, and of the tasks they belong to:
 //!
 //! `cargo bench -p batrun-benches --features internals --bench deadlines`
 //!
@@ -9,11 +9,11 @@
 //! - *record* is the whole of such a task with a deadline: its record, its entries in the table and
 //!   its deadline;
 //! - *pipeline* is a task with a deadline in a paused pipeline, its context (8 bytes), its place in
-//!   the queue and its undo log included. There, expire means all that follows too: it is taken out
-//!   of the queue, ended as timed out, and reported.
+//!   the queue and its undo log included. There, expire includes everything that follows: the task is
+//!   taken out of the queue, ended as timed out, and reported.
 //!
-//! Bytes are counted at the allocator, so room that lists keep to grow is included; RSS is what the
-//! system says. Each round runs in processes of its own; the figures are medians of five.
+//! Bytes are counted at the allocator, so spare room in lists is included; RSS is the system's
+//! figure. Each round runs in processes of its own; the figures are medians of five.
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
@@ -35,15 +35,15 @@ static COUNTING: &StatsAlloc<System> = &INSTRUMENTED_SYSTEM;
 
 const TASKS: u32 = 1_000_000;
 const ROUNDS: usize = 5;
-/// As many as the deadline driver and the reporter take at a time.
+/// Batch size: as many as the deadline driver and the reporter take at a time.
 const AT_ONCE: usize = 256;
 const TIMEOUT: Duration = Duration::from_secs(4);
 
-/// Bytes, bytes of RSS, nanoseconds to insert, to remove and to expire: each of one task.
+/// Bytes, bytes of RSS, nanoseconds to insert, to remove and to expire: each for one task.
 type Figures = [f64; 5];
 
 const HEAD: [&str; 5] = ["bytes", "RSS", "insert ns", "remove ns", "expire ns"];
-/// What the project aims at, for a deadline.
+/// The project's goal for one deadline.
 const GOAL: &str = "at most 100 bytes, 100 ns to insert and 100 ns to expire";
 
 fn main() {
@@ -145,7 +145,7 @@ fn table(deadline: Option<u64>) -> Figures {
     insert(&mut tasks);
     let [bytes, rss] = memory.since();
     let removing = each(|| tasks.file_done(AT_ONCE));
-    // Into records that are there, as all but the first tasks of a pipeline.
+    // Into existing records, as all but the first tasks of a pipeline go.
     let inserting = each(|| insert(&mut tasks));
     let mut late = 0;
     let expiring = each(|| {
@@ -211,7 +211,7 @@ fn per_task(took: Duration) -> f64 {
     took.as_nanos() as f64 / f64::from(TASKS)
 }
 
-/// What was in use at some time.
+/// The memory in use at some time.
 struct Memory {
     region: Region<'static, System>,
     rss: u64,
@@ -225,7 +225,7 @@ impl Memory {
         }
     }
 
-    /// Bytes more by now, and bytes of RSS, a task.
+    /// Growth since then for each task: bytes, and bytes of RSS.
     fn since(&self) -> [f64; 2] {
         let change = self.region.change();
         let held = change.bytes_allocated as f64 - change.bytes_deallocated as f64;

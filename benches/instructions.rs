@@ -1,4 +1,4 @@
-//! How many instructions a task takes, counted by valgrind's callgrind, against
+//! Counts the instructions of a task with valgrind's callgrind and compares them with
 //! `benches/figures.toml`. `benches/guard` runs it.
 //!
 //! This program runs itself under callgrind: `instructions --run WORKLOAD TASKS` is one run.
@@ -25,10 +25,10 @@ const WORKLOADS: [Workload; 4] = [
     Workload::Alone,
 ];
 
-/// The median of so many runs: a pipeline makes larger or smaller batches as the time goes by.
+/// Number of runs, of which the median counts: the sizes of a pipeline's batches vary.
 const RUNS: usize = 5;
 
-/// Tasks of a run before the one that counts.
+/// Number of tasks of the run before the one that counts.
 const WARM_UP: u64 = 1_000;
 
 fn main() -> ExitCode {
@@ -67,8 +67,8 @@ fn main() -> ExitCode {
     }
 }
 
-/// What callgrind counts, by this name. Whatever a process does once, such as gauging the clock,
-/// which takes as long as it takes, is over by then.
+/// The function in which callgrind counts, by this name. Work that a process does once, such as
+/// gauging the clock, which varies, is over by then.
 #[inline(never)]
 fn counted(workload: Workload, tasks: u64) {
     workloads::run(workload, tasks);

@@ -1,16 +1,16 @@
-//! What a restart costs, and how large a journal becomes:
+//! The cost of a restart, and the size of a journal:
 //!
 //! `cargo bench -p batrun-benches --features journal --bench recovery`
 //!
 //! - `restart` (also without a word) makes a journal of `--tasks` live tasks (1,000,000) with
 //!   contexts of 100 bytes, every second one with an undo. Then a process of its own starts the
-//!   pipeline on a copy of it, and tells how long it took from before `Journal::open` until `start`
-//!   had returned, and until the first task was at work, with the most memory it had by then. Each
-//!   of the `--rounds` (3) is shown, and the medians.
-//! - `growth` has `--tasks` tasks (300,000) done, every second one with a key, where 10,000 outcomes
-//!   are kept, and shows how large the file and its log are after each sixth of them.
+//!   pipeline on a copy of it, and prints the time from before `Journal::open` until `start` had
+//!   returned, the time until the first task was at work, and its peak memory by then. Each of the
+//!   `--rounds` (3) is shown, and the medians.
+//! - `growth` runs `--tasks` tasks (300,000) to their end, every second one with a key, while 10,000
+//!   outcomes are kept, and shows the sizes of the file and its log after each sixth of them.
 //!
-//! The journals are in a folder of their own in the system's folder for such (`TMPDIR`).
+//! The journals are in a temporary folder of their own (in `TMPDIR`).
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
@@ -30,9 +30,9 @@ use batrun::{
 use futures::{StreamExt, TryStreamExt, stream};
 use serde::{Deserialize, Serialize};
 
-/// What the project aims at, for a million tasks.
+/// The project's goal for a million tasks.
 const GOAL: &str = "at most 5 s and at most 1 GB";
-/// How many submits wait at once, so that they share a commit.
+/// Number of submits that wait at once, so that they share a commit.
 const AT_ONCE: usize = 4_096;
 
 fn main() {
@@ -59,7 +59,7 @@ fn option(words: &mut Vec<String>, name: &str) -> Option<u64> {
     Some(value.parse().expect("a number"))
 }
 
-/// What a task is: 100 bytes, as a journal has it.
+/// A task: 100 bytes in a journal.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 struct Parcel {
     id: u64,
@@ -74,7 +74,7 @@ impl Parcel {
     }
 }
 
-/// When the first task was at work in a stage.
+/// The time at which the first task was at work in a stage.
 static FIRST: OnceLock<Instant> = OnceLock::new();
 
 type Handle = PipelineHandle<Parcel, Parcel>;
@@ -146,7 +146,7 @@ fn restarts(tasks: u64, rounds: u64) {
     );
     let mut all: [Vec<f64>; 3] = Default::default();
     for round in 1..=rounds {
-        // What a start has made of it is not what the next one gets.
+        // A copy, because a start changes the journal and every round needs the same one.
         let copy = folder.path().join("copy");
         fs::copy(&made, &copy).unwrap();
         let figures = child("once", &copy, tasks);

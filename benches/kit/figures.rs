@@ -1,4 +1,4 @@
-//! The kept figures, `benches/figures.toml`, and what was seen beside them.
+//! The kept figures, `benches/figures.toml`, and the comparison with those of a run.
 
 use std::{env, fmt::Write, fs, path::PathBuf};
 
@@ -8,8 +8,8 @@ fn path() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("figures.toml")
 }
 
-/// Compares what was seen with the kept figures of that kind; where `BATRUN_RENEW` is set, keeps it
-/// first. Returns a table; the error is that table too, and says what to do.
+/// Compares the figures of a run with the kept ones of that kind; if `BATRUN_RENEW` is set, keeps the
+/// run's first. Returns a table; the error is that table too, with the next step.
 pub fn compare(kind: &str, seen: &[(&'static str, f64)]) -> Result<String, String> {
     let text = fs::read_to_string(path()).map_err(|error| error.to_string())?;
     let mut kept: DocumentMut = text.parse().map_err(|error| format!("{error}"))?;

@@ -1,5 +1,5 @@
-//! The guard against what makes batrun slower: it counts instead of timing, so that a busy machine
-//! changes nothing. This is what its two halves share, `benches/allocations.rs` and
+//! The guard against changes that make batrun slower: it counts instead of timing, so that a busy
+//! machine changes nothing. This part is shared by its two halves, `benches/allocations.rs` and
 //! `benches/instructions.rs`.
 
 #![allow(
@@ -14,9 +14,9 @@ pub mod workloads;
 
 use workloads::Workload;
 
-/// What one more task costs in a workload. `count` counts a run of so many tasks; the difference
-/// between a short run and one `times` as long leaves out what the start and the end of a pipeline
-/// cost.
+/// The cost of one more task in a workload. `count` counts a run of the given number of tasks; the
+/// difference between a short run and one `times` as long leaves out the cost of a pipeline's start
+/// and end.
 pub fn cost(workload: Workload, times: u64, count: impl Fn(Workload, u64) -> u64) -> f64 {
     let (few, many) = (workload.tasks(), times * workload.tasks());
     let more = count(workload, many) as f64 - count(workload, few) as f64;

@@ -1,11 +1,11 @@
-//! What the guard runs: small pipelines that do nothing but pass through batrun, everything on one
-//! thread, so that a run does the same again and again.
+//! The guard's workloads: small pipelines whose tasks do nothing but pass through batrun, everything
+//! on one thread, so that each run does the same.
 
 use std::time::Duration;
 
 use batrun::prelude::*;
 
-/// Workers of each stage.
+/// Number of workers of each stage.
 const WORKERS: usize = 4;
 const TIMEOUT: Duration = Duration::from_secs(4);
 /// One task in so many fails in `fail`.
@@ -15,7 +15,7 @@ const ONE_IN: u64 = 100;
 pub enum Workload {
     /// Tasks through three stages that do nothing.
     Task,
-    /// The same through six stages: what it costs more is three stages.
+    /// The same through six stages: the difference is the cost of three stages.
     SixStages,
     /// Three stages that register an undo each; one task in a hundred fails in the last one and is
     /// rolled back.
@@ -25,7 +25,7 @@ pub enum Workload {
 }
 
 impl Workload {
-    /// How many tasks make a short run.
+    /// Number of tasks of a short run.
     pub fn tasks(self) -> u64 {
         match self {
             Workload::Alone => 500,
@@ -34,7 +34,7 @@ impl Workload {
     }
 }
 
-/// Without a heap of its own, so that what is counted is batrun's.
+/// A context without heap memory of its own, so that only batrun's is counted.
 #[derive(Clone)]
 struct Item {
     id: u64,

@@ -1,5 +1,5 @@
-//! Tasks through stages that do nothing. The items are tasks, start and end of the pipeline
-//! included.
+//! Tasks through stages that do nothing. The items are tasks; the pipeline's start and end are
+//! included in the time.
 
 use actix::System;
 use batrun::prelude::*;

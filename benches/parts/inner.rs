@@ -18,7 +18,7 @@ fn batch(tasks: usize) -> Batch {
     table.batch()
 }
 
-/// A batch goes in and comes out whole.
+/// A batch goes in and comes out in one piece.
 #[divan::bench(args = [1, 16, 256])]
 fn queue_whole(bencher: Bencher, tasks: usize) {
     let mut queue = Queue::empty();
@@ -48,19 +48,19 @@ fn queue_in_pieces(bencher: Bencher, piece: usize) {
         });
 }
 
-/// So many tasks that were accepted one after the other, all with the same timeout.
+/// This many tasks, accepted one after the other, all with the same timeout.
 fn outstanding(tasks: u32) -> Deadlines {
     let mut deadlines = Deadlines::empty();
     (0..tasks).for_each(|task| deadlines.insert(task, at(task)));
     deadlines
 }
 
-/// When a task is late: they are accepted every 200 ns.
+/// The deadline of a task: one is accepted every 200 ns.
 fn at(task: u32) -> u64 {
     TIMEOUT_NS + u64::from(task) * 200
 }
 
-/// Takes out again, outside of the time, what was put in.
+/// Takes the entries out again, which isn't timed.
 struct Inserted<'a>(&'a RefCell<Deadlines>, u32);
 
 const MORE: u32 = 1_000;
@@ -74,7 +74,7 @@ impl Drop for Inserted<'_> {
 
 #[divan::bench(args = [1, 1_000, 1_000_000], sample_count = 200, sample_size = 1)]
 fn deadline_insert(bencher: Bencher, tasks: u32) {
-    // Its memory has grown before.
+    // Its memory has grown already, so that growing isn't timed.
     let deadlines = RefCell::new(outstanding(tasks + MORE));
     drop(Inserted(&deadlines, tasks));
     bencher.counter(ItemsCount::new(MORE)).bench_local(|| {
@@ -84,7 +84,7 @@ fn deadline_insert(bencher: Bencher, tasks: u32) {
     });
 }
 
-/// What nearly every task costs: it ends in time.
+/// The cost of nearly every task: it ends in time.
 #[divan::bench(args = [1, 1_000, 1_000_000])]
 fn deadline_insert_and_remove(bencher: Bencher, tasks: u32) {
     let mut deadlines = outstanding(tasks);
@@ -96,7 +96,7 @@ fn deadline_insert_and_remove(bencher: Bencher, tasks: u32) {
     });
 }
 
-/// A million, by as many as the driver takes at a time.
+/// A million deadlines, in batches as large as the driver's.
 #[divan::bench(sample_count = 10, sample_size = 1)]
 fn deadline_expire(bencher: Bencher) {
     const TASKS: u32 = 1_000_000;
@@ -116,7 +116,7 @@ fn deadline_expire(bencher: Bencher) {
         });
 }
 
-/// Which undo comes next, of a whole rollback.
+/// Choosing the next undo, for each step of a whole rollback.
 #[divan::bench(args = [1, 3, 10, 100])]
 fn rollback_next(bencher: Bencher, undos: u16) {
     let undone = Undos::new(undos);
@@ -126,7 +126,7 @@ fn rollback_next(bencher: Bencher, undos: u16) {
     });
 }
 
-/// What a worker notes of a batch: counts, and the times it waited and worked.
+/// A worker's notes of a batch: counts, and the times it waited and worked.
 #[divan::bench]
 fn report_record(bencher: Bencher) {
     let board = Stats::empty();

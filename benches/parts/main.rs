@@ -1,4 +1,4 @@
-//! What the parts of a pipeline cost, each by itself: `cargo bench -p batrun-benches --bench parts [FILTER]`.
+//! The cost of a pipeline's parts, each by itself: `cargo bench -p batrun-benches --bench parts [FILTER]`.
 //! With `--features internals` it measures the parts of the engine, too: `inner.rs`.
 //!
 //! Everything runs on one thread. These are timings: compare runs of one quiet machine, and use
@@ -23,7 +23,7 @@ fn main() {
 
 const TIMEOUT: Duration = Duration::from_secs(4);
 
-/// Submits so many tasks in a row and runs the pipeline to its end.
+/// Submits this many tasks in a row and runs the pipeline to its end.
 async fn run<O: Send + 'static>(pipeline: Pipeline<u64, O>, tasks: u64) -> Report {
     pipeline
         .current_arbiter()

@@ -1,5 +1,4 @@
-//! What a pipeline tells: the report of ten stages and twenty failures, and a snapshot of a running
-//! pipeline.
+//! Reports: the one of ten stages and twenty failures, and a snapshot of a running pipeline.
 
 use actix::System;
 use batrun::prelude::*;

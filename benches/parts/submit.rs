@@ -24,14 +24,14 @@ fn to_outcome(bencher: Bencher) {
     system.block_on(handle.join()).unwrap();
 }
 
-/// What `block_on` costs by itself, which is part of the above.
+/// The cost of `block_on` by itself, which is part of the above.
 #[divan::bench(sample_count = 200, sample_size = 100)]
 fn of_which_block_on(bencher: Bencher) {
     let system = System::new();
     bencher.bench_local(|| system.block_on(async { divan::black_box(7) }));
 }
 
-/// How long the caller of `try_submit` is held up. The outcomes are awaited outside of the time.
+/// The time that `try_submit` takes from its caller. The outcomes are awaited untimed.
 #[divan::bench(sample_count = 50, sample_size = 1)]
 fn call(bencher: Bencher) {
     const CALLS: usize = 100;

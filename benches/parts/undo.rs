@@ -1,5 +1,4 @@
-//! Undos: registered by tasks that are done, and cancelled where every task fails. The items are
-//! tasks.
+//! Undos: registered by tasks that are done, and run if every task fails. The items are tasks.
 
 use actix::System;
 use batrun::prelude::*;
@@ -7,7 +6,7 @@ use divan::{Bencher, counter::ItemsCount};
 
 const TASKS: u64 = 5_000;
 
-/// Registers so many undos in one stage, then fails if it is told to.
+/// Registers this many undos in one stage, then fails if it is told to.
 #[derive(Clone)]
 struct Undone {
     undos: u64,
@@ -49,7 +48,7 @@ fn register(bencher: Bencher, undos: u64) {
     run(bencher, undos, false);
 }
 
-/// With none it is what failing itself costs.
+/// With 0 undos, the figure is the cost of failing itself.
 #[divan::bench(args = [0, 1, 3, 10], sample_count = 10, sample_size = 1)]
 fn rollback(bencher: Bencher, undos: u64) {
     run(bencher, undos, true);

@@ -1,4 +1,4 @@
-//! The bytes somewhere in a journal's file: two of them say where.
+//! Writes the bytes somewhere into a journal's file and reads that; two of them are the place.
 #![no_main]
 
 use std::{fs, sync::OnceLock};

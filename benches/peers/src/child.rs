@@ -12,10 +12,10 @@ use crate::{
     work::{Measure, Params, Workload},
 };
 
-/// What a child tells its parent.
+/// The line that a child prints for its parent.
 #[derive(Clone, Default, Serialize, Deserialize)]
 pub struct Line {
-    /// `false`: the system has no such workload.
+    /// `false` if the system has no such workload.
     pub ran: bool,
     pub tasks: u64,
     pub seconds: f64,
@@ -24,15 +24,15 @@ pub struct Line {
     pub timed_out: u64,
     pub cancels: u64,
     pub wrong_order: u64,
-    /// How many latencies there were.
+    /// Number of latencies.
     pub latencies: u64,
     pub p50_ns: u64,
     pub p99_ns: u64,
     /// User and system time.
     pub cpu_ns: u64,
-    /// The most that was in memory at any time.
+    /// Peak memory.
     pub peak_kb: u64,
-    /// What was in memory before the run.
+    /// Memory before the run.
     pub idle_kb: u64,
 }
 
@@ -72,13 +72,13 @@ fn summary(measure: Measure) -> Line {
     }
 }
 
-/// Of sorted values, the one that this share of them doesn't exceed; 0 of none.
+/// Of sorted values, the one that this share of them doesn't exceed; 0 if there are none.
 fn at_share(sorted: &[u64], share: f64) -> u64 {
     let rank = (sorted.len() as f64 * share).ceil() as usize;
     sorted.get(rank.saturating_sub(1)).copied().unwrap_or(0)
 }
 
-/// Of all threads of this process.
+/// The processor time of all threads of this process.
 pub fn cpu_time() -> Duration {
     let time = clock_gettime(ClockId::ProcessCPUTime);
     Duration::new(time.tv_sec as u64, time.tv_nsec as u32)

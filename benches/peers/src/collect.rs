@@ -1,5 +1,5 @@
-//! What systems that are written by hand do alike besides their work: how one task after the other is
-//! measured, and what an actor counts with.
+//! Shared parts of the systems that are written by hand: measuring one task after the other, and
+//! counting in an actor.
 
 use std::{
     sync::Arc,
@@ -35,9 +35,9 @@ async fn pause(id: u64) {
     }
 }
 
-/// What an actor counts the outcomes with, for a producer that waits elsewhere.
+/// Counts the outcomes in an actor, for a producer that waits elsewhere.
 pub struct Counting {
-    /// Until all have come.
+    /// `None` once all outcomes have come.
     tally: Option<Tally>,
     tasks: u64,
     /// Told of each task that ends, if somebody waits for it alone.
@@ -73,7 +73,7 @@ pub fn counting(job: &Arc<Job>, params: &Params) -> (Counting, Counted) {
 }
 
 impl Counting {
-    /// Takes a result. Says how many outcomes are known.
+    /// Takes a result. Returns the number of known outcomes.
     pub fn add(&mut self, task: Envelope, end: End) -> u64 {
         let Some(tally) = &mut self.tally else {
             return self.tasks;

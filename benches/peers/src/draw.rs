@@ -105,13 +105,13 @@ fn label(sweep: Sweep, x: f64) -> String {
     }
 }
 
-/// Where a label stands that is a power of two.
+/// The places of labels that are powers of two.
 fn power(at: f64) -> Option<u32> {
     let whole = (0.0..64.0).contains(&at) && (at - at.round()).abs() < 1e-6;
     whole.then(|| at.round() as u32)
 }
 
-/// The title, what holds besides, and the x axis.
+/// The title, the other settings, and the x axis.
 fn words(sweep: Sweep) -> (&'static str, &'static str, &'static str) {
     match sweep {
         Sweep::Workers => (

@@ -1,7 +1,7 @@
 //! The workload `durable`: tasks that are on disk before anything follows from them.
 //!
-//! A stage hands its task on as it is. Whether each task was in each stage once, and in order, is
-//! counted in [`Passed`], by the stages of every system alike.
+//! A stage hands its task on unchanged. The stages of every system alike count in [`Passed`] whether
+//! each task was in each stage once, and in order.
 
 use std::{
     path::PathBuf,
@@ -15,7 +15,7 @@ use tempfile::TempDir;
 
 use crate::work::{Measure, Params};
 
-/// What a task is: about 100 bytes, however it is encoded.
+/// A task: about 100 bytes in any encoding.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Parcel {
     pub id: u64,
@@ -34,7 +34,7 @@ impl Parcel {
         }
     }
 
-    /// As whoever writes a queue by hand keeps it: as batrun's journal does.
+    /// The encoding that batrun's journal uses, and a queue that is written by hand would.
     ///
     /// # Errors
     /// None, with these fields.
@@ -43,9 +43,9 @@ impl Parcel {
     }
 }
 
-/// Which stages each task was in.
+/// The stages that each task was in.
 pub struct Passed {
-    /// For each task, how many.
+    /// For each task, their number.
     stages: Vec<AtomicU8>,
     /// Tasks that came to a stage a second time, or not from the one before it.
     wrong: AtomicU64,
@@ -61,7 +61,7 @@ impl Passed {
         }
     }
 
-    /// All that a stage (0 is the first) does with a task.
+    /// The work of a stage (0 is the first) on a task.
     pub fn stage(&self, stage: usize, task: &mut Parcel) {
         let seen = self.stages.get(task.id as usize);
         let before = seen.map(|seen| seen.fetch_add(1, Relaxed));
@@ -71,7 +71,7 @@ impl Passed {
         task.age += 1;
     }
 
-    /// The run is over. `done` is how many are known to be.
+    /// Ends the run. `done` is the number of tasks that are known to be done.
     pub fn finish(&self, done: u64, seconds: f64) -> Measure {
         let all = |seen: &&AtomicU8| seen.load(Relaxed) == self.last;
         let passed = self.stages.iter().filter(all).count() as u64;
@@ -84,17 +84,17 @@ impl Passed {
     }
 }
 
-/// How many tasks may be in flight.
+/// Maximum number of tasks in flight.
 pub fn in_flight(params: &Params) -> usize {
     params.workload.in_flight().unwrap_or(1)
 }
 
-/// A folder on a disk, that goes when it is dropped.
+/// A folder on a disk, removed when it is dropped.
 pub struct Folder(TempDir);
 
 impl Folder {
     /// # Errors
-    /// When it would be in memory, where a sync costs nothing.
+    /// The folder would be in memory, where a sync costs nothing.
     pub fn new() -> anyhow::Result<Self> {
         const TMPFS: i64 = 0x0102_1994;
         let folder = TempDir::with_prefix("batrun-peers-").context("making a folder")?;

@@ -1,8 +1,8 @@
-//! What every system that is written by hand does with a task: the same for all of them.
+//! The work on a task, the same in every system that is written by hand.
 //!
 //! They move [`Envelope`]s from stage to stage, call [`Job::stage`] (async) or
-//! [`Job::stage_blocking`] (threads) in each, and hand what comes out to a [`Tally`]. Both look at
-//! the deadline before the work starts; the tally looks again when it takes the result.
+//! [`Job::stage_blocking`] (threads) in each, and give the result to a [`Tally`]. Both look at the
+//! deadline before the work starts; the tally looks again when it takes the result.
 
 use std::{
     future::Future,
@@ -16,10 +16,11 @@ use serde::{Deserialize, Serialize};
 
 use crate::work::{Item, Log, Measure, Params, Workload, fails, hangs, hash, timeout};
 
-/// What a hanging stage waits for.
+/// The time for which a hanging stage waits.
 pub const HANG: Duration = Duration::from_secs(10);
 
-/// What a stage did and how to take it back: the list that somebody without batrun writes by hand.
+/// The effect of a stage, to be taken back: an entry of the list that a program without batrun keeps
+/// by hand.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Undo {
     pub task: u64,
@@ -35,7 +36,7 @@ pub struct Envelope {
 }
 
 impl Envelope {
-    /// Takes back what the stages did, first registered, first cancelled.
+    /// Runs the undos of the stages, in the order in which they were registered.
     pub fn roll_back(&mut self, log: &Log) {
         for undo in self.undos.drain(..) {
             log.cancel(undo.task, usize::from(undo.stage));
@@ -50,7 +51,7 @@ pub enum End {
     TimedOut,
 }
 
-/// What the stages of a run are to do. Shared by all its workers.
+/// The work of the stages in a run. Shared by all its workers.
 pub struct Job {
     pub workload: Workload,
     pub timeout: Duration,
@@ -82,10 +83,10 @@ impl Job {
         }
     }
 
-    /// A stage (0 is the first) as a thread runs it: what it starts can't be stopped.
+    /// A stage (0 is the first) as a thread runs it: it can't be stopped in between.
     ///
     /// # Errors
-    /// Why the task goes no further; its undos are cancelled by then.
+    /// The reason for which the task goes no further; its undos have run by then.
     pub fn stage_blocking(&self, stage: usize, task: &mut Envelope) -> Result<(), End> {
         self.stage_at(Instant::now(), stage, task)
     }
@@ -116,7 +117,7 @@ impl Job {
     /// A stage (0 is the first) as a future, which is dropped when the task is late.
     ///
     /// # Errors
-    /// Why the task goes no further; its undos are cancelled by then.
+    /// The reason for which the task goes no further; its undos have run by then.
     pub async fn stage(&self, stage: usize, task: &mut Envelope) -> Result<(), End> {
         let result = within(task.deadline, self.effect(stage, task)).await;
         let result = result.unwrap_or(Err(End::TimedOut));
@@ -166,11 +167,11 @@ impl Job {
     }
 }
 
-/// Polls once before it makes a timer, so that work which is ready at once needs none. `None` when
-/// it is late.
+/// Polls once before it makes a timer, so that work which is ready at once needs none. `None` if it
+/// is late.
 ///
-/// The timer is boxed: what never waits then has a future of a few words, and is not the slower for
-/// the room that a timer takes.
+/// The timer is boxed: the future of a stage that never waits then has a few words, and isn't slowed
+/// down by the room that a timer takes.
 pub async fn within<F: Future>(deadline: Instant, work: F) -> Option<F::Output> {
     if Instant::now() >= deadline {
         return None;
@@ -201,7 +202,7 @@ impl Tally {
         }
     }
 
-    /// Takes a result: one that comes too late is none.
+    /// Takes a result. One that comes too late counts as timed out.
     pub fn add(&mut self, mut task: Envelope, end: End) {
         let mut end = end;
         if end != End::Failed {
@@ -237,12 +238,12 @@ impl Tally {
         mine.latencies_ns.extend(theirs.latencies_ns);
     }
 
-    /// How many outcomes are known.
+    /// Number of known outcomes.
     pub fn seen(&self) -> u64 {
         self.measure.done + self.measure.failed + self.measure.timed_out
     }
 
-    /// How long a task alone took.
+    /// Records the time that a task alone took.
     pub fn latency(&mut self, took: Duration) {
         self.measure.latencies_ns.push(took.as_nanos() as u64);
     }

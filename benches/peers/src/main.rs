@@ -1,4 +1,4 @@
-//! batrun and what one would use instead of it, on the same work.
+//! Compares batrun with its alternatives on the same work.
 
 mod child;
 mod collect;
@@ -38,22 +38,22 @@ use crate::{
 struct Args {
     #[command(subcommand)]
     command: Option<Command>,
-    /// What to run
+    /// The workload to run
     #[arg(value_enum, default_value = "all")]
     workload: Which,
-    /// How often each system runs
+    /// Number of runs of each system
     #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u64).range(1..))]
     rounds: u64,
-    /// Write the rows to this file, too
+    /// Also write the rows to this file
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
-    /// Only these systems, separated by commas
+    /// Run only these systems, separated by commas
     #[arg(long, value_delimiter = ',', value_name = "A,B", value_parser = known_system)]
     systems: Vec<String>,
     /// Shrink the number of tasks, for a quick try: 0.1 is a tenth
     #[arg(long, default_value_t = 1.0, value_parser = fraction)]
     scale: f64,
-    /// What a child of this program is to run
+    /// The run of a child process: system and workload
     #[arg(long, hide = true, num_args = 2, value_names = ["SYSTEM", "WORKLOAD"])]
     child: Option<Vec<String>>,
     #[arg(long, hide = true, num_args = 3, value_names = ["SWEEP", "VALUE", "TASKS"])]
@@ -186,9 +186,9 @@ fn run_point(point: &[String]) -> anyhow::Result<bool> {
     Ok(true)
 }
 
-/// `false`: it was stopped, or something failed or wasn't exact.
+/// `false` if it was stopped, or something failed or wasn't exact.
 fn compare(args: &Args) -> anyhow::Result<bool> {
-    // Before the run, not after it.
+    // Opened before the run: a file that can't be written is better known before hours than after.
     let json = match &args.json {
         Some(path) => Some((path, writable(path)?)),
         None => None,
@@ -240,7 +240,7 @@ fn compare(args: &Args) -> anyhow::Result<bool> {
     Ok(exact && !failed && !stopped)
 }
 
-/// `false`: it was stopped.
+/// `false` if it was stopped.
 fn run_once(
     parent: &mut Parent,
     args: &Args,
@@ -248,7 +248,7 @@ fn run_once(
     round: usize,
     samples: &mut Samples,
 ) -> anyhow::Result<bool> {
-    // What a system can't do once it can't do in the next round either.
+    // A system without this workload hasn't got it in the next round either.
     if samples.unable {
         parent.bar.inc(1);
         return Ok(true);
@@ -282,7 +282,7 @@ fn run_once(
     Ok(true)
 }
 
-/// Opens a file without touching what is in it.
+/// Opens a file without changing its content.
 fn writable(path: &Path) -> anyhow::Result<File> {
     let mut options = OpenOptions::new();
     options.write(true).create(true).truncate(false);

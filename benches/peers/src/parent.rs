@@ -12,12 +12,12 @@ use std::{
 use anyhow::{Context, bail};
 use indicatif::{ProgressBar, ProgressStyle};
 
-/// A child that takes longer than this is given up.
+/// Time after which a child is killed.
 const PATIENCE: Duration = Duration::from_secs(180);
 
 enum Event {
     CtrlC,
-    /// What the child wrote to stdout, then to stderr.
+    /// The child's output: stdout, then stderr.
     Ended(String, String),
 }
 
@@ -29,11 +29,11 @@ pub struct Parent {
     stopped: bool,
 }
 
-/// What became of a child.
+/// The end of a child.
 pub enum Came {
     /// Its last line.
     Line(String),
-    /// It failed, and why.
+    /// It failed, for this reason.
     Failed(String),
     /// Ctrl-C.
     Stopped,
@@ -61,7 +61,7 @@ impl Parent {
     /// Runs this program again with these arguments, and waits for its end.
     ///
     /// # Errors
-    /// When it can't be started.
+    /// It can't be started.
     pub fn child(&mut self, args: &[String], what: String) -> anyhow::Result<Came> {
         if self.stopped {
             return Ok(Came::Stopped);
@@ -92,7 +92,7 @@ impl Parent {
             }
             Err(_) => {
                 end(child)?;
-                // What its reader still sends belongs to nobody.
+                // The killed child's output must not be taken for the next one's.
                 self.events.recv_timeout(Duration::from_secs(5)).ok();
                 Came::Failed(format!("no end after {} s", PATIENCE.as_secs()))
             }
@@ -123,7 +123,7 @@ impl Parent {
 }
 
 fn end(mut child: Child) -> anyhow::Result<()> {
-    // It may have ended by itself: Ctrl-C at a terminal reaches it, too.
+    // It may have ended by itself: Ctrl-C at a terminal reaches it as well.
     child.kill().ok();
     child.wait().context("waiting for the child's end")?;
     Ok(())

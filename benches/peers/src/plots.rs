@@ -1,4 +1,4 @@
-//! batrun alone, one parameter of hop swept at a time: what a task and stage costs as that
+//! batrun alone, one parameter of hop swept at a time: the cost of a task and stage as that
 //! parameter grows. Each point runs in a process of its own, in rounds that go over all points.
 
 use std::{
@@ -24,10 +24,10 @@ use crate::{
 };
 
 const ROUNDS: usize = 3;
-/// How long a point is to take.
+/// Time for a point, about.
 const SECONDS: f64 = 0.5;
 const QUICK_SECONDS: f64 = 0.05;
-/// With how many tasks a point finds out how many it needs.
+/// Number of tasks with which a point finds out the number that it needs.
 const FIRST_TASKS: u64 = 10_000;
 const MOST_TASKS: u64 = 5_000_000;
 
@@ -63,13 +63,13 @@ impl Sweep {
     }
 }
 
-/// What a point's pipeline is like: hop's, but for the parameter that is swept.
+/// A point's pipeline: hop's, but for the parameter that is swept.
 struct Shape {
     workers: usize,
     stages: usize,
     capacity: Option<usize>,
     payload: usize,
-    /// In percent. Where it is told, the stages register undos.
+    /// In percent. If it is set, the stages register undos.
     failing: Option<u64>,
 }
 
@@ -107,19 +107,19 @@ pub struct Point {
     pub exact: bool,
 }
 
-/// What a child tells its parent.
+/// The line that a child prints for its parent.
 #[derive(Clone, Serialize, Deserialize)]
 pub struct Line {
     seconds: f64,
     exact: bool,
 }
 
-/// Runs all sweeps and writes an SVG for each, and `plots.json`. `false`: it was stopped before
-/// the end, or something didn't add up.
+/// Runs all sweeps and writes an SVG for each, and `plots.json`. `false` if it was stopped before the
+/// end, or something didn't add up.
 pub fn run(out: &Path, quick: bool) -> anyhow::Result<bool> {
     fs::create_dir_all(out).with_context(|| format!("can't make the folder {}", out.display()))?;
     let json = out.join("plots.json");
-    // Before the run, not after it.
+    // Before the run: a folder that can't be made is better known now than afterwards.
     let file = File::create(&json).with_context(|| format!("can't write {}", json.display()))?;
     let (rounds, seconds) = if quick {
         (1, QUICK_SECONDS)
@@ -192,7 +192,7 @@ pub fn run(out: &Path, quick: bool) -> anyhow::Result<bool> {
     Ok(points.iter().all(|point| point.exact))
 }
 
-/// `None`: stopped.
+/// `None` if it was stopped.
 fn child(
     parent: &mut Parent,
     sweep: Sweep,
@@ -213,7 +213,7 @@ fn child(
     }
 }
 
-/// What a child does.
+/// The work of a child: one point.
 pub fn point(sweep: Sweep, value: u64, tasks: u64) -> anyhow::Result<Line> {
     let shape = Shape::new(sweep, value);
     let began = Arc::new(Mutex::new(None));

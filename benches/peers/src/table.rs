@@ -1,4 +1,4 @@
-//! What the rounds of a workload come to: a row for each system, as a table and as JSON.
+//! The results of a workload's rounds: a row for each system, as a table and as JSON.
 
 use std::fmt::Write;
 
@@ -10,7 +10,7 @@ use crate::{child::Line, work::Workload};
 /// All rounds of one system on one workload.
 pub struct Samples {
     pub system: String,
-    /// One for each round that it ended.
+    /// One for each round that it completed.
     pub lines: Vec<(usize, Line)>,
     pub errors: Vec<String>,
     /// It has no such workload.
@@ -41,11 +41,11 @@ pub struct Row {
     pub exact: bool,
     pub p50: Option<f64>,
     pub p99: Option<f64>,
-    /// Of `p50` and `p99`.
+    /// Number of latencies behind `p50` and `p99`.
     pub latency_unit: Option<&'static str>,
     pub rss_over_idle_mb: f64,
     pub cpu_ns_per_task: f64,
-    /// To batrun: the median of the ratios of the rounds.
+    /// The ratio to batrun: the median of the rounds' ratios.
     pub ratio: Option<f64>,
     pub tasks: u64,
     /// late: the share, in percent, of the tasks on which no stage hangs that were done.
@@ -124,9 +124,9 @@ fn figure(workload: Workload, line: &Line) -> f64 {
     }
 }
 
-/// Whether every task had an outcome, and the one that it was to have, and every undo was cancelled
-/// in its turn. In `late` a task may have run out of time in a queue, behind those that hang: that
-/// is slow, which `in_time` says, but not wrong.
+/// `true` if every task had the outcome that it was to have, and every undo ran in its turn. In `late`
+/// a task may have run out of time in a queue, behind those that hang: that is slow, which `in_time`
+/// shows, but not wrong.
 fn exact(workload: Workload, line: &Line) -> bool {
     let (failed, late, latencies) = match workload {
         Workload::Fail => (line.tasks / 100, 0, 0),
@@ -153,7 +153,7 @@ pub fn median(mut values: Vec<f64>) -> f64 {
     }
 }
 
-/// The table of a workload, with notes on what isn't in it or isn't as it should be.
+/// The table of a workload, with notes on systems that are missing or not exact.
 pub fn text(workload: Workload, samples: &[Samples], rows: &[Row]) -> String {
     let mut text = String::new();
     let Some(tasks) = rows.iter().map(|row| row.tasks).max() else {
@@ -263,13 +263,13 @@ fn columns(text: &mut String, lines: &[Vec<String>]) {
     }
 }
 
-/// As it is told on the command line.
+/// Its name on the command line.
 pub fn name(workload: Workload) -> String {
     let value = workload.to_possible_value();
     value.map_or(String::new(), |value| value.get_name().to_owned())
 }
 
-/// Three figures, and all of those before the point.
+/// Three significant figures, and all of those before the point.
 fn short(value: f64) -> String {
     match value {
         value if value >= 100.0 => grouped(value),

@@ -1,4 +1,4 @@
-//! The workloads: what a task is, what stages do with it, and what a run of them gives.
+//! The workloads: the tasks, the stages' work on them, and the result of a run.
 
 use std::{
     hint::black_box,
@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 pub use crate::job::{End, Envelope, Job, Tally};
 
-/// How many rounds of [`hash`] take about 10 µs on the machine that these figures are from.
+/// Number of rounds of [`hash`] that take about 10 µs on the machine of the published figures.
 const HASH_ROUNDS: u64 = 6_600;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
@@ -58,7 +58,7 @@ impl Workload {
         self.in_flight().is_some()
     }
 
-    /// How many tasks may be in flight, where that is what the workload is about.
+    /// Maximum number of tasks in flight, in workloads that differ in it.
     pub fn in_flight(self) -> Option<usize> {
         match self {
             Workload::Durable1 => Some(1),
@@ -75,7 +75,7 @@ pub struct Params {
     pub stages: usize,
     /// In each stage.
     pub workers: usize,
-    /// From the submit of a task.
+    /// Each task's deadline, counted from its submit.
     pub timeout: Duration,
 }
 
@@ -95,7 +95,7 @@ impl Params {
         };
         let timeout = match workload {
             Workload::Late | Workload::LateFull | Workload::LateMixed => Duration::from_millis(50),
-            // A disk may be busy with something else.
+            // A long one: a disk may be busy with something else.
             workload if workload.is_durable() => Duration::from_secs(60),
             _ => Duration::from_secs(4),
         };
@@ -109,7 +109,7 @@ impl Params {
     }
 }
 
-/// What a run gave.
+/// The result of a run.
 #[derive(Default)]
 pub struct Measure {
     /// From before the first submit until every outcome is known.
@@ -117,12 +117,12 @@ pub struct Measure {
     pub done: u64,
     pub failed: u64,
     pub timed_out: u64,
-    /// Undos that were cancelled, in the right order.
+    /// Number of undos that ran in the right order.
     pub cancels: u64,
-    /// Undos that were cancelled in another order, twice, for a task that didn't fail, or never.
+    /// Number of undos that ran in another order, twice or for a task that didn't fail, or never ran.
     pub wrong_order: u64,
-    /// alone: how long each task took. late: how long after its deadline each late task was
-    /// reported.
+    /// alone: the time that each task took. late: the time from each late task's deadline to its
+    /// report.
     pub latencies_ns: Vec<u64>,
 }
 
@@ -143,12 +143,12 @@ impl Item {
     }
 }
 
-/// Which tasks fail in the last stage of [`Workload::Fail`].
+/// `true` for the tasks that fail in the last stage of [`Workload::Fail`].
 pub fn fails(id: u64) -> bool {
     id % 100 == 99
 }
 
-/// How long a task has, where the workload's tasks have `timeout`.
+/// A task's own timeout, in a workload whose tasks have `timeout`.
 pub fn timeout(workload: Workload, timeout: Duration, id: u64) -> Duration {
     match workload {
         // From half of it to one and a half, in no order.
@@ -157,7 +157,7 @@ pub fn timeout(workload: Workload, timeout: Duration, id: u64) -> Duration {
     }
 }
 
-/// On which tasks the second stage of [`Workload::Late`] and its kin hangs.
+/// `true` for the tasks on which the second stage of [`Workload::Late`] and its kin hangs.
 pub fn hangs(workload: Workload, id: u64) -> bool {
     workload != Workload::Late || id % 10 == 9
 }
@@ -173,9 +173,9 @@ pub fn hash(item: &mut Item) {
     item.age += 1;
 }
 
-/// The undos that were cancelled, and whether in order. One for each run.
+/// The undos that ran, in order or not. One log for each run.
 pub struct Log {
-    /// For each task that fails: the stage whose undo has to come next.
+    /// For each task that fails: the stage whose undo has to run next.
     next: Vec<AtomicU8>,
     cancels: AtomicU64,
     wrong: AtomicU64,
@@ -196,7 +196,7 @@ impl Log {
         }
     }
 
-    /// What the undo of a stage (0 is the first) does.
+    /// The undo of a stage (0 is the first).
     pub fn cancel(&self, id: u64, stage: usize) {
         let next = self.next.get((id / 100) as usize).filter(|_| fails(id));
         let in_order = next.is_some_and(|next| usize::from(next.fetch_add(1, Relaxed)) == stage);
@@ -204,7 +204,7 @@ impl Log {
         counter.fetch_add(1, Relaxed);
     }
 
-    /// The undos cancelled in order, and those that weren't or are missing.
+    /// Number of undos that ran in order, and of those that didn't or are missing.
     pub fn counts(&self) -> (u64, u64) {
         let unfinished = |next: &&AtomicU8| next.load(Relaxed) != self.stages;
         let missing = self.next.iter().filter(unfinished).count() as u64;

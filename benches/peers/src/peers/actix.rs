@@ -20,7 +20,7 @@ use crate::{
     work::{End, Envelope, Job, Measure, Params, Workload},
 };
 
-/// Credits, and how many of them are taken or given back at once.
+/// Number of credits, and of those that are taken or given back at once.
 const IN_FLIGHT: usize = 1_000;
 const CREDITS: u64 = 50;
 
@@ -126,10 +126,10 @@ struct Step(Envelope);
 #[rtype(result = "()")]
 struct Ended(Envelope, End);
 
-/// Where a task goes from a stage.
+/// The way of a task out of a stage.
 #[derive(Clone)]
 struct Next {
-    /// None behind the last stage.
+    /// `None` behind the last stage.
     workers: Vec<Recipient<Step>>,
     turn: usize,
     collector: Addr<Collector>,

@@ -12,8 +12,8 @@ use crate::{
 };
 
 const QUEUE: usize = 512;
-/// In front of stages that hang: a sender who waits for room is overtaken by others, and with more
-/// room some waited until their task was late by half a second.
+/// Capacity in front of stages that hang: a sender that waits for room is overtaken by others, and
+/// with more room some waited until their task was late by half a second.
 const LATE_QUEUE: usize = 1;
 
 pub fn run(params: &Params) -> Option<anyhow::Result<Measure>> {
@@ -37,7 +37,7 @@ async fn drive(params: &Params) -> anyhow::Result<Measure> {
         }
         from = next;
     }
-    // What is left of these would keep the channels open.
+    // Any copy that is left would keep the channels open.
     drop((from, done));
     let tasks = params.tasks;
     if params.workload == Workload::Alone {

@@ -98,7 +98,7 @@ where
     pipeline.stage(work(0)).stage(work(1)).stage(work(2))
 }
 
-/// What the stages and the producer of a run share.
+/// The part that the stages and the producer of a run share.
 struct Run {
     log: Log,
     /// Tasks that came to a stage without having been in the one before.
@@ -174,8 +174,8 @@ async fn alone(
     Ok(())
 }
 
-/// Every outcome is awaited where its task was submitted, so none can be missed, as a reader of
-/// `outcomes()` might that lags behind.
+/// Every outcome is awaited by the submitter of its task, so none can be missed. A reader of
+/// `outcomes()` that lags behind might miss some.
 async fn late(
     intake: Intake<Item>,
     workload: Workload,

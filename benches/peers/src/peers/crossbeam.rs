@@ -38,7 +38,7 @@ fn drive(params: &Params) -> anyhow::Result<Measure> {
             }
             from = next;
         }
-        // What is left of these would keep the channels open.
+        // Any copy that is left would keep the channels open.
         drop((from, done));
         if params.workload == Workload::Alone {
             return alone(&job, params.tasks, entry, &results);

@@ -1,5 +1,5 @@
 //! flume: a bounded channel in front of each stage, which all its workers, tokio tasks, receive
-//! from. The collector takes all that has come in at once (`drain`). The workers take one at a
+//! from. The collector takes everything in the channel at once (`drain`). The workers take one at a
 //! time: one that drained would sit on tasks that others have time for.
 
 use std::{sync::Arc, time::Instant};
@@ -12,7 +12,7 @@ use crate::{
 };
 
 const QUEUE: usize = 512;
-/// In front of stages that hang: what waits there longer is late.
+/// Capacity in front of stages that hang: a task in a longer queue would be late.
 const LATE_QUEUE: usize = 128;
 
 pub fn run(params: &Params) -> Option<anyhow::Result<Measure>> {
@@ -36,7 +36,7 @@ async fn drive(params: &Params) -> anyhow::Result<Measure> {
         }
         from = next;
     }
-    // What is left of these would keep the channels open.
+    // Any copy that is left would keep the channels open.
     drop((from, done));
     let tasks = params.tasks;
     if params.workload == Workload::Alone {

@@ -1,5 +1,5 @@
-//! The same closures in a loop: the limit of what moving tasks from stage to stage can cost. In
-//! `cpu` the loop runs on every core, each with its part of the tasks.
+//! The same closures in a loop: the least that moving tasks from stage to stage can cost. In `cpu`
+//! the loop runs on every core, each with its part of the tasks.
 
 use std::{
     thread,

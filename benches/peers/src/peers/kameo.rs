@@ -68,10 +68,10 @@ async fn measure(params: Params) -> anyhow::Result<Measure> {
     counted.all().await
 }
 
-/// Where a task goes that a stage is done with.
+/// The way of a task out of a stage.
 #[derive(Clone)]
 enum Next {
-    /// All of a stage, and which had the last task.
+    /// All workers of a stage, and the one that had the last task.
     Workers(Vec<ActorRef<Worker>>, usize),
     Pool(ActorRef<Pool>),
     Collector(ActorRef<Collector>),
@@ -92,7 +92,7 @@ impl Next {
     }
 }
 
-/// What a worker needs to know.
+/// The arguments of a worker.
 #[derive(Clone)]
 struct Here {
     job: Arc<Job>,

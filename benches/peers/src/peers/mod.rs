@@ -50,7 +50,7 @@ pub fn systems(workload: Workload) -> &'static [&'static str] {
     }
 }
 
-/// `None`: this system has no such workload.
+/// `None` if this system has no such workload.
 pub fn run(system: &str, params: &Params) -> Option<anyhow::Result<Measure>> {
     if params.workload.is_durable() {
         return match system {
@@ -98,7 +98,7 @@ fn runtime(params: &Params) -> anyhow::Result<Runtime> {
     builder.enable_time().build().context("starting tokio")
 }
 
-/// Runs it as a task of its own, so that the producer is on a worker thread like all that it feeds.
+/// Runs it as a task of its own, so that the producer is on a worker thread like the stages.
 fn spawned(
     builder: &mut Builder,
     measure: impl Future<Output = anyhow::Result<Measure>> + Send + 'static,
@@ -107,8 +107,8 @@ fn spawned(
     runtime.block_on(async { tokio::spawn(measure).await? })
 }
 
-/// Which part of a workload's tasks a slow system is given, so that a round of it takes seconds and
-/// not minutes. The figures are per task all the same.
+/// The share of a workload's tasks that a slow system is given, so that a round of it takes seconds
+/// and not minutes. The figures are per task all the same.
 pub fn share(system: &str, workload: Workload) -> f64 {
     match (system, workload) {
         // It keeps every saga it ran in memory, 17 KB each.

@@ -20,7 +20,7 @@ use crate::{
     work::{End, Envelope, Job, Measure, Params, Workload},
 };
 
-/// Credits, and how many of them are taken or given back at once.
+/// Number of credits, and of those that are taken or given back at once.
 const IN_FLIGHT: usize = 1_000;
 const CREDITS: u64 = 50;
 

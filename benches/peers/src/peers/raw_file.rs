@@ -2,7 +2,7 @@
 //!
 //! No stages, no threads, no reading back. A task has four records: that it was accepted, and that
 //! each stage has ended. A group has the next record of each task in flight, so that a task's next
-//! record is always in a later group than the one before, as it is for whoever waits for the sync.
+//! record is always in a later group than the one before, as in a system that waits for the sync.
 
 use std::{fs::File, io::Write, time::Instant};
 

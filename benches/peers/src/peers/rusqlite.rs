@@ -1,10 +1,10 @@
 //! A queue written by hand on SQLite: a table of tasks with their stages and contexts, and one
 //! thread that writes to it.
 //!
-//! The writer commits all that has gathered while the commit before ran, in one transaction, and
-//! only then passes the tasks on: to the next stage's thread, or, once they are deleted, to whoever
-//! counts them. The log is in WAL mode with `synchronous = FULL`, which syncs it at each commit;
-//! statements are prepared once. Each stage has one thread: it does next to nothing.
+//! The writer commits everything that gathered during the commit before, in one transaction, and only
+//! then passes the tasks on: to the next stage's thread, or, once they are deleted, to the collector.
+//! The log is in WAL mode with `synchronous = FULL`, which syncs it at each commit; statements are
+//! prepared once. Each stage has one thread: it does next to nothing.
 
 use std::{thread, time::Instant};
 
@@ -48,7 +48,7 @@ fn measure(params: &Params) -> anyhow::Result<Measure> {
         let (mut next, mut done) = (0, 0);
         'all: while done < params.tasks {
             while next < params.tasks && next - done < in_flight(params) as u64 {
-                // A writer that has gone tells why at its join.
+                // A writer that has gone returns its error at its join.
                 if steps.send(Step(Parcel::new(next), 0)).is_err() {
                     break 'all;
                 }
@@ -68,7 +68,7 @@ fn measure(params: &Params) -> anyhow::Result<Measure> {
     Ok(passed.finish(done, seconds))
 }
 
-/// Until every task has ended. The stages end with it.
+/// Runs until every task has ended. The stages end with it.
 fn write(
     table: Connection,
     params: &Params,

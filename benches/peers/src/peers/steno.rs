@@ -1,13 +1,13 @@
 //! steno in memory: each task is a saga of three actions, and a failure unwinds it.
 //!
 //! A saga runs its actions one after another; steno has no workers to count, so the sagas in flight
-//! are bounded. What one action hands to the next is JSON in the saga's log, and the coordinator
+//! are bounded. An action's output for the next is JSON in the saga's log, and the coordinator
 //! keeps every saga that it ever ran (about 17 KB each), so some runs have fewer tasks than others'.
 //!
 //! Two rules of steno differ from the others' `fail`: a saga unwinds from the last action to the
 //! first, and the action that fails isn't undone (it has to leave nothing behind), so the last stage
-//! takes its own effect back before it fails. Undos count as in order when they come in steno's
-//! order: 3, 2, 1.
+//! takes its own effect back before it fails. Undos count as in order if they run in steno's order:
+//! 3, 2, 1.
 
 use std::{
     fmt,
@@ -80,7 +80,7 @@ impl SagaType for Work {
     type ExecContextType = Context;
 }
 
-/// What the actions of a saga share beside its data.
+/// The part that the actions of a saga share, besides its data.
 struct Context {
     job: Arc<Job>,
     deadline: Instant,

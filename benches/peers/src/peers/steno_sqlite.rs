@@ -1,7 +1,7 @@
 //! steno with its log on SQLite, written by hand: steno itself only has a store in memory.
 //!
-//! Each task is a saga of three actions. A thread writes what the sagas record and commits all that
-//! has gathered in one transaction, as `rusqlite` does; a saga goes on once its record is on disk.
+//! Each task is a saga of three actions. A thread writes the sagas' records and commits everything
+//! that has gathered in one transaction, as `rusqlite` does; a saga goes on once its record is on disk.
 //! steno records the start and the end of each action and of the saga itself, twelve records a
 //! task, and waits for each of them.
 
@@ -69,7 +69,7 @@ enum Record {
     Update(SagaId, SagaCachedState),
 }
 
-/// Hands records to the writer, with whom to tell once they are on disk.
+/// Hands records to the writer, each with the sender to tell once it is on disk.
 struct Store(Sender<(Record, oneshot::Sender<()>)>);
 
 impl Store {
@@ -94,7 +94,7 @@ impl SecStore for Store {
         self.record(Record::Create(params)).await
     }
 
-    // What can't be written here leaves the saga waiting, and the writer tells why.
+    // A record that can't be written leaves the saga waiting; the writer returns the error.
     async fn record_event(&self, event: SagaNodeEvent) {
         if self.record(Record::Event(event)).await.is_err() {
             std::future::pending().await
@@ -123,7 +123,7 @@ fn open(folder: &Folder) -> anyhow::Result<Connection> {
     Ok(table)
 }
 
-/// Until the coordinator has gone.
+/// Runs until the coordinator has gone.
 fn write(table: Connection, wanted: Receiver<(Record, oneshot::Sender<()>)>) -> anyhow::Result<()> {
     let mut begin = table.prepare("BEGIN IMMEDIATE")?;
     let mut create = table.prepare("INSERT INTO saga VALUES (?1, ?2, ?3, ?4)")?;

@@ -1,8 +1,8 @@
 //! tokio's mpsc, whose channels have one receiver. So the workers of a stage either have a channel
 //! each, which the stage before fills in turn, or share one behind a mutex.
 //!
-//! In turn is faster where no worker waits for long (and batches: `recv_many`). But who hangs holds
-//! up all that is in its channel, so where stages wait the receiver is shared.
+//! In turn is faster if no worker waits for long (and batches: `recv_many`). But a worker that hangs
+//! holds up every task in its channel, so the receiver is shared if stages wait.
 
 use std::{sync::Arc, time::Instant};
 
@@ -17,9 +17,9 @@ use crate::{
     work::{End, Envelope, Job, Measure, Params, Tally, Workload},
 };
 
-/// Of a stage, whether it has one channel or one for each worker.
+/// Capacity of a stage's queue: of its one channel, or of all its workers' channels together.
 const QUEUE: usize = 128;
-/// How many tasks a worker takes out of its channel at once.
+/// Maximum number of tasks that a worker takes out of its channel at once.
 const BATCH: usize = 64;
 
 pub fn run(params: &Params) -> Option<anyhow::Result<Measure>> {
@@ -55,7 +55,7 @@ async fn drive(params: &Params) -> anyhow::Result<Measure> {
         };
         onward = Onward::Workers { next, turn: 0 };
     }
-    // It would keep the channel open.
+    // The copy that is left would keep the channel open.
     drop(done);
     let tasks = params.tasks;
     if params.workload == Workload::Alone {
@@ -77,7 +77,7 @@ async fn drive(params: &Params) -> anyhow::Result<Measure> {
     Ok(collector.await?.finish(began))
 }
 
-/// Where a task goes that a stage is done with.
+/// The way of a task out of a stage.
 #[derive(Clone)]
 enum Onward {
     Workers {
