@@ -26,8 +26,8 @@ fn allocations(workload: Workload, tasks: u64) -> u64 {
     (seen.allocations + seen.reallocations) as u64
 }
 
-/// The size of a batch depends on the speed of a call, so the allocations of batches are meaningful in
-/// a release build only. A task alone is the same in every build.
+/// The size of a batch depends on the speed of a call, so the allocations of batches are meaningful
+/// in a release build only. A task alone is the same in every build.
 #[test]
 fn a_task_allocates_no_more_than_the_figures_say() {
     let least = |workload, tasks| {

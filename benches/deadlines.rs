@@ -9,8 +9,8 @@
 //! - *record* is the whole of such a task with a deadline: its record, its entries in the table and
 //!   its deadline;
 //! - *pipeline* is a task with a deadline in a paused pipeline, its context (8 bytes), its place in
-//!   the queue and its undo log included. There, expire includes everything that follows: the task is
-//!   taken out of the queue, ended as timed out, and reported.
+//!   the queue and its undo log included. There, expire includes everything that follows: the task
+//!   is taken out of the queue, ended as timed out, and reported.
 //!
 //! Bytes are counted at the allocator, so spare room in lists is included; RSS is the system's
 //! figure. Each round runs in processes of its own; the figures are medians of five.

@@ -2,13 +2,14 @@
 //!
 //! `cargo bench -p batrun-benches --features journal --bench recovery`
 //!
-//! - `restart` (also without a word) makes a journal of `--tasks` live tasks (1,000,000) with
+//! - `restart` (the default) makes a journal of `--tasks` live tasks (1,000,000) with
 //!   contexts of 100 bytes, every second one with an undo. Then a process of its own starts the
 //!   pipeline on a copy of it, and prints the time from before `Journal::open` until `start` had
 //!   returned, the time until the first task was at work, and its peak memory by then. Each of the
 //!   `--rounds` (3) is shown, and the medians.
-//! - `growth` runs `--tasks` tasks (300,000) to their end, every second one with a key, while 10,000
-//!   outcomes are kept, and shows the sizes of the file and its log after each sixth of them.
+//! - `growth` runs `--tasks` tasks (300,000) to their end, every second one with a key, while
+//!   10,000 outcomes are kept, and shows the sizes of the file and its log after each sixth of
+//!   them.
 //!
 //! The journals are in a temporary folder of their own (in `TMPDIR`).
 

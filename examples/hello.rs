@@ -10,12 +10,12 @@ use std::{
 
 use batrun::prelude::*;
 
-/// What the stages change and the check looks at: the world outside the pipeline.
+/// The world outside the pipeline: the stages change it, and the check reads it.
 static FREE: AtomicU32 = AtomicU32::new(20);
 
 #[actix::main]
 async fn main() -> Result<ExitCode, batrun::Error> {
-    // The undo is registered before the effect: whatever happens in between, it will run.
+    // The undo is registered before the effect. Even if the task is stopped in between, it runs.
     let reserve = stage_fn("reserve", async |seats: u32, task: &TaskContext<u32>| {
         task.on_cancel(seats).await?;
         println!("{seats} seats are reserved");
@@ -28,7 +28,7 @@ async fn main() -> Result<ExitCode, batrun::Error> {
         Ok(())
     });
 
-    // It changes nothing, so it has no undo.
+    // This stage changes nothing, so it has no undo.
     let pay = stage_fn("pay", async |seats: u32, _: &TaskContext<()>| {
         if seats > 4 {
             println!("{seats} seats cost too much: the card is declined");

@@ -1,4 +1,4 @@
-//! What a hop costs: three stages of four workers that do next to nothing, one producer, a timeout
+//! The cost of a hop: three stages of four workers that do next to nothing, one producer, a timeout
 //! on every task, default settings.
 //!
 //! `cargo run --release --example hop -- --tasks 1000000`: throughput and memory.
@@ -124,7 +124,7 @@ async fn alone(arbiters: Option<usize>) -> Result<bool, batrun::Error> {
                 let ticket = intake.submit(item).timeout(Duration::from_secs(4)).await?;
                 ticket.outcome().await?;
                 times.push(began.elapsed());
-                // Idle in between, as a task alone is.
+                // A pause, so that the pipeline is idle before each task.
                 if id % 100 == 0 {
                     actix_rt::time::sleep(Duration::from_millis(1)).await;
                 }

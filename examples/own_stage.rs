@@ -1,15 +1,15 @@
-//! How to extend batrun: a stage by the trait, and a stage that is an actix actor of one's own.
+//! Two ways to write a stage: as a type with the trait [`Stage`], and as an actix actor.
 //!
 //! A theatre sells seats. Each booking goes through three stages:
 //!
 //! 1. `reserve` marks seats in a plan that all workers share: the trait [`Stage`].
 //! 2. `charge` takes the price from an account: [`Bank`], a plain actor.
-//! 3. `print` prints the tickets: a function, without anything to take back.
+//! 3. `print` prints the tickets: a function, without an undo.
 //!
-//! For some bookings printing fails, and for one it panics. What was done for those is taken back:
-//! the money and the seats. At the end the plan and the accounts are compared with what the done
-//! bookings took. `cargo run -p batrun-examples-full --example own_stage`: the exit code is 0 only if they
-//! are equal. The panic's own message on stderr is part of the show.
+//! For some bookings printing fails, and for one it panics. Their undos run: the money is given
+//! back, and the seats are freed. At the end the plan and the accounts are compared with the
+//! bookings that are done. `cargo run -p batrun-examples-full --example own_stage`: the exit code
+//! is 0 only if they match. The panic's own message on stderr is part of the show.
 
 use std::{
     collections::HashMap,
@@ -28,11 +28,11 @@ use batrun::{
 };
 use clap::Parser;
 
-/// In the plan.
+/// Number of seats in the plan.
 const SEATS: usize = 40;
-/// What a seat costs.
+/// The price of a seat.
 const PRICE: u32 = 25;
-/// What is in each account at first.
+/// The money in each account at first.
 const MONEY: u32 = 100;
 
 struct Booking {
@@ -40,7 +40,7 @@ struct Booking {
     seats: usize,
 }
 
-/// What should become of each booking.
+/// The bookings, each with the end that it should have.
 const BOOKINGS: [(Booking, Expected); 8] = [
     (booking("Ada", 2), Expected::Done),
     (booking("Bela", 4), Expected::Done),
@@ -70,10 +70,10 @@ fn say(who: impl fmt::Display, what: impl fmt::Display) {
 }
 
 // ---------------------------------------------------------------------------------------------
-// A stage by the trait.
+// A stage with the trait.
 // ---------------------------------------------------------------------------------------------
 
-/// Who holds each seat. Shared by all workers and by whoever looks at it from outside.
+/// The holder of each seat. Shared by all workers and by readers outside the pipeline.
 #[derive(Clone)]
 struct Plan(Arc<Mutex<Vec<Option<Key>>>>);
 
@@ -82,7 +82,7 @@ impl Plan {
         Plan(Arc::new(Mutex::new(vec![None; seats])))
     }
 
-    /// Takes so many free seats, all or none.
+    /// Takes this many free seats, all or none.
     fn take(&self, count: usize, holder: &Key) -> Option<Vec<usize>> {
         let mut plan = self.lock();
         let free = plan.iter().enumerate().filter(|(_, seat)| seat.is_none());
@@ -96,7 +96,7 @@ impl Plan {
         Some(seats)
     }
 
-    /// Frees what this holder has, and says how many seats that were.
+    /// Frees this holder's seats, and returns their number.
     fn free(&self, holder: &Key) -> usize {
         let mut freed = 0;
         for seat in self.lock().iter_mut() {
@@ -114,28 +114,28 @@ impl Plan {
         taken.map(|(number, _)| number).collect()
     }
 
-    /// Each change is made whole under the lock, so the plan is right even after a panic.
+    /// Each change is complete when the lock is released, so the plan is right even after a panic.
     fn lock(&self) -> MutexGuard<'_, Vec<Option<Key>>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// The stage. It is `Clone`, so each worker gets a clone; what they share is behind an `Arc`. A
+/// The stage. It is `Clone`, so each worker gets a clone; the shared part is behind an `Arc`. A
 /// stage that isn't `Clone` (it owns a connection, say) is given as `Work::with("name", || ..)`.
 #[derive(Clone)]
 struct ReserveSeats {
     plan: Plan,
 }
 
-/// What takes a reservation back: data, not a closure. It names the holder, not the seats, because
-/// which seats are free is known only in the moment of taking them, and the undo has to be
-/// registered before. Its `Debug` is printed in reports, so it shows nothing private.
+/// The undo of a reservation: data, not a closure. It names the holder, not the seats, because the
+/// seats are known only once they are taken, and the undo has to be registered before that. Its
+/// `Debug` is printed in reports, so it shows nothing private.
 #[derive(Clone, Debug)]
 struct Reservation {
     holder: Key,
 }
 
-/// What the stage hands on.
+/// The output of the stage.
 struct Reserved {
     booking: Booking,
     seats: Vec<usize>,
@@ -151,10 +151,10 @@ impl Stage for ReserveSeats {
         booking: Booking,
         task: &TaskContext<'_, Reservation>,
     ) -> Result<Reserved, Failure> {
-        // This task's work in this stage: the same for each retry, another one for each task.
+        // The key of this task in this stage: the same for each retry, another one for each task.
         let holder = task.key();
 
-        // Intent first. Where this fails (the task is late, or cancelled), `?` leaves without the
+        // Intent first. If this fails (the task is late, or cancelled), `?` leaves without the
         // effect. The other way round, a deadline between the two would leave seats taken for ever.
         let undo = task
             .on_cancel(Reservation {
@@ -169,8 +169,8 @@ impl Stage for ReserveSeats {
                 Ok(Reserved { booking, seats })
             }
             None => {
-                // It surely did not happen, so there is nothing to take back. Without this line
-                // the cancel would be called and find nothing, which is right as well.
+                // It surely did not happen, so there is nothing to take back. Without this line the
+                // undo would run and find nothing, which is right as well.
                 undo.withdraw().await?;
                 say(booking.name, "reserve  FAILS");
                 // Permanent: a retry would not help. Other errors become failures with `?`.
@@ -200,16 +200,16 @@ impl Stage for ReserveSeats {
 }
 
 // ---------------------------------------------------------------------------------------------
-// A stage that is an actor of one's own.
+// A stage that is an actor.
 // ---------------------------------------------------------------------------------------------
 
 /// An actor that other parts of a program may use as well: it knows nothing of pipelines but the
-/// two messages below. A panic in a handler would end it and whatever else is on its arbiter, so it
+/// two messages below. A panic in a handler would end it and everything else on its arbiter, so it
 /// returns failures instead.
 struct Bank {
     accounts: HashMap<&'static str, u32>,
-    /// What was charged, by the key of the charge: who and how much. A cancel looks here, so it
-    /// gives back what this task paid, once.
+    /// The charges (account and amount) by their keys. An undo looks here, so it gives back this
+    /// task's money, once.
     charges: HashMap<Key, (&'static str, u32)>,
 }
 
@@ -219,7 +219,7 @@ impl Actor for Bank {
 
 impl Bank {
     fn charge(&mut self, key: Key, account: &'static str, amount: u32) -> Result<(), Failure> {
-        // An attempt that is repeated doesn't pay twice.
+        // A repeated attempt must not pay twice.
         if self.charges.contains_key(&key) {
             return Ok(());
         }
@@ -234,7 +234,7 @@ impl Bank {
     }
 }
 
-/// What takes a charge back.
+/// The undo of a charge.
 #[derive(Clone, Debug)]
 struct Charge {
     key: Key,
@@ -246,11 +246,11 @@ struct Paid {
     amount: u32,
 }
 
-/// The work: a task's context, and a [`Reply`] to answer for it, now or later, from anywhere. A
-/// reply that is dropped fails the task.
+/// The work on a task: the message has its context and a [`Reply`], which may be sent now or later,
+/// from anywhere. A reply that is dropped fails the task.
 impl Handler<TaskMsg<Reserved, Reply<Paid, Charge>>> for Bank {
-    // A future, because registering an undo has to be awaited. The actor goes on with other
-    // messages in the meantime.
+    // A future, because the registration of an undo has to be awaited. In the meantime the actor
+    // goes on with other messages.
     type Result = ResponseActFuture<Self, ()>;
 
     fn handle(
@@ -269,7 +269,8 @@ impl Handler<TaskMsg<Reserved, Reply<Paid, Charge>>> for Bank {
         let work = register
             .into_actor(self)
             .then(move |(registered, key, reply), bank, _| {
-                // `bank` is the actor again: the effect, unless the registration failed.
+                // `bank` is the actor again. This is the effect; it is left out if the registration
+                // failed.
                 let amount = booking.seats as u32 * PRICE;
                 let charged = match registered {
                     Ok(undo) => bank
@@ -305,7 +306,7 @@ impl Handler<TaskMsg<Reserved, Reply<Paid, Charge>>> for Bank {
     }
 }
 
-/// The way back: an undo, and a reply to say whether it was cancelled.
+/// The run of an undo: the message has the undo and a reply for its result.
 impl Handler<Cancel<Charge>> for Bank {
     type Result = ();
 
@@ -342,8 +343,8 @@ impl Handler<Balances> for Bank {
 // The pipeline.
 // ---------------------------------------------------------------------------------------------
 
-/// The last stage, as a function: paper is patient, so it registers no undo. Put last what can't be
-/// taken back.
+/// The last stage, as a function. It registers no undo: put a stage whose effect can't be taken
+/// back at the end.
 fn print(paid: Paid) -> Result<Paid, Failure> {
     let name = paid.booking.name;
     let expected = BOOKINGS.iter().find(|(booking, _)| booking.name == name);
@@ -394,7 +395,7 @@ async fn run() -> Result<bool, Box<dyn Error>> {
     let mut seats = Vec::new();
     let mut balances = HashMap::from(accounts);
     for (name, expected, ticket) in tickets {
-        // Its rollback is over as well by then.
+        // An outcome arrives after the task's rollback.
         let outcome = ticket.outcome().await?;
         say(name, &outcome);
         if outcome.is_done() != (expected == Expected::Done) {
@@ -408,7 +409,7 @@ async fn run() -> Result<bool, Box<dyn Error>> {
     let report = handle.shutdown(Shutdown::Drain(Duration::ZERO)).await?;
     println!("\n{report}");
 
-    // The plan and the accounts themselves, not what the report says of them.
+    // The check reads the plan and the accounts themselves, not the report.
     seats.sort();
     let taken = plan.taken();
     if taken != seats {
@@ -433,8 +434,8 @@ async fn run() -> Result<bool, Box<dyn Error>> {
     Ok(wrong.is_empty())
 }
 
-/// Sells seats in a theatre: shows a stage by the trait and a stage that is an actor of one's own,
-/// and how both take back what they did.
+/// Sells seats in a theatre: shows a stage with the trait and a stage that is an actor, and the
+/// undos of both.
 #[derive(Parser)]
 #[command(name = "own_stage")]
 struct Args {}

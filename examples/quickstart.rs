@@ -1,8 +1,8 @@
-//! Ten people go through two stages. One fails, one is too late, and what was done for them is
-//! taken back while you watch.
+//! Ten people go through two stages. One fails, one is too late, and their undos run while you
+//! watch.
 //!
 //! `cargo run --release --example quickstart`: exits with 0 if the files are as they should be.
-//! `cargo run --release --example quickstart -- --skip-cancel`: the cancels do nothing, so files are
+//! `cargo run --release --example quickstart -- --skip-cancel`: the undos do nothing, so files are
 //! left behind, and the exit code is 1.
 //! `RUST_LOG=batrun=debug` before either shows each transition.
 
@@ -16,9 +16,9 @@ use std::{
 
 use batrun::prelude::*;
 
-/// From a task's acceptance to its end, waiting and working.
+/// A task's time from its acceptance to its end, in queues and at work.
 const TIMEOUT: Duration = Duration::from_secs(3);
-/// What the late one would need.
+/// The time that the late task would need.
 const TOO_LONG: Duration = Duration::from_secs(60);
 const THIS_YEAR: u32 = 2026;
 /// An older person fails in the second stage.
@@ -55,7 +55,7 @@ fn people() -> Vec<Person> {
     ]
 }
 
-/// What both stages share: where the files go, and how they are taken back.
+/// The part that both stages share: writing a file, and its undo.
 #[derive(Clone)]
 struct Desk {
     folder: PathBuf,
@@ -194,7 +194,8 @@ fn read_text(name: &str, age: u32) -> String {
     format!("{age} years were read for {name}\n")
 }
 
-/// Compares the folder with what should be in it. Asks the file system, not the report.
+/// Compares the folder with the files that should be in it. It asks the file system, not the
+/// report.
 fn check(folder: &Path) -> io::Result<bool> {
     let mut expected = Vec::new();
     for Person { name, born, slow } in people() {
@@ -257,13 +258,11 @@ async fn main() -> ExitCode {
             "--skip-cancel" => skip_cancel = true,
             "--help" => {
                 println!("quickstart [--skip-cancel]");
-                println!(
-                    "  --skip-cancel  the cancels do nothing, so the check of the files fails"
-                );
+                println!("  --skip-cancel  the undos do nothing, so the check of the files fails");
                 return ExitCode::SUCCESS;
             }
             other => {
-                eprintln!("{other:?} is no option; see --help");
+                eprintln!("unknown option {other:?}; see --help");
                 return ExitCode::from(2);
             }
         }

@@ -1,13 +1,13 @@
 //! Makes thumbnails of a folder of pictures on all cores, and stops cleanly when asked to.
 //!
 //! `cargo run --release -p batrun-examples-full --example thumbnails` makes 60 pictures itself, some of
-//! them broken. Ctrl-C or SIGTERM drains: what is under way is finished, nothing new is taken. A
-//! second Ctrl-C cancels what is under way, and the thumbnails of those tasks are taken back. In
-//! each case the output folder is checked, and the exit code is 0 only if it is as it should be.
+//! them broken. Ctrl-C or SIGTERM drains: the pictures under way are finished, and no new ones are
+//! taken. A second Ctrl-C cancels the tasks under way, and their thumbnails are removed. In each case
+//! the output folder is checked, and the exit code is 0 only if it is as it should be.
 //!
 //! Without `--release` it runs, but pictures take many times as long.
 //!
-//! Limits: PNG and JPEG only; a picture's EXIF orientation is not looked at.
+//! Limits: PNG and JPEG only; a picture's EXIF orientation is ignored.
 
 use std::{
     collections::HashSet,
@@ -30,24 +30,24 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 
 /// A thumbnail is at most this wide and this high, in pixels.
 const SIDE: u32 = 128;
-/// How long a drain waits for the pictures under way before it cancels them.
+/// Maximum time that a drain waits for the pictures under way before it cancels their tasks.
 const GRACE: Duration = Duration::from_secs(60);
-/// How often the progress bar is drawn.
+/// Time between two drawings of the progress bar.
 const TICK: Duration = Duration::from_millis(100);
 
-/// Makes a PNG thumbnail, 128×128 pixels at most, of each picture. Ctrl-C finishes what is under
-/// way and stops; a second Ctrl-C takes that back, too.
+/// Makes a PNG thumbnail, 128×128 pixels at most, of each picture. Ctrl-C finishes the pictures
+/// under way and stops; a second Ctrl-C cancels those, too.
 #[derive(Parser)]
 #[command(name = "thumbnails")]
 struct Args {
-    /// How many pictures to make into a scratch folder, three of ten of them broken
+    /// Number of pictures to make in a scratch folder, three of ten of them broken
     #[arg(long, default_value_t = 60, conflicts_with = "folder")]
     pictures: usize,
     /// Take the files of this folder instead: PNG and JPEG, without its subfolders
     #[arg(long, value_name = "DIR")]
     folder: Option<PathBuf>,
-    /// Where the thumbnails go: a new or an empty folder. Unless given, a scratch folder that is
-    /// removed at the end
+    /// The folder for the thumbnails: a new or an empty one [default: a scratch folder that is
+    /// removed at the end]
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
 }
@@ -58,7 +58,7 @@ struct Picture {
     expected: Expected,
 }
 
-/// What is known of a picture beforehand; for the check only.
+/// The result that a picture should have; for the check only.
 #[derive(Clone, Copy)]
 enum Expected {
     Thumbnail(u32, u32),
@@ -73,12 +73,11 @@ struct Decoded {
 
 struct Thumbnail {
     name: OsString,
-    /// Shared, because `WriteFile` asks for content of its own.
+    /// Shared, because `WriteFile` needs content of its own.
     png: Arc<[u8]>,
 }
 
-/// The three stages. Each queue is short: what waits in the second is decoded pictures, and
-/// those are large.
+/// The three stages. Each queue is short: decoded pictures wait in the second, and those are large.
 async fn start(out: PathBuf) -> Result<PipelineHandle<PathBuf, Thumbnail>, batrun::Error> {
     let cores = std::thread::available_parallelism().map_or(1, |cores| cores.get());
     let decode = stage_fn("decode", async |path: PathBuf, _: &TaskContext<()>| {
@@ -87,14 +86,14 @@ async fn start(out: PathBuf) -> Result<PipelineHandle<PathBuf, Thumbnail>, batru
     let scale = stage_fn("scale", async |picture: Decoded, _: &TaskContext<()>| {
         scale(&picture)
     });
-    // It writes to a temporary file first: a thumbnail is there whole or not at all, and a task
-    // that is cancelled takes it back.
+    // It writes to a temporary file first, so a thumbnail is complete or doesn't exist. If the task
+    // is cancelled, the undo removes it.
     let write = WriteFile::new(
         move |thumbnail: &Thumbnail| out.join(&thumbnail.name),
         |thumbnail: &Thumbnail| thumbnail.png.clone(),
     );
     Pipeline::new("thumbnails")
-        // Both compute and never await. On threads of their own they hold up nothing else.
+        // Both compute and never await, so they need threads of their own to hold up nothing else.
         .stage(decode.workers(cores).capacity(cores).blocking())
         .stage(scale.workers(cores).capacity(cores).blocking())
         .stage(write.named("write").workers(2).capacity(cores))
@@ -103,7 +102,7 @@ async fn start(out: PathBuf) -> Result<PipelineHandle<PathBuf, Thumbnail>, batru
 }
 
 fn decode(path: PathBuf) -> Result<Decoded, Failure> {
-    // A broken file stays broken: permanent.
+    // Permanent, because a broken file stays broken.
     let image = open(&path)
         .map_err(ImageError::IoError)
         .and_then(ImageReader::decode)
@@ -133,7 +132,7 @@ fn encode(image: &DynamicImage) -> Result<Vec<u8>, ImageError> {
     Ok(png.into_inner())
 }
 
-/// The content says what it is, not the name.
+/// Opens a picture. Its format is guessed from the content, not from the name.
 fn open(path: &Path) -> io::Result<ImageReader<io::BufReader<fs::File>>> {
     ImageReader::open(path)?.with_guessed_format()
 }
@@ -155,7 +154,7 @@ fn shown(path: &Path) -> String {
         .into_owned()
 }
 
-/// Ctrl-C and what a service manager sends.
+/// Ctrl-C, and the signal of service managers.
 struct Signals {
     interrupt: Signal,
     terminate: Signal,
@@ -178,7 +177,7 @@ impl Signals {
 }
 
 async fn run(args: Args) -> Result<bool, Box<dyn Error>> {
-    // From here on a signal no longer kills the process: it waits until it is asked for.
+    // From here on a signal no longer kills the process: it waits until the loop below reads it.
     let mut signals = Signals::listen()?;
     let scratch = tempfile::tempdir()?;
     let pictures = match &args.folder {
@@ -188,7 +187,11 @@ async fn run(args: Args) -> Result<bool, Box<dyn Error>> {
     let out = args.out.unwrap_or_else(|| scratch.path().join("out"));
     fs::create_dir_all(&out)?;
     if fs::read_dir(&out)?.next().is_some() {
-        return Err(format!("{} is not empty", out.display()).into());
+        return Err(format!(
+            "{} is not empty: choose another folder with --out",
+            out.display()
+        )
+        .into());
     }
 
     let handle = start(out.clone()).await?;
@@ -201,7 +204,7 @@ async fn run(args: Args) -> Result<bool, Box<dyn Error>> {
     let mut signalled = 0;
     let submit = async {
         for picture in &pictures {
-            // Waits for room, so at most a few pictures are under way.
+            // It waits for room, so at most a few pictures are under way.
             let ticket = intake.submit(picture.path.clone()).await?;
             taken.push((picture.clone(), ticket));
         }
@@ -212,20 +215,20 @@ async fn run(args: Args) -> Result<bool, Box<dyn Error>> {
         () = signals.next() => signalled += 1,
     }
 
-    // Without a signal it ends in the same way: take nothing new, finish what was taken.
+    // Without a signal it ends in the same way: take no new task, finish the accepted ones.
     let report = loop {
         if signalled > 0 {
             let under_way = handle.snapshot().in_flight;
             bar.suspend(|| match signalled {
-                1 => eprintln!("stopping once {under_way} under way are finished"),
-                _ => eprintln!("stopping at once, {under_way} under way are taken back"),
+                1 => eprintln!("stopping once the {under_way} pictures under way are finished"),
+                _ => eprintln!("stopping at once: the {under_way} tasks under way are cancelled"),
             });
         }
         let how = match signalled {
             0 | 1 => Shutdown::Drain(GRACE),
             _ => Shutdown::Abort,
         };
-        // A shutdown that is called again may only be hastened by that.
+        // A second call of `shutdown` can only make it faster.
         tokio::select! {
             report = handle.shutdown(how) => break report?,
             () = signals.next() => signalled += 1,
@@ -272,13 +275,13 @@ async fn run(args: Args) -> Result<bool, Box<dyn Error>> {
     Ok(wrong.is_empty())
 }
 
-/// A progress bar on a terminal; hidden where stderr is none.
+/// A progress bar, hidden if stderr isn't a terminal.
 fn bar(pictures: usize) -> Result<ProgressBar, Box<dyn Error>> {
     let style = "{bar:30} {pos} of {len}, {msg}, {eta} left";
     Ok(ProgressBar::new(pictures as u64).with_style(ProgressStyle::with_template(style)?))
 }
 
-/// Draws what the pipeline says about itself, until it is dropped.
+/// Draws the pipeline's own figures, until it is dropped.
 async fn draw(bar: ProgressBar, handle: PipelineHandle<PathBuf, Thumbnail>) {
     if bar.is_hidden() {
         return;
@@ -294,7 +297,7 @@ async fn draw(bar: ProgressBar, handle: PipelineHandle<PathBuf, Thumbnail>) {
     }
 }
 
-/// Compares the folder with what should be in it. Asks the files, not the report.
+/// Compares the folder with the files that should be in it. It asks the files, not the report.
 fn check(out: &Path, done: &[&Picture], wrong: &mut Vec<String>) -> Result<(), Box<dyn Error>> {
     let mut found = HashSet::new();
     for entry in fs::read_dir(out)? {
@@ -325,7 +328,7 @@ fn check(out: &Path, done: &[&Picture], wrong: &mut Vec<String>) -> Result<(), B
             Err(error) => wrong.push(format!("the thumbnail of {}: {error}", shown(path))),
         }
     }
-    // Of a failed picture, a temporary file, or whatever it is.
+    // Anything else: the thumbnail of a failed picture, a temporary file.
     for name in found {
         wrong.push(format!("{} should not be there", name.display()));
     }
@@ -367,7 +370,7 @@ fn make(folder: &Path, count: usize) -> Result<Vec<Picture>, Box<dyn Error>> {
     Ok(pictures)
 }
 
-/// Colours that run over the picture, with some noise, so that it doesn't compress to nothing.
+/// Gradients with some noise, so that the picture doesn't compress to nothing.
 fn gradient(width: u32, height: u32) -> DynamicImage {
     let mut noise = 0x9e37_79b9_u32;
     RgbImage::from_fn(width, height, |x, y| {

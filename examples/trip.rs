@@ -1,5 +1,5 @@
-//! The story that is told of every saga: a trip is a flight, a hotel and a car, booked one after the
-//! other with three companies. If one of them fails or takes too long, what is booked already has to be
+//! The classic example of a saga: a trip is a flight, a hotel and a car, booked one after the other
+//! with three companies. If one of them fails or takes too long, the earlier bookings have to be
 //! cancelled, so that a traveller has the whole trip or nothing of it.
 //!
 //! `cargo run --example trip`: exits with 0 if that holds for every trip.
@@ -16,10 +16,10 @@ use std::{
 
 use batrun::prelude::*;
 
-/// For a whole trip, from its submission on: who waits longer has gone elsewhere.
+/// A trip's time from its submission to its end: a traveller who waits longer books elsewhere.
 const TIMEOUT: Duration = Duration::from_secs(2);
 
-/// What a stage hands to the next.
+/// The context that each stage hands to the next.
 #[derive(Clone, Copy)]
 struct Trip {
     traveller: &'static str,
@@ -41,7 +41,7 @@ const fn trip(traveller: &'static str, to: &'static str) -> Trip {
     Trip { traveller, to }
 }
 
-/// Who has booked what. It is what a stage's undo needs to know as well.
+/// A booking: traveller and thing. It is also the undo of a stage.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Booking {
     traveller: &'static str,
@@ -80,7 +80,7 @@ impl Stage for Book {
         // that nobody remembers.
         task.on_cancel(Booking { traveller, what }).await?;
 
-        actix_rt::time::sleep(Duration::from_millis(100)).await; // the company thinks
+        actix_rt::time::sleep(Duration::from_millis(100)).await; // the company's work
         if (what, to) == ("car", "Venice") {
             say(traveller, "car: FAILS, Venice has none");
             // Permanent: a second attempt would find no car either. The stages before this one have done
@@ -99,8 +99,8 @@ impl Stage for Book {
         Ok(trip)
     }
 
-    /// Runs once for each booking of a trip that came to nothing. After a crash it may run again, so it
-    /// has to bear that the booking is gone or was never there.
+    /// Runs once for each booking of a trip that failed or was late. After a crash it may run
+    /// again, so it has to cope with a booking that is gone or was never made.
     async fn cancel(&mut self, booking: Booking, _: &CancelContext<'_>) -> Result<(), Failure> {
         let Booking { traveller, what } = booking;
         if self.skip_cancel {
@@ -118,7 +118,7 @@ fn say(traveller: &str, what: impl std::fmt::Display) {
     println!("{traveller:<6} {what}");
 }
 
-/// Books all trips at once, and tells whether each is booked wholly or not at all.
+/// Books all trips at once. `true` if each of them is booked completely or not at all.
 async fn travel(skip_cancel: bool) -> Result<bool, Box<dyn Error>> {
     let world = World::default();
     let book = |what| {
@@ -142,7 +142,7 @@ async fn travel(skip_cancel: bool) -> Result<bool, Box<dyn Error>> {
         let ticket = handle.submit(trip).timeout(TIMEOUT).await?;
         tickets.push((trip.traveller, ticket));
     }
-    // An outcome arrives when its rollback is over as well.
+    // An outcome arrives after the task's rollback.
     let mut expected = BTreeSet::new();
     let mut done = 0;
     for (traveller, ticket) in tickets {
@@ -156,7 +156,7 @@ async fn travel(skip_cancel: bool) -> Result<bool, Box<dyn Error>> {
     let report = handle.shutdown(Shutdown::Drain(Duration::ZERO)).await?;
     println!("\n{report}");
 
-    // The companies' books decide, not what the report says.
+    // The check reads the companies' books, not the report.
     let books = world.books();
     for Booking { traveller, what } in books.difference(&expected) {
         println!("left behind: the {what} of {traveller}");
@@ -187,7 +187,7 @@ async fn main() -> ExitCode {
                 return ExitCode::SUCCESS;
             }
             other => {
-                eprintln!("{other:?} is no option; see --help");
+                eprintln!("unknown option {other:?}; see --help");
                 return ExitCode::from(2);
             }
         }

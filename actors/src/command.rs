@@ -48,14 +48,14 @@ type Then<I, O> = Arc<dyn Fn(I, Output) -> Result<O, Failure> + Send + Sync>;
 /// - The program ran for longer than [`limit`](Self::limit): it was killed, and may be tried again.
 /// - The program doesn't exist or can't be executed: a permanent failure. It has done nothing, so
 ///   the undo is withdrawn.
-/// - An exit code of the undo's program that is neither 0 nor `gone` is a failed cancel: it is tried
-///   again by the stage's [`cancel_retry`](batrun::IntoWork::cancel_retry), and then the task is
-///   stuck.
+/// - An exit code of the undo's program that is neither 0 nor `gone` is a failed cancel: it is
+///   tried again by the stage's [`cancel_retry`](batrun::IntoWork::cancel_retry), and then the task
+///   is stuck.
 ///
 /// # Cancel safety
-/// The program runs in a process group of its own. If the task is late or cancelled, the whole group
-/// is killed (SIGKILL, or see [`terminate_first`](Self::terminate_first)), and the rollback begins
-/// once it is gone.
+/// The program runs in a process group of its own. If the task is late or cancelled, the whole
+/// group is killed (SIGKILL, or see [`terminate_first`](Self::terminate_first)), and the rollback
+/// begins once it is gone.
 ///
 /// - A process that left the group (a daemon in a session of its own) is not seen, and survives.
 /// - So does a process that the program leaves running when it exits by itself; that is how it
@@ -65,8 +65,8 @@ type Then<I, O> = Arc<dyn Fn(I, Output) -> Result<O, Failure> + Send + Sync>;
 ///
 /// A stage's [`timeout`](batrun::IntoWork::timeout) doesn't stop a program: it waits for the end of
 /// the program and then fails the attempt. Use [`limit`](Self::limit) instead. An undo's program
-/// that overruns the stage's [`cancel_timeout`](batrun::IntoWork::cancel_timeout) is killed with its
-/// group, without SIGTERM before and without waiting for its end.
+/// that overruns the stage's [`cancel_timeout`](batrun::IntoWork::cancel_timeout) is killed with
+/// its group, without SIGTERM before and without waiting for its end.
 ///
 /// # Cost
 /// Starting a program takes some milliseconds, in which the stage's thread does nothing else.
@@ -145,7 +145,8 @@ impl<I, O> Command<I, O> {
     /// Default: the context goes on unchanged.
     ///
     /// # Errors
-    /// A failure of the closure is the attempt's, although the program has succeeded: its undo runs.
+    /// A failure of the closure is the attempt's, although the program has succeeded: its undo
+    /// runs.
     pub fn then<P>(
         self,
         then: impl Fn(I, Output) -> Result<P, Failure> + Send + Sync + 'static,
@@ -174,8 +175,8 @@ impl<I, O> Command<I, O> {
     }
 
     /// Adds exit codes that another attempt would meet as well: the task fails for good. The undo
-    /// runs, because the program may have done a part of its work. Default: none, so every exit code
-    /// but 0 may be tried again.
+    /// runs, because the program may have done a part of its work. Default: none, so every exit
+    /// code but 0 may be tried again.
     pub fn permanent(mut self, codes: impl IntoIterator<Item = i32>) -> Self {
         self.rules.permanent.extend(codes);
         self
@@ -190,8 +191,8 @@ impl<I, O> Command<I, O> {
     }
 
     /// Maximum time that the program may run in each attempt. Then its group is killed and the
-    /// attempt has failed; it may be tried again. The undo's program isn't limited by it, but by the
-    /// stage's `cancel_timeout`. Default: no limit but the task's deadline.
+    /// attempt has failed; it may be tried again. The undo's program isn't limited by it, but by
+    /// the stage's `cancel_timeout`. Default: no limit but the task's deadline.
     pub fn limit(mut self, limit: Duration) -> Self {
         self.rules.limit = Some(limit);
         self
@@ -199,8 +200,8 @@ impl<I, O> Command<I, O> {
 
     /// Sends the group a SIGTERM before it is killed, and gives it this long to end by itself. The
     /// rollback waits for that long at most; less if the program exits and its outputs are closed
-    /// earlier (on Linux, Android and FreeBSD; elsewhere it always waits that long). Default: SIGKILL
-    /// at once.
+    /// earlier (on Linux, Android and FreeBSD; elsewhere it always waits that long). Default:
+    /// SIGKILL at once.
     pub fn terminate_first(mut self, patience: Duration) -> Self {
         self.rules.terminate_first = Some(patience);
         self

@@ -18,21 +18,21 @@ type Boxed = Box<dyn Error + Send + Sync>;
 
 /// A producer that makes a task of each row of a CSV file or reader.
 ///
-/// The first row names the columns. Each other row becomes a value of `R`, whose fields are found by
-/// those names, and the closure makes a task's context from that value.
+/// The first row names the columns. Each other row becomes a value of `R`, whose fields are found
+/// by those names, and the closure makes a task's context from that value.
 ///
-/// Fields may be in double quotes, and then contain delimiters, line ends and (doubled) quotes. Lines
-/// end with `\n` or `\r\n`; empty ones are skipped. A byte order mark is skipped, unless the first
-/// name after it is quoted. A quote that is never closed takes everything after it into its row,
-/// because text in quotes is never taken for rows: that row is bad and the rest of the input is lost.
-/// It needs no memory beyond [`longest`](Self::longest).
+/// Fields may be in double quotes, and then contain delimiters, line ends and (doubled) quotes.
+/// Lines end with `\n` or `\r\n`; empty ones are skipped. A byte order mark is skipped, unless the
+/// first name after it is quoted. A quote that is never closed takes everything after it into its
+/// row, because text in quotes is never taken for rows: that row is bad and the rest of the input
+/// is lost. It needs no memory beyond [`longest`](Self::longest).
 ///
 /// # Errors
 /// A row is skipped if it has another number of fields than the first one, a field that `R` doesn't
-/// accept, bytes that aren't UTF-8, or too many bytes, or if the closure refuses it. It is logged as
-/// a warning with the number of the line it begins on, counted from 1, and reading goes on; at its
-/// end the producer fails with [`BadLines`](crate::BadLines), which the pipeline's report shows. A
-/// read error ends the reading, and so does a bad first row.
+/// accept, bytes that aren't UTF-8, or too many bytes, or if the closure refuses it. It is logged
+/// as a warning with the number of the line it begins on, counted from 1, and reading goes on; at
+/// its end the producer fails with [`BadLines`](crate::BadLines), which the pipeline's report
+/// shows. A read error ends the reading, and so does a bad first row.
 ///
 /// # Cancel safety
 /// It reads on a thread of its own, as [`Lines`](crate::Lines) does.
@@ -70,8 +70,8 @@ pub struct Csv<R, P> {
 }
 
 impl<R, P> Csv<R, P> {
-    /// Reads the rows of a reader. The closure makes a task's context from a row, or refuses it with
-    /// an error, which makes it a bad row.
+    /// Reads the rows of a reader. The closure makes a task's context from a row, or refuses it
+    /// with an error, which makes it a bad row.
     pub fn new<C, E>(reader: impl BufRead + Send + 'static, make: P) -> Self
     where
         P: FnMut(R) -> Result<C, E> + Send + 'static,
@@ -90,8 +90,8 @@ impl<R, P> Csv<R, P> {
         Self::of(reading::file(path.into()), make)
     }
 
-    /// Reads the rows of the program's standard input, until it ends. It is read ahead of the tasks,
-    /// so nothing else should read it.
+    /// Reads the rows of the program's standard input, until it ends. It is read ahead of the
+    /// tasks, so nothing else should read it.
     pub fn stdin<C, E>(make: P) -> Self
     where
         P: FnMut(R) -> Result<C, E> + Send + 'static,

@@ -32,24 +32,24 @@ type Then<I, O> = Arc<dyn Fn(I, Response) -> Result<O, Failure> + Send + Sync>;
 /// - Permanent: any other status, 3xx included, a response larger than [`largest`](Self::largest),
 ///   and a request that can't be sent at all.
 ///
-/// A `Retry-After` header is not honoured: the stage's [`retry`](IntoWork::retry) policy decides how
-/// long to wait.
+/// A `Retry-After` header is not honoured: the stage's [`retry`](IntoWork::retry) policy decides
+/// how long to wait.
 ///
 /// # Idempotency keys
 /// Each request carries an `Idempotency-Key` header, unless it has one of its own. Its value is the
 /// [task's key](TaskContext::key): the same for each attempt, until an undo of this stage has run.
-/// The undo's request carries that key with `/cancel` after it, the same for each of its attempts. A
-/// byte that a header can't contain is written as `%` and two hexadecimal digits. Keys are unique
+/// The undo's request carries that key with `/cancel` after it, the same for each of its attempts.
+/// A byte that a header can't contain is written as `%` and two hexadecimal digits. Keys are unique
 /// within one run of a pipeline only: if the server remembers them for longer, give the run a
 /// [prefix](Self::key_prefix).
 ///
 /// # Undo
-/// With [`cancel_with`](Self::cancel_with), the undo is registered before the request is sent. It is
-/// withdrawn only if the server surely didn't act: the request could not be sent, no connection was
-/// made, or the status is one of the [`untouched`](Self::untouched) ones. Any other error leaves it,
-/// because the server may have acted. So the undo's request must be one that the server accepts for
-/// a thing that doesn't exist ([`gone`](Self::gone)), and must name the thing by something that is
-/// known beforehand, such as a number that the client chose.
+/// With [`cancel_with`](Self::cancel_with), the undo is registered before the request is sent. It
+/// is withdrawn only if the server surely didn't act: the request could not be sent, no connection
+/// was made, or the status is one of the [`untouched`](Self::untouched) ones. Any other error
+/// leaves it, because the server may have acted. So the undo's request must be one that the server
+/// accepts for a thing that doesn't exist ([`gone`](Self::gone)), and must name the thing by
+/// something that is known beforehand, such as a number that the client chose.
 ///
 /// # Cancel safety
 /// A request that was sent may take effect even if nobody waits for the response. So with
@@ -57,10 +57,10 @@ type Then<I, O> = Arc<dyn Fn(I, Response) -> Result<O, Failure> + Send + Sync>;
 /// undo runs. Without it (a `GET`, say), the request is dropped at once and its connection closed.
 ///
 /// # Limits
-/// - A request whose response didn't come in time, or whose connection broke, may still be at work in
-///   the server when the undo's request arrives, and take effect after it. The client can't tell; let
-///   the server refuse a key whose `/cancel` it has seen, or make `limit` longer than the server's
-///   own.
+/// - A request whose response didn't come in time, or whose connection broke, may still be at work
+///   in the server when the undo's request arrives, and take effect after it. The client can't
+///   tell; let the server refuse a key whose `/cancel` it has seen, or make `limit` longer than the
+///   server's own.
 /// - No `https`: put a proxy in front, or try one of `awc`'s features for TLS in the program's own
 ///   manifest, which nobody has tested here.
 /// - A body in chunks whose connection ends early can't be told from a complete one.
@@ -125,18 +125,19 @@ impl<I: 'static> HttpRequest<I> {
 }
 
 impl<I, O> HttpRequest<I, O> {
-    /// Sets the request that takes the first one back. The closure is called, and the undo registered,
-    /// before the stage's request is sent. Default: no undo.
+    /// Sets the request that takes the first one back. The closure is called, and the undo
+    /// registered, before the stage's request is sent. Default: no undo.
     pub fn cancel_with(mut self, request: impl Fn(&I) -> Request + Send + Sync + 'static) -> Self {
         self.cancel = Some(Arc::new(request));
         self
     }
 
-    /// Makes the stage's output from the context and the [`Response`], after a status of 200 to 299.
-    /// Default: the context goes on unchanged.
+    /// Makes the stage's output from the context and the [`Response`], after a status of 200 to
+    /// 299. Default: the context goes on unchanged.
     ///
     /// # Errors
-    /// A failure of the closure is the attempt's, although the request has succeeded: its undo runs.
+    /// A failure of the closure is the attempt's, although the request has succeeded: its undo
+    /// runs.
     pub fn then<P>(
         self,
         then: impl Fn(I, Response) -> Result<P, Failure> + Send + Sync + 'static,
@@ -156,9 +157,9 @@ impl<I, O> HttpRequest<I, O> {
         self
     }
 
-    /// Maximum time for a request, from the connection to the end of the response's body. A task that
-    /// is late waits that long at most. It holds for the undo's request, too, which has the stage's
-    /// [`cancel_timeout`](IntoWork::cancel_timeout) besides. Default: 30 s.
+    /// Maximum time for a request, from the connection to the end of the response's body. A task
+    /// that is late waits that long at most. It holds for the undo's request, too, which has the
+    /// stage's [`cancel_timeout`](IntoWork::cancel_timeout) besides. Default: 30 s.
     pub fn limit(mut self, limit: Duration) -> Self {
         self.rules.limit = limit;
         self
@@ -171,16 +172,16 @@ impl<I, O> HttpRequest<I, O> {
         self
     }
 
-    /// Sets the statuses by which the server says that it did nothing (409 or 422, say): the undo is
-    /// withdrawn. The attempt fails all the same. Default: none.
+    /// Sets the statuses by which the server says that it did nothing (409 or 422, say): the undo
+    /// is withdrawn. The attempt fails all the same. Default: none.
     pub fn untouched(mut self, statuses: impl IntoIterator<Item = u16>) -> Self {
         self.rules.untouched = statuses.into_iter().collect();
         self
     }
 
     /// Sets the statuses after which another attempt makes sense, in place of those
-    /// [above](Self#errors): the closure returns `true` for them. It is asked about failures only, of
-    /// the stage's request and of the undo's.
+    /// [above](Self#errors): the closure returns `true` for them. It is asked about failures only,
+    /// of the stage's request and of the undo's.
     pub fn retryable(mut self, retryable: impl Fn(u16) -> bool + Send + Sync + 'static) -> Self {
         self.rules.retryable = Arc::new(retryable);
         self

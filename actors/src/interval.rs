@@ -44,8 +44,8 @@ pub struct Interval<F> {
 }
 
 impl<F> Interval<F> {
-    /// Makes a task at once, and then one in each period. The closure gets the tick's number, counted
-    /// from 0.
+    /// Makes a task at once, and then one in each period. The closure gets the tick's number,
+    /// counted from 0.
     pub fn every<C>(period: Duration, make: F) -> Self
     where
         F: FnMut(u64) -> C,
@@ -172,7 +172,8 @@ mod tests {
         Duration::from_secs(of)
     }
 
-    /// The ticks with their times in whole seconds: the pipeline's own timers take some milliseconds.
+    /// The ticks with their times in whole seconds: the pipeline's own timers take some
+    /// milliseconds.
     fn rounded(seen: &[(u64, Duration)]) -> Vec<(u64, u64)> {
         seen.iter()
             .map(|(tick, at)| (*tick, at.as_secs()))

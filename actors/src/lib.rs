@@ -100,15 +100,15 @@
 //!
 //! # Rules that all of them follow
 //!
-//! - A **stage** carries its context through. Closures make its settings (a path, a content) from the
-//!   context, which goes on unchanged, so that stages can be put together in any order.
-//! - Its **undo is data**: it holds enough to restore the state before, it is `Clone + Debug + Send`,
+//! - A **stage** carries its context through. Closures make its settings (a path, a content) from
+//!   the context, which goes on unchanged, so that stages can be put together in any order.
+//! - Its **undo is data**: it holds enough to restore the state before. It is `Clone + Debug + Send`,
 //!   and its `Debug` shows no contents, because the report of a stuck task prints it.
 //! - **Intent first**: every effect comes after the [`on_cancel`](batrun::TaskContext::on_cancel) that
 //!   registers its undo. If several steps leave several things behind, each has an undo of its own.
 //! - A **cancel copes** with an effect that never, partly or already happened, may be called twice,
-//!   and touches only what this task did. If it can't tell, it fails and doesn't guess: a person then
-//!   finds the task among the stuck ones.
+//!   and touches only what this task did. If it can't tell, it fails and doesn't guess: a person
+//!   then finds the task among the stuck ones.
 //! - A **producer** never blocks its arbiter: blocking work runs on a thread of its own and comes
 //!   through a small channel, so that a full pipeline slows it down.
 //! - A **bad item** is logged and skipped, and the producer's error at its end names it.

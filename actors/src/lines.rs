@@ -18,14 +18,15 @@ type Boxed = Box<dyn Error + Send + Sync>;
 
 /// A producer that makes a task of each line of a file or reader.
 ///
-/// Lines end with `\n` or `\r\n`. Reading and parsing happen on a thread of their own, up to 64 lines
-/// ahead of the pipeline, so neither a slow disk nor a slow parser holds up the pipeline's arbiter.
+/// Lines end with `\n` or `\r\n`. Reading and parsing happen on a thread of their own, up to 64
+/// lines ahead of the pipeline, so neither a slow disk nor a slow parser holds up the pipeline's
+/// arbiter.
 ///
 /// # Errors
-/// A line is skipped if it isn't UTF-8, is too long, or if the closure refuses it. It is logged as a
-/// warning with its number, counted from 1, and reading goes on; at its end the producer fails with
-/// [`BadLines`], which the pipeline's report shows. A read error ends the reading, because nobody can
-/// tell what comes after it.
+/// A line is skipped if it isn't UTF-8, is too long, or if the closure refuses it. It is logged as
+/// a warning with its number, counted from 1, and reading goes on; at its end the producer fails
+/// with [`BadLines`], which the pipeline's report shows. A read error ends the reading, because
+/// nobody can tell what comes after it.
 ///
 /// # Cancel safety
 /// When the pipeline shuts down, lines that were read ahead and not submitted yet are dropped. The
@@ -79,8 +80,8 @@ impl<P> Lines<P> {
         Self::of(reading::file(path.into()), parse)
     }
 
-    /// Reads the lines of the program's standard input, until it ends. It is read ahead of the tasks,
-    /// so nothing else should read it.
+    /// Reads the lines of the program's standard input, until it ends. It is read ahead of the
+    /// tasks, so nothing else should read it.
     pub fn stdin<C, E>(parse: P) -> Self
     where
         P: FnMut(&str) -> Result<C, E> + Send + 'static,
@@ -104,8 +105,8 @@ impl<P> Lines<P> {
         self
     }
 
-    /// Maximum length of a line in bytes, without its end. A longer one is a bad line, and is skipped
-    /// without being held in memory. Default: 1 MiB.
+    /// Maximum length of a line in bytes, without its end. A longer one is a bad line, and is
+    /// skipped without being held in memory. Default: 1 MiB.
     pub fn longest(mut self, bytes: usize) -> Self {
         self.longest = bytes;
         self
@@ -177,8 +178,8 @@ enum Read {
     End,
 }
 
-/// Reads a line into `line`, without its end. A line that is too long is read and dropped, so that it
-/// takes no memory.
+/// Reads a line into `line`, without its end. A line that is too long is read and dropped, so that
+/// it takes no memory.
 fn read_line(reader: &mut impl BufRead, line: &mut Vec<u8>, longest: usize) -> io::Result<Read> {
     line.clear();
     let mut too_long = false;

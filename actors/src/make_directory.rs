@@ -21,15 +21,16 @@ use batrun::{CancelContext, Failure, Stage, TaskContext};
 /// The undo removes only directories that this task made, and only if they are empty. A rollback
 /// runs the undos in the order in which they were registered, so a directory still contains the
 /// files of later stages at the first try; they are gone when the rollback comes back to it. If
-/// anything is in it even then, somebody else put it there, and the task is stuck until a person has
-/// looked. It is also stuck if somebody else has replaced the directory since.
+/// anything is in it even then, somebody else put it there, and the task is stuck until a person
+/// has looked. It is also stuck if somebody else has replaced the directory since.
 ///
 /// A directory is recognised by its inode (on Unix; elsewhere by its path alone). One that somebody
 /// else removed and made anew may have the same inode: it is then removed if it is empty.
 ///
 /// # Errors
-/// A directory that exists already is a permanent failure, unless [`or_existing`](Self::or_existing)
-/// is set. Any other error of the file system may be tried again.
+/// A directory that exists already is a permanent failure, unless
+/// [`or_existing`](Self::or_existing) is set. Any other error of the file system may be tried
+/// again.
 ///
 /// # Cancel safety
 /// All undos are registered before the first directory is made, so a deadline leaves no directory
@@ -65,8 +66,8 @@ pub struct MakeDirectory<I, P> {
 }
 
 impl<I, P> MakeDirectory<I, P> {
-    /// A stage that makes a directory at the path that `path` makes from a task's context. Its parent
-    /// has to exist, unless [`parents`](Self::parents) is set.
+    /// A stage that makes a directory at the path that `path` makes from a task's context. Its
+    /// parent has to exist, unless [`parents`](Self::parents) is set.
     pub fn new(path: P) -> Self
     where
         P: Fn(&I) -> PathBuf,
@@ -251,7 +252,8 @@ fn missing(path: &Path, parents: bool) -> Result<Vec<PathBuf>, Failure> {
 /// Makes a directory, and records in its undo that it was made.
 ///
 /// # Errors
-/// The inner error: the directory surely wasn't made. The outer one: it was, and its undo has to run.
+/// The inner error: the directory surely wasn't made. The outer one: it was, and its undo has to
+/// run.
 fn make(builder: &DirBuilder, undo: &MakeDirectoryUndo) -> Result<io::Result<()>, Failure> {
     let path = &undo.path;
     if let Err(error) = builder.create(path) {

@@ -42,8 +42,8 @@ pub(crate) fn stdin() -> Open {
 pub(crate) struct Ahead<C>(mpsc::Sender<C>);
 
 impl<C> Ahead<C> {
-    /// Sends a context, after a wait for room. `false` if nobody takes contexts any more, so that the
-    /// thread can end.
+    /// Sends a context, after a wait for room. `false` if nobody takes contexts any more, so that
+    /// the thread can end.
     pub(crate) fn send(&self, context: C) -> bool {
         self.0.blocking_send(context).is_ok()
     }
@@ -62,8 +62,8 @@ impl<C> Ahead<C> {
 /// resumed here, so that the pipeline reports it as the producer's.
 ///
 /// # Cancel safety
-/// If the future is dropped, the contexts in the channel are dropped too, and the thread ends at its
-/// next [`Ahead::send`].
+/// If the future is dropped, the contexts in the channel are dropped too, and the thread ends at
+/// its next [`Ahead::send`].
 pub(crate) async fn submit_all<C: Send + 'static>(
     thread: &str,
     tasks: Intake<C>,

@@ -34,15 +34,15 @@ const WAITING: usize = 4_096;
 /// unless [`hidden`](Self::hidden) is set, because unfinished files are often named so
 /// ([`WriteFile`](crate::WriteFile)'s are).
 ///
-/// On Linux a file is submitted once it is complete: when a program that wrote it closes it, or when
-/// it is renamed into the folder. Elsewhere it is submitted when it appears and whenever it changes,
-/// complete or not; there, let files be renamed into the folder.
+/// On Linux a file is submitted once it is complete: when a program that wrote it closes it, or
+/// when it is renamed into the folder. Elsewhere it is submitted when it appears and whenever it
+/// changes, complete or not; there, let files be renamed into the folder.
 ///
 /// **Each file is submitted at least once**, and sometimes more often: after each time it was
 /// written, and after events were lost. Events are lost if the system has too many of them, or if
-/// more than 4,096 wait for a full pipeline. The whole folder is then searched, and every file in it
-/// is submitted again, including those that are still being written. So let the task's work move a
-/// file away when it is done, or recognise it. A file that is gone before its turn is left out.
+/// more than 4,096 wait for a full pipeline. The whole folder is then searched, and every file in
+/// it is submitted again, including those that are still being written. So let the task's work move
+/// a file away when it is done, or recognise it. A file that is gone before its turn is left out.
 ///
 /// # Errors
 /// The producer fails if the folder can't be watched or read, or was removed or moved. A folder
@@ -108,8 +108,8 @@ impl<F> WatchFolder<F> {
         self
     }
 
-    /// Submits the files of all folders within the folder as well, new folders included. Each folder
-    /// needs a watch of its own, of which a system has a limited number. Default: not.
+    /// Submits the files of all folders within the folder as well, new folders included. Each
+    /// folder needs a watch of its own, of which a system has a limited number. Default: not.
     pub fn recursive(mut self) -> Self {
         self.look.recursive = true;
         self
@@ -140,7 +140,8 @@ where
         let _wake = WakeOnDrop(sender.clone());
         let timeout = self.timeout;
         reading::submit_all("batrun-watch", tasks, timeout, move |ahead| {
-            // The watcher reports absolute paths. With an absolute root, a search finds the same ones.
+            // The watcher reports absolute paths. With an absolute root, a search finds the same
+            // ones.
             let root = std::path::absolute(&self.folder)?;
             let lost = Arc::new(AtomicBool::new(false));
             let tell = Tell {
@@ -179,8 +180,8 @@ impl Drop for WakeOnDrop {
     }
 }
 
-/// The watcher's side, called on the watcher's own thread. It must not wait: the same thread answers
-/// when a watch is added, so a wait for room here would be a deadlock.
+/// The watcher's side, called on the watcher's own thread. It must not wait: the same thread
+/// answers when a watch is added, so a wait for room here would be a deadlock.
 struct Tell {
     root: PathBuf,
     sender: SyncSender<News>,

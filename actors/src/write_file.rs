@@ -22,10 +22,10 @@ const LARGEST: u64 = 16 << 20;
 /// A stage that writes a whole file or nothing; its undo restores the file that was there before.
 ///
 /// Closures make path and content from the context, which goes on unchanged. The content is written
-/// to a temporary file in the same folder, which is synced to the disk and then renamed to the path;
-/// then the folder is synced. A file that was there before is replaced: its permissions are kept,
-/// its owner is not, and the undo holds its content. It blocks (a sync takes milliseconds or more),
-/// so each of its workers has a thread of its own.
+/// to a temporary file in the same folder, which is synced to the disk and then renamed to the
+/// path; then the folder is synced. A file that was there before is replaced: its permissions are
+/// kept, its owner is not, and the undo holds its content. It blocks (a sync takes milliseconds or
+/// more), so each of its workers has a thread of its own.
 ///
 /// # Undo
 /// The undo acts only on the file that this task wrote. If somebody else has replaced, changed or
@@ -43,8 +43,8 @@ const LARGEST: u64 = 16 << 20;
 /// # Limits
 /// - Write a path once in a task, and by one task at a time. A restored file is a new one with the
 ///   old content, so the undo of an earlier write of the same path doesn't recognise it, and fails.
-/// - Between the stage's last look and its rename, some microseconds, another writer of the same path
-///   is not seen.
+/// - Between the stage's last look and its rename, some microseconds, another writer of the same
+///   path is not seen.
 ///
 /// ```
 /// use batrun::prelude::*;
@@ -81,7 +81,8 @@ pub struct WriteFile<I, P, C> {
 
 impl<I, P, C> WriteFile<I, P, C> {
     /// A stage that writes the content that `content` makes from a task's context to the path that
-    /// `path` makes from it. The folder has to exist. Both closures are called once in each attempt.
+    /// `path` makes from it. The folder has to exist. Both closures are called once in each
+    /// attempt.
     pub fn new<B>(path: P, content: C) -> Self
     where
         P: Fn(&I) -> PathBuf,
@@ -96,8 +97,8 @@ impl<I, P, C> WriteFile<I, P, C> {
         }
     }
 
-    /// Maximum size of a file that is replaced, in bytes. Its content is kept in memory, in the undo,
-    /// until the task has ended. A larger one fails the task for good. Default: 16 MiB.
+    /// Maximum size of a file that is replaced, in bytes. Its content is kept in memory, in the
+    /// undo, until the task has ended. A larger one fails the task for good. Default: 16 MiB.
     pub fn largest(mut self, bytes: u64) -> Self {
         self.largest = bytes;
         self
@@ -193,7 +194,8 @@ where
         let permissions = before.as_ref().map(|before| &before.permissions);
         match write_new(&temporary, &content, permissions) {
             Err(error) if error.kind() == ErrorKind::AlreadyExists => {
-                // Nobody should use such a name, but if somebody does, the file isn't ours to remove.
+                // Nobody should use such a name, but if somebody does, the file isn't ours to
+                // remove.
                 undo.withdraw().await?;
                 return Err(in_words(error, &temporary));
             }
@@ -304,8 +306,8 @@ fn look(path: &Path, largest: u64) -> Result<Option<Before>, Failure> {
     }))
 }
 
-/// A name in the same folder that nobody else uses, now or after a restart: with the process, a count
-/// and the time.
+/// A name in the same folder that nobody else uses, now or after a restart: with the process, a
+/// count and the time.
 fn temporary_for(path: &Path) -> Result<PathBuf, Failure> {
     static COUNT: AtomicU64 = AtomicU64::new(0);
     let Some(name) = path.file_name() else {

@@ -8,8 +8,8 @@ fn path() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("figures.toml")
 }
 
-/// Compares the figures of a run with the kept ones of that kind; if `BATRUN_RENEW` is set, keeps the
-/// run's first. Returns a table; the error is that table too, with the next step.
+/// Compares the figures of a run with the kept ones of that kind; if `BATRUN_RENEW` is set, keeps
+/// the run's first. Returns a table; the error is that table too, with the next step.
 pub fn compare(kind: &str, seen: &[(&'static str, f64)]) -> Result<String, String> {
     let text = fs::read_to_string(path()).map_err(|error| error.to_string())?;
     let mut kept: DocumentMut = text.parse().map_err(|error| format!("{error}"))?;

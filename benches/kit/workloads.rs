@@ -1,5 +1,5 @@
-//! The guard's workloads: small pipelines whose tasks do nothing but pass through batrun, everything
-//! on one thread, so that each run does the same.
+//! The guard's workloads: small pipelines whose tasks do nothing but pass through batrun,
+//! everything on one thread, so that each run does the same.
 
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use batrun::prelude::*;
 /// Number of workers of each stage.
 const WORKERS: usize = 4;
 const TIMEOUT: Duration = Duration::from_secs(4);
-/// One task in so many fails in `fail`.
+/// One task in this many fails in `fail`.
 const ONE_IN: u64 = 100;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -76,7 +76,7 @@ impl Stage for Undone {
     }
 }
 
-/// Runs so many tasks and makes sure that each ended as it should.
+/// Runs this many tasks and makes sure that each ended as it should.
 pub fn run(workload: Workload, tasks: u64) {
     actix::System::new().block_on(async move {
         let (done, failed) = match workload {

@@ -1,18 +1,18 @@
-//! Accounts out of a CSV file: for each person a directory, a group and a user, made by the real
-//! `groupadd` and `useradd` in a scratch tree. When something fails or takes too long, what was
-//! made for that person is taken back, and of the others nothing is touched.
+//! Accounts from a CSV file: for each person a directory, a group and a user, made by the real
+//! `groupadd` and `useradd` in a scratch tree. If a step fails or takes too long, everything that
+//! was made for that person is removed, and everybody else's accounts stay as they are.
 //!
 //! `cargo run --release -p batrun-examples-full --example accounts`, as root, with the Debian package
 //! `passwd`. It writes a CSV file of its own; `-- --csv FILE` takes another. Exits with 0 if the tree
-//! is afterwards what the outcomes say, with 1 if it is not, with 2 if it can't run here.
+//! afterwards matches the outcomes, with 1 if it doesn't, with 2 if it can't run here.
 //!
-//! Undos are cancelled in the order of their registration: directory, group, user. But `groupdel`
-//! refuses as long as a user has the group as its own. So that cancel fails, the rest is cancelled,
-//! and the rollback's second round deletes the group. With `-- --lifo` nothing is refused.
+//! Undos run in the order of their registration: directory, group, user. But `groupdel` refuses as
+//! long as the group is a user's own. So that undo fails, the others run, and the rollback's second
+//! round deletes the group. With `-- --lifo` nothing is refused.
 //!
-//! An undo names what it removes. So another's group of the same name would be lost, should the
-//! task be stopped after its intent and before `groupadd` has answered that the name is taken.
-//! Among the tasks here the directory, which comes first, keeps each name to one task.
+//! An undo names the thing that it removes. So somebody else's group of the same name would be lost
+//! if the task were stopped after its intent and before `groupadd` has answered that the name is
+//! taken. Among the tasks here, the directory, which comes first, keeps each name to one task.
 
 mod people;
 mod steps;
@@ -33,28 +33,29 @@ use futures::StreamExt;
 use people::Account;
 use tree::Tree;
 
-/// From a task's acceptance to its end. The tools wait for each other's locks a second at a time, a
-/// handful of times at worst; and those who hang don't hold up the run for too long.
+/// A task's time from its acceptance to its end. It has to be long enough for the tools, which wait
+/// for each other's locks a second at a time, a handful of times at worst, and short enough that
+/// the tasks that hang don't hold up the run.
 const TIMEOUT: Duration = Duration::from_secs(15);
-/// What is still under way that long after the last line was read is cancelled.
+/// Time after the last line was read. Tasks that are still under way then are cancelled.
 const GRACE: Duration = Duration::from_secs(60);
 
-/// Makes accounts out of a CSV file in a scratch tree, and takes back those that fail.
+/// Makes accounts from a CSV file in a scratch tree, and takes back those that fail.
 #[derive(Parser)]
 struct Options {
     /// A CSV file with the columns name, full_name and welcome (ok, bounces or hangs) [default: one
     /// that the example writes]
     #[arg(long, value_name = "FILE")]
     csv: Option<PathBuf>,
-    /// How many workers each stage that runs programs has; many wait longer for each other's locks
+    /// Number of workers of each stage that runs programs; many wait longer for each other's locks
     #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u16).range(1..=64))]
     workers: u16,
-    /// Cancel undos last registered, first cancelled
+    /// Run the undos in reverse order: the last registered one first
     #[arg(long)]
     lifo: bool,
 }
 
-/// Whose task it is: outcomes come with numbers.
+/// The name of each task's person: outcomes come with numbers only.
 type Names = Arc<Mutex<HashMap<TaskId, String>>>;
 
 #[actix::main]
@@ -78,11 +79,11 @@ async fn main() -> ExitCode {
     }
 }
 
-/// Whether the tree is what the outcomes say.
+/// `true` if the tree matches the outcomes.
 async fn run(options: &Options, tools: steps::Tools) -> Result<bool, Box<dyn std::error::Error>> {
     let tree = Tree::plant()?;
     let tools = tools.within(tree.root());
-    // Not of this run: a group and a user whose names the CSV file has again.
+    // Strangers, not made by this run: a group and a user whose names the CSV file has again.
     tools.make_strangers()?;
     let before = tree.look()?;
     let csv = match &options.csv {
@@ -101,17 +102,18 @@ async fn run(options: &Options, tools: steps::Tools) -> Result<bool, Box<dyn std
         } else {
             Order::Fifo
         })
-        // Few in queues: a task's time runs there, too.
+        // Few in queues, because a task's time runs there as well.
         .stage(note(names.clone()).capacity(workers))
         .stage(steps::directory(tree.homes()).capacity(workers))
         .stage(tools.group().workers(workers).capacity(workers))
         .stage(tools.user().workers(workers).capacity(workers))
-        // A hanging one costs no thread, only a place.
+        // Not blocking: a task that hangs here costs a place, no thread.
         .stage(steps::welcome().workers(64))
         .start()
         .await?;
     let told = actix_rt::spawn(tell(handle.outcomes(), names));
-    // Not as the pipeline's own producer, so that the first outcome has a listener.
+    // Started by hand, not as the pipeline's own producer, so that the first outcome has a
+    // listener.
     let read = people::producer(csv, TIMEOUT)
         .produce(handle.intake())
         .await;
@@ -141,7 +143,7 @@ async fn run(options: &Options, tools: steps::Tools) -> Result<bool, Box<dyn std
     Ok(wrong.is_empty() && report.stuck.is_empty())
 }
 
-/// Writes down whose task it is.
+/// A stage that records the name of the task's person.
 fn note(names: Names) -> Work<impl Stage<Input = Account, Output = Account>> {
     stage_fn(
         "note",
@@ -155,7 +157,7 @@ fn note(names: Names) -> Work<impl Stage<Input = Account, Output = Account>> {
     .into_work()
 }
 
-/// What became of the account of this name.
+/// The end of the account with this name.
 struct Ended {
     name: String,
     done: bool,
@@ -191,7 +193,7 @@ async fn tell(
     Ok(ends)
 }
 
-/// How often `groupdel` refused, in words.
+/// The number of times that `groupdel` refused, in words.
 fn refusals(report: &Report) -> String {
     let refused: u64 = report
         .stages

@@ -1,4 +1,4 @@
-//! Who is to get an account.
+//! The people who get an account.
 
 use std::{
     fs, io,
@@ -10,7 +10,7 @@ use batrun::prelude::*;
 use batrun_actors::Csv;
 use serde::Deserialize;
 
-/// The rows of which the example makes accounts unless told otherwise. Lines 6, 12 and 17 are bad.
+/// The rows that are read by default. Lines 6, 12 and 17 are bad.
 const SAMPLE: &str = "\
 name,full_name,welcome
 ada,Ada Berg,ok
@@ -33,13 +33,13 @@ pia,Pia Quist,bounces
 ada,Ada once more,ok
 rosa,Rosa Stern,ok
 ";
-/// Of [`SAMPLE`]: the group `kim-grp` and the user `lea` are there before.
+/// Names in [`SAMPLE`] that exist before the run: the group `kim-grp` and the user `lea`.
 pub(crate) const STRANGERS: (&str, &str) = ("kim-grp", "lea");
 
-/// The longest name of which `<name>-grp` is still a group's name to `groupadd`.
+/// The longest name for which `groupadd` accepts `<name>-grp`.
 const LONGEST: usize = 28;
 
-/// A row as it is read.
+/// A row of the file.
 #[derive(Deserialize)]
 struct Row {
     name: String,
@@ -47,7 +47,7 @@ struct Row {
     welcome: Welcome,
 }
 
-/// How the mail at the end goes.
+/// The result of the mail at the end.
 #[derive(Clone, Copy, Debug, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Welcome {
@@ -65,7 +65,7 @@ pub(crate) struct Account {
 }
 
 impl Account {
-    /// Not the user's name: `userdel` may delete a group of the user's name along with it.
+    /// Another name than the user's: `userdel` may delete a group of the user's name along with it.
     pub(crate) fn group(&self) -> String {
         format!("{}-grp", self.name)
     }
@@ -83,7 +83,7 @@ impl Account {
                 .bytes()
                 .all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit());
         if !fine {
-            return Err(format!("{name:?} is no name for an account"));
+            return Err(format!("{name:?} is not a valid account name"));
         }
         Ok(Account {
             name,

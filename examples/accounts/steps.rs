@@ -12,21 +12,21 @@ use batrun_actors::{Command, MakeDirectory, Program};
 
 use crate::people::{Account, STRANGERS, Welcome};
 
-/// The name of the stage whose cancel meets resistance.
+/// The name of the stage whose undo is refused at first.
 pub(crate) const GROUP: &str = "group";
 
-/// What the exit codes of the tools mean, by their manuals.
+/// The exit codes of the tools, by their manuals.
 mod exit {
     /// There is no such user or group.
     pub(super) const ABSENT: i32 = 6;
     /// The name is taken: nothing was changed.
     pub(super) const EXISTS: i32 = 9;
-    /// Bad usage, a bad value, a number that is taken, no such group: the same again next time. What
-    /// is left is `can't lock` and `can't write`, which may pass.
+    /// Bad usage, a bad value, a number that is taken, no such group: the same again next time. The
+    /// other codes are `can't lock` and `can't write`, which may pass.
     pub(super) const PERMANENT: [i32; 4] = [2, 3, 4, 6];
 }
 
-/// The four programs, as they are found.
+/// The paths of the four programs.
 pub(crate) struct Tools {
     groupadd: PathBuf,
     groupdel: PathBuf,
@@ -36,7 +36,7 @@ pub(crate) struct Tools {
 
 impl Tools {
     /// # Errors
-    /// Says what is missing, and what to install.
+    /// A program is missing; the text names it and the package to install.
     pub(crate) fn find() -> Result<Self, String> {
         if !nix::unistd::geteuid().is_root() {
             return Err(
@@ -61,10 +61,10 @@ impl Tools {
     }
 }
 
-/// Where the program is, if it knows `--prefix`.
+/// The path of a program, if it knows `--prefix`.
 fn find(name: &str) -> Result<PathBuf, String> {
     let path = env::var_os("PATH").unwrap_or_default();
-    // A plain user's search path has no place for system tools, and sudo may keep it.
+    // A plain user's search path lacks the folders of system tools, and sudo may keep it.
     let found = env::split_paths(&path)
         .chain(["/usr/sbin".into(), "/sbin".into()])
         .map(|folder| folder.join(name))
@@ -95,7 +95,7 @@ impl Within {
         Program::new(tool).arg("--prefix").arg(&self.root)
     }
 
-    /// Creates the group that becomes the user's own.
+    /// A stage that creates the user's own group.
     pub(crate) fn group(&self) -> Work<impl Stage<Input = Account, Output = Account>> {
         let add = self.program(&self.tools.groupadd);
         let delete = self.program(&self.tools.groupdel);
@@ -106,12 +106,12 @@ impl Within {
             .gone([exit::ABSENT])
             .named(GROUP)
             .retry(lock_retry())
-            // It waits for locks by itself; and while a user has the group, trying again at once is
-            // of no use, but the second round is.
+            // No retries: `groupdel` waits for locks by itself, and while a user has the group only
+            // the rollback's second round can delete it.
             .cancel_retry(Retry::none())
     }
 
-    /// Creates the user, whose directory is there already.
+    /// A stage that creates the user, whose directory exists already.
     pub(crate) fn user(&self) -> Work<impl Stage<Input = Account, Output = Account>> {
         let add = self.program(&self.tools.useradd);
         let delete = self.program(&self.tools.userdel);
@@ -133,10 +133,10 @@ impl Within {
         .retry(lock_retry())
     }
 
-    /// What is there before the run, and has to be there after it.
+    /// Makes a group and a user that have to be there after the run as well.
     ///
     /// # Errors
-    /// Says which program failed.
+    /// A program failed; the text names it.
     pub(crate) fn make_strangers(&self) -> Result<(), String> {
         let (group, user) = STRANGERS;
         self.make(&self.tools.groupadd, &[group])?;
@@ -162,19 +162,22 @@ impl Within {
     }
 }
 
-/// A tool that could not get a lock has waited for it for 15 s or so already.
+/// Retries for a lock. They have no need of a long pause: a tool has waited about 15 s for it
+/// already.
 fn lock_retry() -> Retry {
     Retry::exponential(3).min_delay(Duration::from_millis(200))
 }
 
-/// Makes the directory, which fails if it is there: so it also keeps a name to one task.
+/// A stage that makes the directory. It fails if the directory exists, which keeps a name to one
+/// task.
 pub(crate) fn directory(homes: PathBuf) -> Work<impl Stage<Input = Account, Output = Account>> {
     MakeDirectory::new(move |account: &Account| homes.join(&account.name))
         .mode(0o700)
         .named("directory")
 }
 
-/// Stands for a mail to the new user: the last step, at which some fail and some hang.
+/// A stage in place of a mail to the new user. It is the last step; some tasks fail and some hang
+/// here.
 pub(crate) fn welcome() -> Work<impl Stage<Input = Account, Output = ()>> {
     stage_fn(
         "welcome",

@@ -1,4 +1,4 @@
-//! The scratch tree, and what is in it.
+//! The scratch tree and its content.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -11,12 +11,12 @@ use tempfile::TempDir;
 
 use crate::Ended;
 
-/// A folder that to the tools is the root of a system. Removed when dropped.
+/// A folder that is the root of a system for the tools. Removed when it is dropped.
 pub(crate) struct Tree(TempDir);
 
 impl Tree {
     /// # Errors
-    /// When the folder can't be made.
+    /// The folder can't be made.
     pub(crate) fn plant() -> io::Result<Self> {
         let tree = Tree(tempfile::tempdir()?);
         let etc = tree.root().join("etc");
@@ -31,7 +31,7 @@ impl Tree {
             fs::write(etc.join(name), "")?;
             fs::set_permissions(etc.join(name), fs::Permissions::from_mode(mode))?;
         }
-        // The tools read this one rather than the system's, so each machine does the same.
+        // The tools read this file and not the system's, so every machine does the same.
         fs::write(
             etc.join("login.defs"),
             "UID_MIN 1000\nUID_MAX 60000\nGID_MIN 1000\nGID_MAX 60000\nUSERGROUPS_ENAB no\n",
@@ -47,10 +47,10 @@ impl Tree {
         self.root().join("home")
     }
 
-    /// What accounts there are. Backups and lock files of the tools are none.
+    /// The accounts in the tree, without the tools' backups and lock files.
     ///
     /// # Errors
-    /// When a file can't be read.
+    /// A file can't be read.
     pub(crate) fn look(&self) -> io::Result<Entries> {
         let mut homes = BTreeSet::new();
         for home in fs::read_dir(self.homes())? {
@@ -65,7 +65,7 @@ impl Tree {
         })
     }
 
-    /// The lines of a file in `etc`, by the name they begin with.
+    /// The lines of a file in `etc`, by the names they begin with.
     fn lines(&self, file: &str) -> io::Result<Lines> {
         let text = fs::read_to_string(self.root().join("etc").join(file))?;
         let mut lines = Lines::new();
@@ -81,7 +81,7 @@ impl Tree {
 
 type Lines = BTreeMap<String, String>;
 
-/// What is in a tree at one time.
+/// The content of a tree at one time.
 pub(crate) struct Entries {
     homes: BTreeSet<String>,
     passwd: Lines,
@@ -91,8 +91,8 @@ pub(crate) struct Entries {
 }
 
 impl Entries {
-    /// What of the tree isn't as it was before, with the accounts that are done: nothing, if all is
-    /// well.
+    /// The differences between the tree afterwards and the one before with the done accounts added.
+    /// Empty if all is well.
     pub(crate) fn compare(&self, after: &Entries, ends: &[Ended]) -> Vec<String> {
         let done: BTreeSet<String> = ends
             .iter()
@@ -126,7 +126,7 @@ impl Entries {
                 wrong.push(format!("{name}'s group is another one"));
             }
         }
-        // Two tools that wrote at once would have taken the same number.
+        // Two tools that write at once would take the same number.
         for (file, lines) in [("passwd", &after.passwd), ("group", &after.group)] {
             let ids: BTreeSet<_> = lines.values().map(|line| field(line, 2)).collect();
             if ids.len() != lines.len() {

@@ -1,4 +1,4 @@
-//! Compares the database with what became of the tasks, and that with what the server did.
+//! Compares the database with the tasks' outcomes, and those with the server's records.
 
 use std::{collections::BTreeMap, path::Path};
 
@@ -10,7 +10,7 @@ use crate::{
     store::{self, Row, Run},
 };
 
-/// Everything that is not as it should be, a line each.
+/// Everything that isn't as it should be, a line each.
 pub(crate) fn check(
     report: &Report,
     notes: &Notes,
@@ -82,7 +82,7 @@ fn ends(report: &Report, notes: &BTreeMap<u64, Note>) -> Vec<String> {
         wrong.push(format!("task {} is stuck: {stuck}", stuck.task));
     }
     for producer in &report.producer_errors {
-        wrong.push(format!("not every line was taken: {}", producer.failure));
+        wrong.push(format!("the producer failed: {}", producer.failure));
     }
     wrong
 }
@@ -106,13 +106,13 @@ fn database(notes: &BTreeMap<u64, Note>, rows: &BTreeMap<u64, Row>) -> Vec<Strin
     }
     for (task, row) in rows {
         if !notes.contains_key(task) {
-            wrong.push(format!("{}: a row of a task that never was", row.url));
+            wrong.push(format!("{}: a row without a task", row.url));
         }
     }
     wrong
 }
 
-/// The outcomes against what the server does with each page.
+/// The outcomes against the server's behaviour for each page.
 fn fates(notes: &BTreeMap<u64, Note>, fates: &BTreeMap<String, Fate>) -> Vec<String> {
     let mut wrong = Vec::new();
     for (url, fate) in fates {

@@ -1,14 +1,14 @@
-//! Fetches pages into a SQLite database. Busy servers are asked again, and the row of a page that
-//! the review rejects is taken back.
+//! Fetches pages into a SQLite database. Busy servers are asked again, and the undo of a page that
+//! the review rejects deletes its row.
 //!
 //! `cargo run -p batrun-examples-full --example fetch` fetches from a small server of its own, whose
 //! pages fail in every way; `-- --urls FILE` fetches the URLs in a file, `-- --urls -` those on
 //! standard input, one a line. Only `http://` is spoken.
 //!
-//! Afterwards the database is compared with what became of the tasks: a row for each page that is
-//! done, with its size, and none for the others. With the own server, so are each page's size and
-//! the number of requests for it. Exits with 0 only if all of that is as it should be, and no line
-//! was skipped because it isn't a URL.
+//! Afterwards the database is compared with the outcomes: a row for each page that is done, with
+//! its size, and none for the others. With its own server, each page's size and the number of
+//! requests for it are compared as well. Exits with 0 only if all of that is as it should be, and
+//! no line was skipped because it isn't a URL.
 
 mod check;
 mod notes;
@@ -32,26 +32,26 @@ use tokio::sync::oneshot;
 
 use crate::{notes::Notes, server::Site};
 
-/// How much of a page is read, in bytes.
+/// Maximum size of a page, in bytes.
 const LARGEST: usize = 64 * 1024;
-/// How often a page is asked for.
+/// Maximum number of requests for a page.
 const ATTEMPTS: u32 = 5;
-/// How many tasks are in flight at once.
+/// Maximum number of tasks in flight.
 const IN_FLIGHT: usize = 8;
-/// From a task's acceptance to its end, the wait for the rate limit not counted.
+/// A task's time from its acceptance to its end, without the wait for the rate limit.
 const TIMEOUT: Duration = Duration::from_secs(4);
 
-/// Fetches pages into a SQLite database, and checks what it has stored.
+/// Fetches pages into a SQLite database, and checks the stored rows.
 #[derive(Parser)]
 struct Options {
-    /// Read the URLs from this file, one a line; `-` is standard input. Without it, the pages of a
-    /// server of its own are fetched
+    /// Read the URLs from this file, one a line; `-` is standard input [default: the pages of a
+    /// server of its own]
     #[arg(long, value_name = "FILE")]
     urls: Option<PathBuf>,
-    /// The database, made if it isn't there. Without it, one that is removed at the end
+    /// The database, made if it doesn't exist [default: one that is removed at the end]
     #[arg(long, value_name = "FILE")]
     db: Option<PathBuf>,
-    /// How many requests a second may start
+    /// Maximum number of requests that start in a second
     #[arg(long, value_name = "N", default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..))]
     rate: u32,
 }
@@ -63,7 +63,7 @@ struct Job {
     url: String,
 }
 
-/// A page as it came.
+/// A page as the server sent it.
 struct Fetched {
     job: Job,
     status: u16,
@@ -95,7 +95,7 @@ impl Fetched {
     }
 }
 
-/// What is between the first `<title ..>` and what follows it, if that is anything.
+/// The text of the first `<title ..>`, if there is any.
 fn title(html: &str) -> Option<String> {
     // The same length as `html`: only ASCII letters change.
     let lower = html.to_ascii_lowercase();
@@ -138,12 +138,12 @@ async fn fetch(
     run: store::Run,
     notes: &Notes,
 ) -> Result<(Report, u64), batrun::Error> {
-    // At a slow rate the attempts of those in flight wait for one another.
+    // At a slow rate the attempts of the tasks in flight wait for one another.
     let waiting = Duration::from_secs(1) * (IN_FLIGHT as u32 * ATTEMPTS) / rate;
     let timeout = TIMEOUT + waiting;
     let lines = lines.timeout(timeout);
 
-    // Nothing is read before somebody listens to the outcomes, and who listens is told of the end.
+    // No URL is read before the outcomes have a listener, and the listener is told of the end.
     let (listening, listened) = oneshot::channel::<()>();
     let (end, ended) = oneshot::channel::<()>();
     let urls = move |tasks: Intake<String>| async move {
@@ -164,7 +164,8 @@ async fn fetch(
     );
     let fetch = HttpRequest::new(|job: &Job| Request::get(job.url.as_str()))
         .largest(LARGEST)
-        // The task's deadline comes first: one request that isn't answered is enough.
+        // It ends after the task's deadline, which began earlier: one request without an answer is
+        // enough for a timeout.
         .limit(timeout)
         .then(|job: Job, response: Response| {
             Ok(Fetched {
@@ -218,7 +219,7 @@ async fn fetch(
     Ok((report?, missed))
 }
 
-/// Notes every outcome. Returns how many were missed.
+/// Records every outcome. Returns the number of missed ones.
 async fn listen(
     mut outcomes: impl Stream<Item = Result<Outcome, batrun::report::Lagged>> + Unpin,
     notes: &Notes,

@@ -1,4 +1,4 @@
-//! What is known of each task apart from the database, to compare the database with.
+//! A record of each task outside of the database, to compare the database with.
 
 use std::{
     collections::BTreeMap,
@@ -10,13 +10,13 @@ use batrun::{
     state::{End, Rollback, TaskId},
 };
 
-/// What is known of a task.
+/// The record of a task.
 #[derive(Default)]
 pub(crate) struct Note {
     pub(crate) url: String,
-    /// How large its page was.
+    /// The size of its page.
     pub(crate) bytes: Option<u64>,
-    /// How it ended.
+    /// Its end.
     pub(crate) end: Option<End>,
 }
 
@@ -37,7 +37,7 @@ impl Notes {
         self.all().entry(task.0).or_default().bytes = Some(bytes);
     }
 
-    /// Keeps a task's end, and prints a line unless it is done.
+    /// Records a task's end, and prints a line unless it is done.
     pub(crate) fn end(&self, outcome: &Outcome) {
         let mut all = self.all();
         let note = all.entry(outcome.task.0).or_default();

@@ -13,22 +13,22 @@ use actix_web::{App, HttpResponse, HttpServer, dev::ServerHandle, web};
 
 use crate::{ATTEMPTS, LARGEST};
 
-/// How many pages there are.
+/// Number of pages.
 const PAGES: usize = 40;
 
-/// What a page answers with.
+/// The answer of a page.
 #[derive(Clone, Copy)]
 enum Kind {
     Fine,
-    /// 503 this often, then itself.
+    /// 503 this many times, then the page.
     Busy(u32),
-    /// 503 whenever it is asked.
+    /// Always 503.
     AlwaysBusy,
     /// 404.
     Missing,
-    /// More than is read.
+    /// A page that is too large.
     TooLarge,
-    /// Nothing.
+    /// No answer.
     Silent,
     /// A page without a title, which the review rejects.
     Untitled,
@@ -60,10 +60,10 @@ fn body(page: usize) -> String {
     format!("<!doctype html><html><head>{title}</head><body><p>{text}</p></body></html>")
 }
 
-/// How a page's task should end.
+/// The end that a page's task should have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Fate {
-    /// Done, with so many bytes in the database.
+    /// Done, with this many bytes in the database.
     Done(u64),
     /// Failed in this stage.
     Failed(&'static str),
@@ -90,7 +90,8 @@ impl Site {
                 .route("/page/{page}", web::get().to(serve))
         })
         .workers(1)
-        // Longer than the run: a connection that ends just as it is used again is one more try.
+        // Longer than the run: a connection that ends just as it is used again would be one more
+        // try.
         .keep_alive(Duration::from_secs(600))
         .disable_signals()
         .bind(("127.0.0.1", 0))?;
@@ -123,7 +124,7 @@ impl Site {
         (0..PAGES).map(|page| self.url(page)).collect()
     }
 
-    /// How each page's task should end.
+    /// The end that each page's task should have.
     pub(crate) fn fates(&self) -> BTreeMap<String, Fate> {
         let fate = |page| match kind(page) {
             Kind::Fine | Kind::Busy(_) => Fate::Done(body(page).len() as u64),
@@ -136,14 +137,14 @@ impl Site {
             .collect()
     }
 
-    /// How often pages were asked for, all in all.
+    /// Number of requests for all pages.
     pub(crate) fn total(&self) -> u64 {
         let count = |count: &AtomicU32| u64::from(count.load(Ordering::SeqCst));
         self.requests.iter().map(count).sum()
     }
 
-    /// The pages that were asked for too often or not often enough: one request for each page,
-    /// and one more for each 503 that another attempt could follow.
+    /// The pages with too many or too few requests. Right is one request for each page, and one
+    /// more for each 503 that another attempt could follow.
     pub(crate) fn miscounted(&self) -> Vec<String> {
         let mut wrong = Vec::new();
         for (page, count) in self.requests.iter().enumerate() {

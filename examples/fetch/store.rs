@@ -1,4 +1,4 @@
-//! The tables that pages are stored in.
+//! The tables with the pages.
 
 use std::{collections::BTreeMap, path::Path};
 
@@ -10,14 +10,14 @@ use crate::Page;
 /// A run of this program: a database may hold the pages of several.
 pub(crate) type Run = i64;
 
-/// What the check wants to know of a row.
+/// The part of a row that the check needs.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Row {
     pub(crate) url: String,
     pub(crate) bytes: u64,
 }
 
-/// Makes the tables unless they are there, and a number for this run.
+/// Makes the tables if they don't exist, and a number for this run.
 pub(crate) fn begin(path: &Path) -> Result<Run> {
     let db = Connection::open(path)?;
     db.execute_batch(
@@ -55,7 +55,7 @@ pub(crate) fn insert(run: Run, page: &Page) -> Statement {
     .bind(page.title.clone())
 }
 
-/// Takes back what [`insert`] did, and nothing else: run and task are this row's alone.
+/// Deletes the row of [`insert`] and no other one: no other row has this run and task.
 pub(crate) fn delete(run: Run, page: &Page) -> Statement {
     Statement::new("DELETE FROM pages WHERE run = ?1 AND task = ?2")
         .bind(run)
@@ -77,7 +77,7 @@ pub(crate) fn rows(path: &Path, run: Run) -> Result<BTreeMap<u64, Row>> {
     rows.collect()
 }
 
-/// SQLite's integers have a sign. None of these numbers comes near it.
+/// SQLite's integers have a sign. None of these numbers comes near the limit.
 fn number(count: u64) -> i64 {
     i64::try_from(count).unwrap_or(i64::MAX)
 }

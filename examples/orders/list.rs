@@ -4,7 +4,7 @@ use std::{collections::BTreeSet, fmt::Write};
 
 use serde::{Deserialize, Serialize};
 
-/// What comes with the example.
+/// The orders that come with the example.
 pub(crate) const SAMPLE: &str = include_str!("orders.csv");
 
 /// An order.
@@ -19,7 +19,7 @@ pub(crate) struct Order {
     pub(crate) address: Address,
 }
 
-/// What the bank says.
+/// The bank's answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Card {
@@ -27,7 +27,7 @@ pub(crate) enum Card {
     Refused,
 }
 
-/// What the carrier says.
+/// The carrier's answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Address {
@@ -49,7 +49,7 @@ pub(crate) fn read(text: &str) -> Result<Vec<Order>, Box<dyn std::error::Error>>
     Ok(orders)
 }
 
-/// So many orders, the same ones each time.
+/// This many orders, the same ones each time.
 pub(crate) fn make(orders: u32) -> String {
     const ITEMS: [(&str, u64); 5] = [
         ("lamp", 3_900),
@@ -60,7 +60,7 @@ pub(crate) fn make(orders: u32) -> String {
     ];
     let mut text = "number,customer,item,quantity,cents,card,address\n".to_owned();
     for number in 1..=u64::from(orders) {
-        // Scatters the numbers, so that neighbours have little in common.
+        // A multiplication scatters the numbers, so that neighbours have little in common.
         let dice = number.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32;
         let (item, price) = ITEMS[(dice % 5) as usize];
         let quantity = 1 + dice / 5 % 3;
@@ -71,7 +71,7 @@ pub(crate) fn make(orders: u32) -> String {
             "ok"
         };
         let cents = price * quantity;
-        // Writing to a text can't fail.
+        // Writing to a `String` can't fail.
         let _ = writeln!(
             text,
             "{number},customer {},{item},{quantity},{cents},{card},{address}",

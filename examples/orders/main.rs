@@ -1,14 +1,14 @@
 //! Orders that survive the kill of their process: each goes through `reserve`, `charge` and `ship`,
-//! whose effects are rows in a database, and is afterwards either wholly there or not at all.
+//! whose effects are rows in a database, and afterwards has all of its rows or none of them.
 //!
 //! `cargo run -p batrun-examples-full --example orders -- --folder DIR --kill-after 400` kills itself in
-//! the middle, with SIGKILL; the same without `--kill-after` finishes what is left. Kill it as often
-//! as you like, and however you like. At the end it compares the world with what became of the
-//! orders, and exits with 0 only if they agree; `--tamper` shows that it notices.
+//! the middle, with SIGKILL; the same without `--kill-after` finishes the rest. Kill it as often and in
+//! any way you like. At the end it compares the world with the orders' outcomes, and exits with 0 only
+//! if they agree; `--tamper` shows that it notices.
 //!
-//! A journal survives a kill, and whatever was at work when it came runs again. So each order is
-//! submitted with its number as its key, which is why sending all of them again sends none twice,
-//! and each effect carries `task.key()`, which is why doing it again does nothing.
+//! A journal survives a kill, and the stages that were at work then run again. So each order is
+//! submitted with its number as its key: submitting all of them again adds none. And each effect
+//! carries `task.key()`: having it again changes nothing.
 
 mod list;
 mod steps;
@@ -32,27 +32,27 @@ use nix::{
 
 use crate::{list::Order, steps::Steps, world::World};
 
-/// Takes orders, charges them and ships them, and survives being killed meanwhile.
+/// Takes orders, charges them and ships them, and survives a kill in the middle.
 #[derive(Parser)]
 struct Options {
-    /// Where the orders, the journal and the world are kept; say the same one to go on after a kill
-    /// [default: a new one among the temporary files]
+    /// The folder for the orders, the journal and the world; give the same one to go on after a
+    /// kill [default: a new one among the temporary files]
     #[arg(long, value_name = "DIR")]
     folder: Option<PathBuf>,
     /// A CSV file with the columns number, customer, item, quantity, cents, card (ok or refused) and
     /// address (ok or unknown) [default: the 200 orders that come with the example]
     #[arg(long, value_name = "FILE", conflicts_with = "make")]
     csv: Option<PathBuf>,
-    /// Make so many orders instead
+    /// Make this many orders instead
     #[arg(long, value_name = "N")]
     make: Option<u32>,
-    /// Kill this process, with SIGKILL, so long after its pipeline has started
+    /// Kill this process, with SIGKILL, this long after its pipeline has started
     #[arg(long, value_name = "MS")]
     kill_after: Option<u64>,
-    /// How long each step takes at least
+    /// Minimum time that each step takes
     #[arg(long, value_name = "MS", default_value_t = 20)]
     pace: u64,
-    /// How many workers each stage has
+    /// Number of workers of each stage
     #[arg(long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u16).range(1..=64))]
     workers: u16,
     /// Take a row out of the world before it is checked
@@ -73,7 +73,7 @@ async fn main() -> ExitCode {
     }
 }
 
-/// Whether the world is what the outcomes say.
+/// `true` if the world matches the outcomes.
 async fn run(options: Options) -> Result<bool, Box<dyn Error>> {
     let folder = match &options.folder {
         Some(folder) => {
@@ -147,7 +147,7 @@ fn orders(options: &Options, folder: &Path) -> Result<Vec<Order>, Box<dyn Error>
     if !kept.exists() {
         let text = wanted.as_deref().unwrap_or(list::SAMPLE);
         let orders = list::read(text)?;
-        // A kill must not leave half of them.
+        // By a rename, because a kill must not leave half of them.
         fs::write(folder.join("orders.new"), text)?;
         fs::rename(folder.join("orders.new"), &kept)?;
         return Ok(orders);
@@ -155,23 +155,23 @@ fn orders(options: &Options, folder: &Path) -> Result<Vec<Order>, Box<dyn Error>
     let text = fs::read_to_string(&kept)?;
     if wanted.is_some_and(|wanted| wanted != text) {
         let kept = kept.display();
-        return Err(format!("{kept} has other orders than these: take another folder").into());
+        return Err(format!("{kept} has other orders than these: choose another --folder").into());
     }
     list::read(&text)
 }
 
-/// Ends this process as a failing machine would: nothing of it gets to run any more.
+/// Ends this process as a failing machine would: no code of it runs after that.
 fn kill_this(after: Duration) {
     std::thread::spawn(move || {
         std::thread::sleep(after);
         println!("killed after {after:?}");
         if let Err(error) = kill(Pid::this(), Signal::SIGKILL) {
-            eprintln!("orders: can't be killed: {error}");
+            eprintln!("orders: this process can't kill itself: {error}");
         }
     });
 }
 
-/// What became of the orders, and what the world has of them.
+/// Prints the orders' ends, and the number of rows that the world has of them.
 fn tell(world: &World, ends: &BTreeMap<u64, Outcome<Order>>) -> Result<(), Box<dyn Error>> {
     let mut lines = BTreeMap::<String, [usize; 4]>::new();
     let rows = world.rows()?;

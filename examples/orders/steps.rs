@@ -1,5 +1,5 @@
-//! The stages. Each effect is a transaction under `task.key()`, so that doing it twice does it once,
-//! and an undo is that key: taking back what never happened, or is gone, does nothing.
+//! The stages. Each effect is a transaction under `task.key()`, so that a second one changes
+//! nothing. An undo is that key: if the effect never happened, or is gone, it changes nothing.
 
 use std::{path::PathBuf, time::Duration};
 
@@ -32,7 +32,7 @@ impl Steps {
             Ok(make(Desk { db, pace }))
         };
         Work::try_with(name, factory)
-            // A database may be busy for longer than it is waited for.
+            // A database may be busy for longer than its timeout.
             .cancel_retry(Retry::exponential(5))
             .blocking()
     }
@@ -50,20 +50,20 @@ impl Steps {
     }
 }
 
-/// Where a worker works.
+/// A worker's connection and pace.
 pub(crate) struct Desk {
     db: Connection,
     pace: Duration,
 }
 
 impl Desk {
-    /// What a real service would take.
+    /// Waits for as long as a real service would take.
     fn work(&self) {
         std::thread::sleep(self.pace);
     }
 }
 
-/// Takes from the stock what was ordered.
+/// Takes the ordered items from the stock.
 pub(crate) struct Reserve(Desk);
 
 impl Stage for Reserve {

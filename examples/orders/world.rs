@@ -1,5 +1,5 @@
-//! The world: what is in stock, reserved, charged and shipped. A database of its own, that knows
-//! nothing of the journal.
+//! The world: the stock, reservations, charges and shipments. It is a database of its own, which
+//! knows nothing of the journal.
 
 use std::{
     collections::BTreeMap,
@@ -12,14 +12,14 @@ use rusqlite::{Connection, Result, TransactionBehavior, params};
 
 use crate::list::Order;
 
-/// Of these there is less than is ordered.
+/// Items of which there are fewer than are ordered.
 const SCARCE: [&str; 2] = ["chair", "violin"];
 
 pub(crate) struct World {
     path: PathBuf,
 }
 
-/// What there is of an order.
+/// The rows of an order.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct Rows {
     /// Item and quantity.
@@ -30,14 +30,14 @@ pub(crate) struct Rows {
 }
 
 impl Rows {
-    /// How many rows of each kind.
+    /// Number of rows of each kind.
     pub(crate) fn found(&self) -> [usize; 3] {
         [self.reserved.len(), self.charged.len(), self.shipped]
     }
 }
 
 /// A connection for one worker. A change takes the lock when it begins, so that two of them can't
-/// wait for each other; it survives the process, though not a loss of power.
+/// wait for each other. It survives the end of the process, but not a loss of power.
 pub(crate) fn open(path: &Path) -> Result<Connection> {
     let mut db = Connection::open(path)?;
     db.busy_timeout(Duration::from_secs(20))?;
@@ -48,7 +48,7 @@ pub(crate) fn open(path: &Path) -> Result<Connection> {
 }
 
 impl World {
-    /// Makes the world unless it is there.
+    /// Makes the world if it doesn't exist.
     pub(crate) fn new(path: PathBuf, orders: &[Order]) -> Result<Self> {
         let mut db = open(&path)?;
         let change = db.transaction()?;
@@ -89,7 +89,7 @@ impl World {
         &self.path
     }
 
-    /// What there is of each order that there is anything of.
+    /// The rows of each order that has any.
     pub(crate) fn rows(&self) -> Result<BTreeMap<u64, Rows>> {
         let db = open(&self.path)?;
         let mut all = BTreeMap::<u64, Rows>::new();
@@ -113,7 +113,7 @@ impl World {
         Ok(all)
     }
 
-    /// Everything that is not as it should be, a line each.
+    /// Everything that isn't as it should be, a line each.
     pub(crate) fn check(
         &self,
         orders: &[Order],
@@ -167,7 +167,7 @@ impl World {
         Ok(wrong)
     }
 
-    /// Does what no order has asked for.
+    /// Changes the world without an order.
     pub(crate) fn tamper(&self) -> Result<()> {
         let db = open(&self.path)?;
         db.execute(

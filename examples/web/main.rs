@@ -1,5 +1,5 @@
 //! A web service with a pipeline behind it. `POST /accounts` reserves a name, writes a welcome file
-//! and activates the account; what fails or runs late is taken back before the client is told.
+//! and activates the account. If a step fails or is late, the undos run before the client is told.
 //!
 //! ```sh
 //! cargo run -p batrun-examples-full --example web -- --drive 400       # sends itself requests, then SIGTERM
@@ -36,12 +36,12 @@ mod service;
 mod tests;
 mod world;
 
-/// How long an account may take.
+/// Maximum time for an account.
 const LIMIT: Duration = Duration::from_secs(1);
-/// How long accounts that are under way at the end may go on.
+/// Time for accounts that are under way at the end.
 const GRACE: Duration = Duration::from_secs(5);
 
-/// A web service that takes back what failed requests did.
+/// A web service that takes back the effects of failed requests.
 ///
 /// It ends on SIGINT (Ctrl-C) or SIGTERM: requests under way are finished, and the exit code is 0 if
 /// accounts, files and report agree.
@@ -65,7 +65,7 @@ async fn main() -> Result<ExitCode, AnyError> {
     } else {
         options.port
     };
-    // Before anybody may send one.
+    // The signals are caught before the service starts, so that none kills it half-started.
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut terminate = signal(SignalKind::terminate())?;
 
@@ -98,10 +98,10 @@ async fn main() -> Result<ExitCode, AnyError> {
     }
 }
 
-/// What the driver was answered.
+/// The answers that the driver got.
 #[derive(Default)]
 struct Answers {
-    /// How many requests got which status; `None` for those that got none.
+    /// Number of requests by status; `None` for those without an answer.
     by_status: BTreeMap<Option<u16>, usize>,
     /// The names that were answered with 201.
     created: Vec<String>,
@@ -118,7 +118,7 @@ impl Answers {
     }
 }
 
-/// Waits for answers, and to connect, for as long as the service takes.
+/// A client that waits, for answers and to connect, for as long as the service takes.
 fn client() -> Client {
     let connector = Connector::new()
         .limit(1_000)
@@ -129,7 +129,8 @@ fn client() -> Client {
         .finish()
 }
 
-/// Sends requests faster than they can be worked on, a SIGTERM, and the rest of the requests.
+/// Sends requests faster than the service can handle, then a SIGTERM, then the rest of the
+/// requests.
 async fn drive(n: usize, to: SocketAddr) -> Answers {
     let client = client();
     let before_the_signal = n * 3 / 4;
@@ -156,7 +157,7 @@ async fn drive(n: usize, to: SocketAddr) -> Answers {
     answers
 }
 
-/// One request: the name it was about, and its status.
+/// Sends one request. Returns its name and the status of the answer.
 async fn request(client: Client, to: SocketAddr, i: usize) -> (String, Option<u16>) {
     let kind = match i % 20 {
         3 | 14 => "slow",
@@ -170,7 +171,7 @@ async fn request(client: Client, to: SocketAddr, i: usize) -> (String, Option<u1
     };
     let answer = client
         .post(format!("http://{to}/accounts"))
-        // On a connection of its own, as from so many clients.
+        // On a connection of its own, as from as many clients.
         .force_close()
         .content_type("application/json")
         .send_body(body)

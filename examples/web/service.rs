@@ -17,14 +17,14 @@ use serde_json::json;
 
 use crate::world::{Account, World};
 
-/// How many accounts may be under way at once; a request beyond that is told to come again.
+/// Maximum number of accounts under way at once. A request beyond that is told to come again.
 pub(crate) const IN_FLIGHT: usize = 16;
 
 pub(crate) type AnyError = Box<dyn std::error::Error>;
 
-// --- what goes through the pipeline ---
+// --- the pipeline's input ---
 
-/// What a client asks for. A name is also a file's name, so only plain ones get in.
+/// A client's request. A name is also a file's name, so only plain ones are accepted.
 #[derive(Deserialize)]
 pub(crate) struct NewAccount {
     name: Name,
@@ -81,8 +81,8 @@ impl Stage for Reserve {
     }
 }
 
-/// Activates the account, with a bank or so that takes its time, refuses some and forgets others.
-/// What takes the reservation back takes this back, too.
+/// Activates the account, in place of a bank that is slow, refuses some requests and forgets
+/// others. It has no undo: that of the reservation removes the activation as well.
 #[derive(Clone)]
 struct Activate(Arc<World>);
 
@@ -112,10 +112,10 @@ async fn start_pipeline(world: &Arc<World>) -> Result<Accounts, batrun::Error> {
         move |account: &Account| files.file(&account.name),
         Account::welcome,
     );
-    // A file that can't be taken back keeps its name reserved until a person has looked.
+    // If an undo can't remove its file, the name stays reserved until a person has looked.
     let welcome = welcome.on_stuck(OnStuck::Halt);
     Pipeline::new("accounts")
-        // The name guards the file, so the file goes first and the name is free last.
+        // The name guards the file, so the file has to be removed before the name is free.
         .order(Order::Lifo)
         .max_in_flight(IN_FLIGHT)
         .stage(Reserve(world.clone()).capacity(IN_FLIGHT))
@@ -127,10 +127,10 @@ async fn start_pipeline(world: &Arc<World>) -> Result<Accounts, batrun::Error> {
 
 // --- the handlers ---
 
-/// How long a request may take, from its acceptance to its answer without the rollback.
+/// Maximum time of a request from its acceptance to its answer, without the rollback.
 struct Limit(Duration);
 
-/// Answers with what became of the task. Where the client is gone before that, the task goes on.
+/// Answers with the task's outcome. If the client is gone before that, the task goes on.
 #[post("/accounts")]
 async fn create(
     accounts: web::Data<Accounts>,
@@ -155,11 +155,11 @@ async fn create(
         End::Done => return HttpResponse::Created().json(outcome.output),
         End::Failed { .. } => StatusCode::UNPROCESSABLE_ENTITY,
         End::TimedOut { .. } => StatusCode::GATEWAY_TIMEOUT,
-        // Nobody else cancels here.
+        // A shutdown: nothing else here cancels a task.
         End::Cancelled { .. } => StatusCode::SERVICE_UNAVAILABLE,
         _ => StatusCode::INTERNAL_SERVER_ERROR,
     };
-    // Stage, error and rollback, stuck undos included.
+    // The text has stage, error and rollback, stuck undos included.
     HttpResponse::build(status).json(outcome)
 }
 
@@ -225,7 +225,7 @@ impl Service {
                 .service(show_pipeline)
         })
         .workers(2)
-        // Left to itself, the server would stop before the pipeline is told to.
+        // With its own signal handling, the server would stop before the pipeline.
         .disable_signals()
         .bind(("127.0.0.1", port))?;
         let address = server.addrs().first().copied().ok_or("no address")?;
@@ -238,10 +238,10 @@ impl Service {
         })
     }
 
-    /// Stops in two steps. The pipeline first: from now on it refuses tasks, so that who comes now
-    /// is told with a 503, and within the grace period every task gets its outcome. Then the
-    /// server, which has only these answers left to send. The other way round, the server would
-    /// wait for tasks that nobody has told to hurry, and cut connections off after its own timeout.
+    /// Stops in two steps. The pipeline comes first: from now on it refuses tasks, so that new
+    /// requests get a 503, and within the grace period every task gets its outcome. Then the server
+    /// stops, which has only these answers left to send. The other way round, the server would wait
+    /// for tasks that nobody has told to end, and cut connections off after its own timeout.
     pub(crate) async fn stop(self, grace: Duration) -> Result<Report, AnyError> {
         let report = self.accounts.shutdown(Shutdown::Drain(grace)).await;
         self.server.stop(true).await;

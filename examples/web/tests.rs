@@ -10,10 +10,10 @@ use super::*;
 use crate::service::IN_FLIGHT;
 use batrun::prelude::*;
 
-/// Nothing here takes so long.
+/// Longer than anything here takes.
 const LONG: Duration = Duration::from_secs(60);
 
-/// What a request was answered with.
+/// The answer to a request.
 #[derive(Debug)]
 struct Answer {
     name: String,
@@ -61,7 +61,7 @@ impl Test {
         until(|| self.service.accounts.snapshot().in_flight == tasks).await;
     }
 
-    /// Stops it and checks the world.
+    /// Stops the service and checks the world.
     async fn stop(self, created: &[String]) -> Report {
         let report = self.service.stop(LONG).await.unwrap();
         let accounts = self.world.check(&report, created);
@@ -86,7 +86,7 @@ async fn post(client: Client, url: String, name: String, body: String) -> Answer
     }
 }
 
-/// Waits for something that is bound to happen.
+/// Waits for a condition that is sure to come true.
 async fn until(happened: impl Fn() -> bool) {
     for _ in 0..2_000 {
         if happened() {
@@ -189,7 +189,7 @@ async fn what_is_no_account_is_refused_with_a_reason() {
 async fn more_requests_than_it_can_take_are_each_answered_once() {
     const REQUESTS: usize = 200;
     let test = Test::start(LONG).await;
-    // Nothing gets done now, so that it is full for certain.
+    // Paused, so that the pipeline is surely full.
     test.service.accounts.pause();
     let mut requests: FuturesUnordered<_> = (0..REQUESTS)
         .map(|i| match i % 4 {
@@ -244,7 +244,7 @@ async fn a_drain_answers_every_request() {
     // It resumes by itself.
     let stopping = rt::spawn(test.service.stop(LONG));
     until(|| accounts.snapshot().counts.done as usize == IN_FLIGHT - 1).await;
-    // The slow one keeps it draining, so that a latecomer is told.
+    // The slow request keeps the pipeline draining, so that a latecomer is told.
     for late in join_all(latecomers).await {
         assert_eq!(late.status, 503);
         assert_eq!(late.json["error"], "the pipeline takes no more tasks");
@@ -291,7 +291,7 @@ async fn what_can_not_be_taken_back_is_told_and_fails_the_check() {
         (answer.status, &answer.json["rollback"]["kind"]),
         (503, &json!("stuck"))
     );
-    // The file is someone else's now, so the name stays reserved.
+    // The file is somebody else's now, so the name stays reserved.
     let undos = answer.json["rollback"]["undos"].as_array().unwrap();
     let stages: Vec<_> = undos.iter().map(|undo| undo["stage"].as_str()).collect();
     assert_eq!(stages, [Some("welcome"), Some("Reserve")]);

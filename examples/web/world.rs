@@ -1,4 +1,4 @@
-//! What the service changes: the accounts, and a folder of files.
+//! The world that the service changes: the accounts, and a folder of files.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -10,7 +10,7 @@ use std::{
 use batrun::{report::Report, state::TaskId};
 use serde::Serialize;
 
-/// What a client gets.
+/// An account as a client sees it.
 #[derive(Clone, Serialize)]
 pub(crate) struct Account {
     pub(crate) name: String,
@@ -34,7 +34,7 @@ pub(crate) struct World {
 
 struct Entry {
     account: Account,
-    /// Who reserved the name: a cancel takes back what its own task did, and nothing else.
+    /// The task that reserved the name: an undo removes its own task's entry and no other.
     by: TaskId,
     active: bool,
 }
@@ -48,11 +48,11 @@ impl World {
     }
 
     fn entries(&self) -> MutexGuard<'_, BTreeMap<String, Entry>> {
-        // No code that holds the lock leaves an entry half done.
+        // A poisoned lock is fine: no code that holds it leaves an entry half done.
         self.entries.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Takes the name, unless it is taken.
+    /// Reserves the name, unless it is taken.
     pub(crate) fn reserve(&self, account: &Account, by: TaskId) -> bool {
         let mut entries = self.entries();
         let free = !entries.contains_key(&account.name);
@@ -96,8 +96,12 @@ impl World {
         self.folder.join(format!("{name}.txt"))
     }
 
-    /// Whether each account is whole, nothing is left of any other, the report counts as many, and
-    /// those that clients were told of are among them. Says how many there are, or what is wrong.
+    /// Checks that each account is complete, that nothing is left of any other, that the report
+    /// counts as many, and that the accounts in answers with 201 exist. Returns the number of
+    /// accounts.
+    ///
+    /// # Errors
+    /// The first problem.
     pub(crate) fn check(&self, report: &Report, created: &[String]) -> Result<usize, String> {
         let entries = self.entries();
         for (name, entry) in &*entries {

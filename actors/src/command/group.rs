@@ -142,8 +142,8 @@ impl Drop for Group {
     }
 }
 
-/// `true` once a child has exited. Its exit stays uncollected, so that its number stays ours and the
-/// group can still be killed.
+/// `true` once a child has exited. Its exit stays uncollected, so that its number stays ours and
+/// the group can still be killed.
 #[cfg(any(target_os = "linux", target_os = "android", target_os = "freebsd"))]
 fn has_exited(child: Pid) -> bool {
     use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid};

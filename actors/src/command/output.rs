@@ -18,8 +18,8 @@ const TAIL: usize = 1024;
 /// Lines of those bytes that a failure shows.
 const LINES: usize = 3;
 
-/// Number of chunks that are read or written in one poll, so that a program that never stops writing
-/// doesn't keep the thread from its other futures.
+/// Number of chunks that are read or written in one poll, so that a program that never stops
+/// writing doesn't keep the thread from its other futures.
 const TURN: usize = 16;
 
 /// The output of a program that ended with exit code 0, for [`then`](super::Command::then).

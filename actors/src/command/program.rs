@@ -36,8 +36,8 @@ pub struct Program {
 }
 
 impl Program {
-    /// A program by its name, to be found on the `PATH`, or by its path. It is looked for when it is
-    /// run, not before. A relative path together with [`current_dir`](Self::current_dir) is
+    /// A program by its name, to be found on the `PATH`, or by its path. It is looked for when it
+    /// is run, not before. A relative path together with [`current_dir`](Self::current_dir) is
     /// ambiguous: use an absolute one.
     pub fn new(program: impl AsRef<OsStr>) -> Self {
         Program {
@@ -69,8 +69,8 @@ impl Program {
         self
     }
 
-    /// Adds or replaces an environment variable. The program also gets those of this process, unless
-    /// [`env_clear`](Self::env_clear) is set.
+    /// Adds or replaces an environment variable. The program also gets those of this process,
+    /// unless [`env_clear`](Self::env_clear) is set.
     pub fn env(mut self, name: impl AsRef<OsStr>, value: impl AsRef<OsStr>) -> Self {
         self.variables
             .push((name.as_ref().to_owned(), value.as_ref().to_owned()));
@@ -84,8 +84,8 @@ impl Program {
         self
     }
 
-    /// Sets the bytes that the program can read from its standard input. A program that doesn't read
-    /// all of them has not failed for that. Default: an empty input.
+    /// Sets the bytes that the program can read from its standard input. A program that doesn't
+    /// read all of them has not failed for that. Default: an empty input.
     pub fn stdin(mut self, bytes: impl Into<Vec<u8>>) -> Self {
         self.stdin = Some(bytes.into().into());
         self

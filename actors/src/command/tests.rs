@@ -309,7 +309,7 @@ const LONG: &str = "sleep 1000 & echo $$ $! > $1/new; mv $1/new $1/pids; wait";
 #[test]
 fn a_deadline_leaves_no_process() {
     let (folder, pids, report) = until_pids(|folder, timeout| {
-        // Its shell is gone when the cancel starts.
+        // Its shell is gone when the undo runs.
         let stage = stage(LONG).cancel_with(|folder| {
             let text = "read leader child < $1/pids; ! kill -0 $leader && touch $1/cancelled";
             script(folder, text)

@@ -99,8 +99,8 @@ impl fmt::Debug for Request {
     }
 }
 
-/// A response whose body has arrived completely. Its `Debug` shows the status and the body's length,
-/// no contents.
+/// A response whose body has arrived completely. Its `Debug` shows the status and the body's
+/// length, no contents.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Response {
     pub(super) status: u16,

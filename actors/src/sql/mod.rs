@@ -28,8 +28,8 @@ pub use statement::{Statement, Value};
 /// # Undo
 /// A transaction that surely had no effect (a statement failed, the task was stopped before its
 /// `COMMIT`, or the database refused the `COMMIT`) is rolled back, and its undo is withdrawn: a row
-/// that existed before and that the insert collided with is not deleted. Once a `COMMIT` was sent and
-/// no answer came, the undo stays, and runs if the task fails.
+/// that existed before and that the insert collided with is not deleted. Once a `COMMIT` was sent
+/// and no answer came, the undo stays, and runs if the task fails.
 ///
 /// So the undo's statements have to cope with rows that were never written or are already gone, and
 /// should touch only what this task did: `DELETE .. WHERE id = ..` with an id of the task's own, not

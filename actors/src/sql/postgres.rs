@@ -82,11 +82,11 @@ impl Sql {
 /// closed. Make one with [`Sql::postgres`].
 ///
 /// # Errors
-/// - May be tried again: a lost connection, too many connections, a server that is starting or going
-///   down, a serialization failure, a deadlock, a timeout of the server's.
-/// - Permanent: everything else (a constraint, a mistake in a statement or in the connection string,
-///   another number of rows than [expected](Statement::expect_rows)), and a `COMMIT` without an
-///   answer, because another attempt might take effect twice.
+/// - May be tried again: a lost connection, too many connections, a server that is starting or
+///   going down, a serialization failure, a deadlock, a timeout of the server's.
+/// - Permanent: everything else (a constraint, a mistake in a statement or in the connection
+///   string, another number of rows than [expected](Statement::expect_rows)), and a `COMMIT`
+///   without an answer, because another attempt might take effect twice.
 ///
 /// # Cancel safety
 /// If a task is late or cancelled, the server is asked to stop the statement it is at, the
@@ -126,8 +126,8 @@ impl<I> Postgres<I> {
         self
     }
 
-    /// The connection, taken out of `self`: if a future is dropped amid a transaction, the connection
-    /// is closed with it, and no later task finds that transaction still open.
+    /// The connection, taken out of `self`: if a future is dropped amid a transaction, the
+    /// connection is closed with it, and no later task finds that transaction still open.
     async fn session(&mut self) -> Result<Session, Failure> {
         match self.session.take() {
             Some(session) if !session.client.is_closed() => Ok(session),
@@ -290,8 +290,8 @@ impl Session {
         }
     }
 
-    /// Asks the server to stop its work for this connection, and doesn't end by itself: it asks again
-    /// and again, because a request that comes between two statements stops none.
+    /// Asks the server to stop its work for this connection, and doesn't end by itself: it asks
+    /// again and again, because a request that comes between two statements stops none.
     async fn ask(&self) {
         loop {
             self.client.cancel_token().cancel_query(NoTls).await.ok();
@@ -328,8 +328,8 @@ impl Session {
     }
 }
 
-/// A COMMIT that may or may not have taken effect. The failure is permanent, because another attempt
-/// might take effect twice.
+/// A COMMIT that may or may not have taken effect. The failure is permanent, because another
+/// attempt might take effect twice.
 fn unknown(why: String) -> Broken {
     let failure = Failure::permanent(format!(
         "the COMMIT may or may not have taken effect, so look into the database: {why}"

@@ -16,7 +16,8 @@ use rusqlite::{
 
 use super::{Broken, Plan, Sql, SqlUndo, Statement, Value, give_up, make, stopped};
 
-/// Time for which SQLite waits for a lock, before the stage looks whether its task is being stopped.
+/// Time for which SQLite waits for a lock, before the stage looks whether its task is being
+/// stopped.
 const BREATH: Duration = Duration::from_millis(25);
 
 /// Number of steps of SQLite's virtual machine between two such looks, while a statement runs.
@@ -83,15 +84,15 @@ impl Sql {
 
 /// A stage that runs SQL on SQLite; [`Sql`] describes its transactions and their undo.
 ///
-/// It blocks, so each of its workers has a thread of its own, and a connection that is opened when it
-/// is first needed. A transaction takes SQLite's only write lock at its beginning, so several workers
-/// take turns. Make one with [`Sql::sqlite`].
+/// It blocks, so each of its workers has a thread of its own, and a connection that is opened when
+/// it is first needed. A transaction takes SQLite's only write lock at its beginning, so several
+/// workers take turns. Make one with [`Sql::sqlite`].
 ///
 /// # Errors
 /// - May be tried again: a lock that did not become free within [`busy`](Self::busy), errors of the
 ///   disk, a full disk, and a database that can't be opened.
-/// - Permanent: everything else (a constraint, a mistake in a statement, another number of rows than
-///   [expected](Statement::expect_rows)).
+/// - Permanent: everything else (a constraint, a mistake in a statement, another number of rows
+///   than [expected](Statement::expect_rows)).
 ///
 /// # Cancel safety
 /// A task that is late or cancelled stops at once if it waits for a lock, and soon if a statement
@@ -119,8 +120,8 @@ impl<I> Sqlite<I> {
         self
     }
 
-    /// Maximum time that a transaction waits for its lock, and again at its `COMMIT` if readers hold
-    /// one, before the attempt fails. Default: 5 s.
+    /// Maximum time that a transaction waits for its lock, and again at its `COMMIT` if readers
+    /// hold one, before the attempt fails. Default: 5 s.
     pub fn busy(mut self, wait: Duration) -> Self {
         self.busy = wait;
         self

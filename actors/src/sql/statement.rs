@@ -39,8 +39,8 @@ impl Statement {
         self
     }
 
-    /// Sets the number of rows that it has to insert, update, delete or, as a query, return. With any
-    /// other number the transaction is rolled back and the attempt fails for good. Default: any
+    /// Sets the number of rows that it has to insert, update, delete or, as a query, return. With
+    /// any other number the transaction is rolled back and the attempt fails for good. Default: any
     /// number will do.
     pub fn expect_rows(mut self, rows: u64) -> Self {
         self.rows = Some(rows);
@@ -73,8 +73,8 @@ impl From<Statement> for Vec<Statement> {
 
 /// A value that is bound to a placeholder.
 ///
-/// `From` makes one from Rust's integers up to 64 bits, floats, texts, bytes, `bool`, and an `Option`
-/// of these. A `u64` has to be converted first, because not every one fits.
+/// `From` makes one from Rust's integers up to 64 bits, floats, texts, bytes, `bool`, and an
+/// `Option` of these. A `u64` has to be converted first, because not every one fits.
 #[derive(Clone, PartialEq)]
 #[non_exhaustive]
 pub enum Value {

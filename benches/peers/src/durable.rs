@@ -1,7 +1,7 @@
 //! The workload `durable`: tasks that are on disk before anything follows from them.
 //!
-//! A stage hands its task on unchanged. The stages of every system alike count in [`Passed`] whether
-//! each task was in each stage once, and in order.
+//! A stage hands its task on unchanged. The stages of every system alike count in [`Passed`]
+//! whether each task was in each stage once, and in order.
 
 use std::{
     path::PathBuf,

@@ -19,8 +19,8 @@ use crate::work::{Item, Log, Measure, Params, Workload, fails, hangs, hash, time
 /// The time for which a hanging stage waits.
 pub const HANG: Duration = Duration::from_secs(10);
 
-/// The effect of a stage, to be taken back: an entry of the list that a program without batrun keeps
-/// by hand.
+/// The effect of a stage, to be taken back: an entry of the list that a program without batrun
+/// keeps by hand.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Undo {
     pub task: u64,
@@ -170,8 +170,8 @@ impl Job {
 /// Polls once before it makes a timer, so that work which is ready at once needs none. `None` if it
 /// is late.
 ///
-/// The timer is boxed: the future of a stage that never waits then has a few words, and isn't slowed
-/// down by the room that a timer takes.
+/// The timer is boxed: the future of a stage that never waits then has a few words, and isn't
+/// slowed down by the room that a timer takes.
 pub async fn within<F: Future>(deadline: Instant, work: F) -> Option<F::Output> {
     if Instant::now() >= deadline {
         return None;

@@ -114,8 +114,8 @@ pub struct Line {
     exact: bool,
 }
 
-/// Runs all sweeps and writes an SVG for each, and `plots.json`. `false` if it was stopped before the
-/// end, or something didn't add up.
+/// Runs all sweeps and writes an SVG for each, and `plots.json`. `false` if it was stopped before
+/// the end, or something didn't add up.
 pub fn run(out: &Path, quick: bool) -> anyhow::Result<bool> {
     fs::create_dir_all(out).with_context(|| format!("can't make the folder {}", out.display()))?;
     let json = out.join("plots.json");

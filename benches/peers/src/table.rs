@@ -124,9 +124,9 @@ fn figure(workload: Workload, line: &Line) -> f64 {
     }
 }
 
-/// `true` if every task had the outcome that it was to have, and every undo ran in its turn. In `late`
-/// a task may have run out of time in a queue, behind those that hang: that is slow, which `in_time`
-/// shows, but not wrong.
+/// `true` if every task had the outcome that it was to have, and every undo ran in its turn. In
+/// `late` a task may have run out of time in a queue, behind those that hang: that is slow, which
+/// `in_time` shows, but not wrong.
 fn exact(workload: Workload, line: &Line) -> bool {
     let (failed, late, latencies) = match workload {
         Workload::Fail => (line.tasks / 100, 0, 0),

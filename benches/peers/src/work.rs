@@ -119,7 +119,8 @@ pub struct Measure {
     pub timed_out: u64,
     /// Number of undos that ran in the right order.
     pub cancels: u64,
-    /// Number of undos that ran in another order, twice or for a task that didn't fail, or never ran.
+    /// Number of undos that ran in another order, twice or for a task that didn't fail, or never
+    /// ran.
     pub wrong_order: u64,
     /// alone: the time that each task took. late: the time from each late task's deadline to its
     /// report.

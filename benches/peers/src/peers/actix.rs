@@ -1,8 +1,8 @@
 //! Plain actix actors: a task is a message, and a hop is a `do_send`.
 //!
-//! Where no stage waits (hop, cpu, fail, alone), a worker is an actor that does the work in its
+//! If no stage waits (hop, cpu, fail, alone), a worker is an actor that does the work in its
 //! handler and sends the task to the next stage's workers in turn; that took half the time of a
-//! dispatcher actor before each stage. Where stages wait (io, late), a stage is one actor that gives
+//! dispatcher actor before each stage. If stages wait (io, late), a stage is one actor that gives
 //! each task a future of its own with `actix_rt::spawn`, at most as many at once as it has workers:
 //! futures in an actor's own context are all polled at each wake, and a worker that waits in its
 //! handler would hold up those tasks that were sent to it in turn.

@@ -1,7 +1,7 @@
 //! kameo actors with bounded mailboxes: a hop is a `tell`, which waits for room.
 //!
-//! Where no stage waits (hop, cpu, fail, alone), each worker is an actor and tells the next stage's
-//! workers in turn. Where stages wait (io, late), a stage is one actor that runs each task with
+//! If no stage waits (hop, cpu, fail, alone), each worker is an actor and tells the next stage's
+//! workers in turn. If stages wait (io, late), a stage is one actor that runs each task with
 //! `Context::spawn`, at most as many at once as it has workers: workers that are told in turn are
 //! blocked by one that hangs (late lost most tasks that way). `kameo_actors::pool::ActorPool` was
 //! tried for both: it took three times as long for a hop and a third longer for io, and under late a
@@ -21,7 +21,7 @@ use crate::{
 const MAILBOX: usize = 256;
 
 pub fn run(params: &Params) -> Option<anyhow::Result<Measure>> {
-    // Where the work is next to nothing, a second thread costs more than it does.
+    // If the work is next to nothing, a second thread costs more than it gives.
     let mut builder = match params.workload {
         Workload::Hop | Workload::Fail => Builder::new_current_thread(),
         _ => Builder::new_multi_thread(),

@@ -80,9 +80,9 @@ pub fn run(system: &str, params: &Params) -> Option<anyhow::Result<Measure>> {
 }
 
 /// The runtime on which hand-written tokio code is fastest: with a thread for each core, as
-/// `#[tokio::main]` makes it, except where stages do next to nothing. There a second thread costs
-/// more than it does: flume workers took 130 ns of processor time a hop on two threads and 107 on
-/// one, tokio's mpsc 240 and 130.
+/// `#[tokio::main]` makes it, unless stages do next to nothing. Then a second thread costs more
+/// than it gives: flume workers took 130 ns of processor time a hop on two threads and 107 on one,
+/// tokio's mpsc 240 and 130.
 fn runtime(params: &Params) -> anyhow::Result<Runtime> {
     let mut builder = match params.workload {
         Workload::Hop | Workload::Fail | Workload::Alone => Builder::new_current_thread(),

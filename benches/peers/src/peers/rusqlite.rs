@@ -1,10 +1,10 @@
 //! A queue written by hand on SQLite: a table of tasks with their stages and contexts, and one
 //! thread that writes to it.
 //!
-//! The writer commits everything that gathered during the commit before, in one transaction, and only
-//! then passes the tasks on: to the next stage's thread, or, once they are deleted, to the collector.
-//! The log is in WAL mode with `synchronous = FULL`, which syncs it at each commit; statements are
-//! prepared once. Each stage has one thread: it does next to nothing.
+//! The writer commits everything that gathered during the commit before, in one transaction, and
+//! only then passes the tasks on: to the next stage's thread, or, once they are deleted, to the
+//! collector. The log is in WAL mode with `synchronous = FULL`, which syncs it at each commit;
+//! statements are prepared once. Each stage has one thread: it does next to nothing.
 
 use std::{thread, time::Instant};
 

@@ -1,9 +1,9 @@
 //! steno with its log on SQLite, written by hand: steno itself only has a store in memory.
 //!
 //! Each task is a saga of three actions. A thread writes the sagas' records and commits everything
-//! that has gathered in one transaction, as `rusqlite` does; a saga goes on once its record is on disk.
-//! steno records the start and the end of each action and of the saga itself, twelve records a
-//! task, and waits for each of them.
+//! that has gathered in one transaction, as `rusqlite` does; a saga goes on once its record is on
+//! disk. steno records the start and the end of each action and of the saga itself, twelve records
+//! a task, and waits for each of them.
 
 use std::{fmt, sync::Arc, thread, time::Instant};
 

@@ -1,8 +1,8 @@
 //! tokio's mpsc, whose channels have one receiver. So the workers of a stage either have a channel
 //! each, which the stage before fills in turn, or share one behind a mutex.
 //!
-//! In turn is faster if no worker waits for long (and batches: `recv_many`). But a worker that hangs
-//! holds up every task in its channel, so the receiver is shared if stages wait.
+//! In turn is faster if no worker waits for long (and batches: `recv_many`). But a worker that
+//! hangs holds up every task in its channel, so the receiver is shared if stages wait.
 
 use std::{sync::Arc, time::Instant};
 
