@@ -10,7 +10,7 @@ use std::sync::{
     atomic::{AtomicUsize, Ordering},
 };
 
-use crate::support::{Notes, ms, sleep, still, summary};
+use crate::support::{DRAIN, Notes, ms, sleep, still, summary};
 
 /// A ledger that notes `-> change` when it is told, and `<- change` once it has recorded it.
 #[derive(Clone)]
@@ -483,5 +483,72 @@ fn a_stop_signal_is_set_when_the_pipeline_suspends() {
         assert!(handle.submit(2).await.is_err());
         sleep(50).await;
         assert!(signal.is_stopping());
+    });
+}
+
+/// Records acceptances with this future, and everything else at once.
+struct Acceptance<F>(fn() -> F);
+
+impl<F> Ledger for Acceptance<F>
+where
+    F: Future<Output = Result<(), LedgerError>> + Send + 'static,
+{
+    fn record(&self, transition: Transition<'_>) -> Recorded {
+        match transition.change {
+            Change::Accepted { .. } => Recorded::later((self.0)()),
+            _ => Recorded::now(),
+        }
+    }
+}
+
+#[test]
+fn g01_a_record_that_panics_leaves_no_task_in_flight() {
+    let report = still(
+        Pipeline::new("panics")
+            .ledger(Acceptance(|| async { panic!("no record") }))
+            .producer(|tasks: Intake<u32>| async move { Ok(drop(tasks.submit(1).await?)) })
+            .stage(stage("a", &Notes::default(), |_| false))
+            .max_in_flight(1)
+            .current_arbiter()
+            .run(),
+    )
+    .unwrap();
+    assert_eq!((report.counts.accepted, report.counts.cancelled), (1, 1));
+    let errors = &report.producer_errors;
+    assert!(errors.len() == 1 && errors[0].failure.to_string().contains("no record"));
+}
+
+/// A context whose drop panics.
+struct Explosive;
+
+impl Drop for Explosive {
+    fn drop(&mut self) {
+        if !std::thread::panicking() {
+            panic!("dropped");
+        }
+    }
+}
+
+#[test]
+fn g01_a_context_that_panics_when_its_submit_is_dropped_leaves_no_task_in_flight() {
+    use futures::FutureExt;
+    still(async {
+        let handle = Pipeline::new("dropped")
+            .ledger(Acceptance(std::future::pending))
+            .stage(stage_fn(
+                "a",
+                async |_: Explosive, _: &TaskContext<()>| -> Result<(), Failure> { Ok(()) },
+            ))
+            .max_in_flight(1)
+            .current_arbiter()
+            .start()
+            .await
+            .unwrap();
+        let dropped = std::panic::AssertUnwindSafe(|| {
+            assert!(handle.submit(Explosive).now_or_never().is_none());
+        });
+        std::panic::catch_unwind(dropped).ok();
+        let report = handle.shutdown(DRAIN).await.unwrap();
+        assert_eq!((report.counts.accepted, report.counts.cancelled), (1, 1));
     });
 }

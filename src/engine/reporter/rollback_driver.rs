@@ -19,7 +19,7 @@ use crate::{
     ledger::{Change, Recorded},
     panic_guard,
     shared::messages::ToPool,
-    task::{EndReason, Event, Rollback, StageIx, TaskRef, UndoStatus, fence},
+    task::{End, EndReason, Event, Rollback, StageIx, TaskRef, UndoStatus, fence},
 };
 
 /// A rollback or clean-up under way.
@@ -350,19 +350,19 @@ impl Reporter {
             Rollback::Stuck(list_left(&self.shared, &active.task, left, None))
         };
         let task = active.task.clone();
-        self.record_end(&task, rollback, ctx);
+        if let Some(end) = task.end(&self.shared.stages) {
+            self.record_end(&task, end, rollback, ctx);
+        }
     }
 
     /// Records a task's end, then files it.
     pub(super) fn record_end(
         &mut self,
         task: &TaskRef,
+        end: End,
         rollback: Rollback,
         ctx: &mut Context<Self>,
     ) {
-        let Some(end) = task.end(&self.shared.stages) else {
-            return;
-        };
         let change = Change::Ended {
             end: &end,
             rollback: &rollback,

@@ -23,10 +23,12 @@ impl Reporter {
         let ends = |active: &ActiveRollback| {
             Arc::ptr_eq(&active.task, task) && active.waiting_for == WaitingFor::EndRecord
         };
-        let has_end = task.end(&self.shared.stages).is_some();
-        if !task.is_live() || !has_end || self.rollbacks.get(&task.slot).is_some_and(ends) {
+        if !task.is_live() || self.rollbacks.get(&task.slot).is_some_and(ends) {
             return;
         }
+        let Some(end) = task.end(&self.shared.stages) else {
+            return;
+        };
         let running = match task.state() {
             State::Stopping(stage) => Some(stage),
             _ => None,
@@ -54,7 +56,7 @@ impl Reporter {
         let over = RollbackPlan::last(&[], self.order, |_| OnStuck::Continue);
         let active = ActiveRollback::new(task.clone(), self.next_number(), over);
         self.rollbacks.insert(task.slot, active);
-        self.record_end(task, rollback, ctx);
+        self.record_end(task, end, rollback, ctx);
     }
 }
 
