@@ -242,14 +242,13 @@ impl<'a, C: Send + 'static, O> Submit<'a, C, O> {
 
     /// Goes the slow way, from its beginning or on.
     fn poll_slow(&mut self, cx: &mut Context<'_>) -> Poll<Result<Ticket<O>, SubmitError<C>>> {
-        let mut first = Slow::New { key: None };
-        let slow = self.slow.as_deref_mut().unwrap_or(&mut first);
+        // In its place before it is polled: if a record panics, `drop` finds the task that it is of.
+        let slow = self
+            .slow
+            .get_or_insert_with(|| Box::new(Slow::New { key: None }));
         let polled = self.offer.poll_slow(slow, cx);
         if polled.is_ready() {
             self.slow = None;
-        } else if self.slow.is_none() {
-            // Only a submit that has to wait needs a place of its own for that.
-            self.slow = Some(Box::new(first));
         }
         polled.map_ok(Ticket::new)
     }

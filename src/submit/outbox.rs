@@ -197,8 +197,13 @@ impl<C: Send + 'static> Outbox<C> {
             recorded,
             key,
         } = recording;
-        let (Some(key), Some(context)) = (key, context) else {
-            return self.abandon(&task.task);
+        let (key, context) = match (key, context) {
+            (Some(key), Some(context)) => (key, context),
+            (_, context) => {
+                self.abandon(&task.task);
+                // Only now: its drop is the user's code.
+                return panic_guard::drop_quietly(context);
+            }
         };
         let outbox = self.clone();
         let accepted = async move {
