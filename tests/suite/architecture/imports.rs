@@ -1,4 +1,4 @@
-//! Which file imports which. A name counts for the file that defines it, whichever re-export it comes
+//! The imports of each file. A name counts for the file that defines it, whichever re-export it comes
 //! through.
 
 use std::collections::{BTreeMap, BTreeSet};

@@ -28,7 +28,7 @@ struct Source {
 struct Use {
     public: bool,
     path: Vec<String>,
-    /// What it is called here; `*` for a glob.
+    /// Its name here; `*` for a glob.
     name: String,
 }
 
@@ -59,7 +59,7 @@ impl Crate {
             }
             let mut paths: BTreeSet<&Vec<String>> = source.paths.iter().collect();
             for import in &source.uses {
-                // What a module re-exports of its own parts is for others, unless it uses the name itself.
+                // A re-export of its own parts is for others, unless the module uses the name itself.
                 let own = import.public
                     && self
                         .absolute(module, &import.path)
