@@ -396,7 +396,10 @@ fn values_of_each_type_arrive() {
         let wrong = Statement::new("SELECT $1::int").bind("x");
         let (broken, _) = session.transact(&[wrong], None).await.err().unwrap();
         let told = broken.failure.to_string();
-        assert!(told.contains("a text is bound to a parameter of type int4"), "{told}");
+        assert!(
+            told.contains("a text is bound to a parameter of type int4"),
+            "{told}"
+        );
     });
 }
 
