@@ -506,7 +506,10 @@ fn g01_a_record_that_panics_leaves_no_task_in_flight() {
     let report = still(
         Pipeline::new("panics")
             .ledger(Acceptance(|| async { panic!("no record") }))
-            .producer(|tasks: Intake<u32>| async move { Ok(drop(tasks.submit(1).await?)) })
+            .producer(|tasks: Intake<u32>| async move {
+                tasks.submit(1).await?;
+                Ok(())
+            })
             .stage(stage("a", &Notes::default(), |_| false))
             .max_in_flight(1)
             .current_arbiter()
