@@ -96,20 +96,21 @@ impl Retry {
 
     /// The delay before the `n`th retry, from 1.
     pub(crate) fn delay(&self, n: u32) -> Duration {
-        let factor = if self.factor >= 1.0 { self.factor } else { 1.0 };
-        let mut delays = ExponentialBuilder::default()
-            .with_min_delay(self.min)
-            .with_max_delay(self.max)
-            .with_factor(factor)
-            .without_max_times();
-        if self.jitter {
-            delays = delays.with_jitter();
+        // The power, not as many steps: a factor close to 1 takes many to get to the longest delay.
+        let factor = f64::from(if self.factor >= 1.0 { self.factor } else { 1.0 });
+        let exponent = i32::try_from(n.saturating_sub(1)).unwrap_or(i32::MAX);
+        let nanos = self.min.as_nanos() as f64 * factor.powi(exponent);
+        // A float that is too large becomes the largest integer.
+        let delay = Duration::from_nanos(nanos as u64).min(self.max);
+        if !self.jitter {
+            return delay;
         }
-        // From 64 doublings on every delay is the longest one.
-        delays
-            .build()
-            .nth(n.clamp(1, 64) as usize - 1)
-            .unwrap_or(self.max)
+        let mut jittered = ExponentialBuilder::default()
+            .with_min_delay(delay)
+            .with_max_delay(self.max)
+            .with_jitter()
+            .build();
+        jittered.next().unwrap_or(delay)
     }
 }
 
@@ -125,6 +126,18 @@ mod tests {
         let delays: Vec<u128> = (1..=6).map(|n| retry.delay(n).as_millis()).collect();
         assert_eq!(delays, [100, 200, 400, 800, 1000, 1000]);
         assert_eq!(retry.delay(u32::MAX), Duration::from_secs(1));
+    }
+
+    #[test]
+    fn f08_a_small_factor_reaches_the_longest_delay() {
+        let retry = Retry::exponential(130)
+            .min_delay(Duration::from_millis(1))
+            .max_delay(Duration::from_millis(150))
+            .factor(1.05)
+            .without_jitter();
+        assert!(retry.delay(64) < Duration::from_millis(22));
+        assert!(retry.delay(100) > Duration::from_millis(100));
+        assert_eq!(retry.delay(130), Duration::from_millis(150));
     }
 
     #[test]
