@@ -36,9 +36,33 @@ type Source = Box<dyn StdError + Send + Sync>;
 /// ```
 #[derive(Clone)]
 pub struct Failure {
-    error: Arc<dyn StdError + Send + Sync>,
+    error: Arc<QuietError>,
     kind: FailureKind,
 }
+
+/// An error of the user's. Dropping it is code of the user's, and failures are dropped in all places,
+/// so the guard is here, once and for all.
+struct QuietError(Option<Source>);
+
+impl QuietError {
+    fn get(&self) -> &(dyn StdError + Send + Sync + 'static) {
+        match &self.0 {
+            Some(error) => &**error,
+            // Only its own drop takes it out.
+            None => unreachable!("an error was used after its drop"),
+        }
+    }
+}
+
+impl Drop for QuietError {
+    fn drop(&mut self) {
+        panic_guard::drop_quietly(self.0.take());
+    }
+}
+
+/// The most sources of an error that are printed. A chain may have no end: an error may be its own
+/// source.
+const MOST_SOURCES: usize = 32;
 
 pub(crate) const PANICKED: &str = "panicked: ";
 
@@ -77,7 +101,7 @@ impl Failure {
 
     pub(crate) fn of(kind: FailureKind, error: impl Into<Source>) -> Self {
         Failure {
-            error: Arc::from(error.into()),
+            error: Arc::new(QuietError(Some(error.into()))),
             kind,
         }
     }
@@ -118,7 +142,7 @@ impl Failure {
 
     /// The error it was made of.
     pub fn error(&self) -> &(dyn StdError + Send + Sync + 'static) {
-        &*self.error
+        self.error.get()
     }
 }
 
@@ -133,9 +157,11 @@ impl fmt::Display for Failure {
         if self.kind == FailureKind::Panic {
             f.write_str(PANICKED)?;
         }
-        self.error.fmt(f)?;
-        let mut source = self.error.source();
-        while let Some(error) = source {
+        let error = self.error();
+        fmt::Display::fmt(error, f)?;
+        let mut source = error.source();
+        for _ in 0..MOST_SOURCES {
+            let Some(error) = source else { return Ok(()) };
             write!(f, ": {error}")?;
             source = error.source();
         }

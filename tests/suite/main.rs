@@ -33,6 +33,7 @@ mod undo_registration;
 mod blocking_hangs;
 mod panics;
 mod stage_down;
+mod user_values;
 
 // Events that coincide: two ends at once, and tasks between two steps.
 mod boundary_cases;
