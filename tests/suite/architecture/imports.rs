@@ -51,7 +51,7 @@ fn a_circle_and_a_climb_are_seen_however_they_are_written() {
         // As a path in code, in a macro, behind a module that is imported, in a function.
         "fn f() { crate::high::top::make() }",
         "fn f() { print!(\"{:?}\", crate::high::top::make()); }",
-        "use crate::high; fn f() -> high::Top { todo!() }",
+        "use crate::high; fn f() -> high::Top { loop {} }",
         "pub fn f() {\n    use crate::high::Top as _;\n}",
         // As a re-export, from an inner module, after what looks like a string or a comment.
         "pub(crate) use crate::high::Top;",
