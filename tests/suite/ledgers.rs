@@ -551,6 +551,9 @@ fn g01_a_context_that_panics_when_its_submit_is_dropped_leaves_no_task_in_flight
             assert!(handle.submit(Explosive).now_or_never().is_none());
         });
         std::panic::catch_unwind(dropped).ok();
+        sleep(100).await;
+        // Before the shutdown, which would end the task when its grace is over.
+        assert_eq!(handle.snapshot().in_flight, 0);
         let report = handle.shutdown(DRAIN).await.unwrap();
         assert_eq!((report.counts.accepted, report.counts.cancelled), (1, 1));
     });
