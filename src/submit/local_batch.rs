@@ -154,11 +154,11 @@ impl LocalBatch {
         if most == 0 {
             return Ok(false);
         }
-        match outbox
-            .shared
-            .table
-            .lease(most, mem::take(&mut self.records))
-        {
+        if let Some(used_up) = self.lease.take() {
+            self.records = used_up.into_memory();
+        }
+        let memory = mem::take(&mut self.records);
+        match outbox.shared.table.lease(most, memory) {
             Ok(lease) => {
                 self.lease = Some(lease);
                 if let Some(batch) = self.batch_of::<C>()

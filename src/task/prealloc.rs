@@ -23,6 +23,12 @@ impl RecordLease {
         self.records.len()
     }
 
+    /// Its memory, for the next lease.
+    pub(crate) fn into_memory(mut self) -> Vec<BlankRecord> {
+        self.records.clear();
+        self.records
+    }
+
     /// Gives the next task its record: the task's hold and its ticket's.
     #[inline(always)]
     pub(crate) fn admit(
