@@ -8,7 +8,6 @@ use std::{
 
 use super::Stage;
 use crate::{
-    clock::Clock,
     error::{BuildError, MOST_WORKERS},
     failure::{self, Failure},
     ledger::Codec,
@@ -110,11 +109,7 @@ impl StageConfig {
         if self.cancel_timeout.is_zero() {
             return Err(BuildError::ZeroTimeout(name(), "cancel timeout"));
         }
-        let clock = Clock::start();
-        if self
-            .rate
-            .is_some_and(|rate| rate.throttle(&clock).is_none())
-        {
+        if self.rate.is_some_and(|rate| rate.is_zero()) {
             return Err(BuildError::ZeroRate(name()));
         }
         Ok(())

@@ -1,5 +1,7 @@
 //! Pause, resume, resize, rate limits.
 
+use std::time::Duration;
+
 use batrun::{Error, prelude::*};
 use tokio::time::Instant;
 
@@ -146,4 +148,59 @@ fn g10_a_rate_limit_allows_a_burst_after_a_rest() {
             .unwrap();
     });
     assert_eq!(notes.all(), ["0", "0", "0", "100", "200"]);
+}
+
+#[test]
+fn f07_k2_a_rate_above_the_timers_tick_is_kept() {
+    for rate in [100, 500, 2_000, 20_000] {
+        still(async move {
+            let began = Instant::now();
+            let work = stage_fn("s", async move |n: u32, _: &TaskContext<'_, ()>| Ok(n))
+                .rate_limit(RateLimit::per_second(rate))
+                .workers(4);
+            let report = Pipeline::new("rate")
+                .producer(from_iter(0..2 * rate))
+                .stage(work)
+                .current_arbiter()
+                .run()
+                .await
+                .unwrap();
+            assert_eq!(report.counts.done, u64::from(2 * rate));
+            // The last of two seconds' tasks is due a period before their end, and starts at the tick
+            // after that.
+            let last = (2_000_000 - 1_000_000 / u128::from(rate)).div_ceil(1_000);
+            assert_eq!(since(began), last, "{rate} a second");
+        });
+    }
+}
+
+#[test]
+fn f06_k2_a_rate_at_the_edges_of_what_can_be_set_works() {
+    let year = Duration::from_secs(365 * 24 * 3600);
+    for (rate, wanted) in [
+        (RateLimit::new(1, Duration::MAX), 1),
+        (RateLimit::new(1, year).burst(586), 586),
+        (RateLimit::new(1, year).burst(1_000), 1_000),
+        (RateLimit::per_second(2_000_000_000), 2_000),
+        (RateLimit::per_second(u32::MAX), 2_000),
+    ] {
+        still(async move {
+            let work =
+                stage_fn("s", async move |n: u32, _: &TaskContext<'_, ()>| Ok(n)).rate_limit(rate);
+            let handle = Pipeline::new("edges")
+                .producer(from_iter(0..2_000))
+                .stage(work)
+                .current_arbiter()
+                .start()
+                .await
+                .unwrap();
+            sleep(1_000).await;
+            assert_eq!(
+                handle.snapshot().stages[0].counts.started,
+                wanted,
+                "{rate:?}"
+            );
+            handle.shutdown(Shutdown::Abort).await.unwrap();
+        });
+    }
 }

@@ -11,7 +11,7 @@ use super::{
     workers::{Reach, WorkerState},
 };
 use crate::{
-    clock::{Nanos, nanos},
+    clock::Nanos,
     engine::worker::inbox::{BatchMode, Job, Starts, ToWorker, UndoJob},
     shared::{hop::TaskMsg, messages::ToReporter},
     stage::Stage,
@@ -96,11 +96,10 @@ impl<S: Stage> Pool<S> {
             if !self.workers.has_idle(reach) {
                 break;
             }
-            if let Some(throttle) = &self.throttle
-                && let Err(delay) = throttle.take()
+            if let Some(throttle) = &mut self.throttle
+                && let Err(due) = throttle.take(self.shared.clock.now())
             {
-                let now = self.shared.clock.now();
-                self.wake_at(now.saturating_add(nanos(delay)), ctx);
+                self.wake_at(due, ctx);
                 break;
             }
             let batch = self
@@ -124,6 +123,11 @@ impl<S: Stage> Pool<S> {
                 unreachable!("has_idle has found a worker")
             };
             worker.addr.do_send(ToWorker::Job(Job::Run { batch, mode }));
+        }
+        if let Some(throttle) = &mut self.throttle
+            && self.queue.is_empty()
+        {
+            throttle.rest();
         }
     }
 
