@@ -17,9 +17,12 @@ pub(crate) type Nanos = u64;
 /// No deadline.
 pub(crate) const NEVER: Nanos = Nanos::MAX;
 
-/// The age at which a reading is taken again. A stage may start late by as much by G2's
-/// clock, and a result may be late by as much and still count.
+/// The age at which a reading is taken again. Nothing is decided by an old one: a deadline that may
+/// have passed since is held against a new one.
 const FRESH_NS: Nanos = 50_000;
+
+/// The same for the time that a task is accepted at: its deadline may be early by as much.
+const SOON_NS: Nanos = 1_000;
 
 /// A value of the processor's counter, or a difference of two. Converted to [`Nanos`] by
 /// [`Clock::to_nanos`], and only where somebody wants nanoseconds: comparing and summing up needs none.
@@ -77,6 +80,8 @@ pub(crate) struct Clock {
     rate: u64,
     /// Cycles in `FRESH_NS`.
     fresh: Cycles,
+    /// Cycles in `SOON_NS`.
+    soon: Cycles,
 }
 
 impl Clock {
@@ -89,9 +94,15 @@ impl Clock {
             counter,
             rate,
             fresh: Cycles(0),
+            soon: Cycles(0),
         };
         let fresh = clock.cycles_in(FRESH_NS);
-        Clock { fresh, ..clock }
+        let soon = clock.cycles_in(SOON_NS);
+        Clock {
+            fresh,
+            soon,
+            ..clock
+        }
     }
 
     pub(crate) fn now(&self) -> Nanos {
@@ -152,6 +163,28 @@ impl Reading {
         if self.cycles - self.taken > clock.fresh {
             self.renew(clock);
         }
+    }
+
+    /// As [`refresh`](Self::refresh), for what a deadline is counted from.
+    #[inline(always)]
+    pub(crate) fn refresh_soon(&mut self, clock: &Clock) {
+        self.cycles = clock.cycles();
+        if self.cycles - self.taken > clock.soon {
+            self.renew(clock);
+        }
+    }
+
+    /// A deadline has passed. Costs a comparison, and a reading of the clock where it is close.
+    #[inline(always)]
+    pub(crate) fn has_passed(&mut self, deadline: Nanos, clock: &Clock) -> bool {
+        // Twice, since the two clocks may not agree to the nanosecond.
+        deadline <= self.now + 2 * FRESH_NS && self.has_surely_passed(deadline, clock)
+    }
+
+    #[cold]
+    fn has_surely_passed(&mut self, deadline: Nanos, clock: &Clock) -> bool {
+        *self = Reading::take(clock);
+        deadline <= self.now
     }
 
     #[cold]

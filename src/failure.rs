@@ -79,7 +79,7 @@ pub enum FailureKind {
     Panic,
     /// The attempt's own timeout passed.
     AttemptTimeout,
-    /// The stage has no worker, because its factory keeps failing.
+    /// The stage has no worker, because its factory keeps failing or there are no threads.
     StageDown,
     /// The process ended while the stage was at work, too often: it is not tried again.
     Interrupted,

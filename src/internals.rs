@@ -12,8 +12,15 @@ use crate::{
     policy::{OnStuck, Order},
     report::StageStats,
     shared::hop,
-    task::{Limits, Table, TaskRef, Undo, UndoStatus, timer_wheel::TimerWheel},
+    task::{Limits, Table, TaskOwner, TaskRef, Undo, UndoStatus, timer_wheel::TimerWheel},
 };
+
+/// No pipeline.
+struct Nobody;
+
+impl TaskOwner for Nobody {
+    fn task_lost(&self, _: TaskRef) {}
+}
 
 /// Tasks in flight, apart from any pipeline.
 pub struct InFlight {
@@ -25,7 +32,7 @@ impl InFlight {
     /// With memory for so many holds on tasks, so that it isn't counted with the tasks.
     pub fn new(tasks: usize) -> Self {
         InFlight {
-            table: Table::new(Weak::<()>::new(), 0, 0, usize::MAX),
+            table: Table::new(Weak::<Nobody>::new(), 0, 0, usize::MAX),
             tasks: Vec::with_capacity(tasks),
         }
     }

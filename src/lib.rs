@@ -66,6 +66,8 @@
 
 // Bottom first: a module imports only from those above it. tests/suite/architecture sees to that.
 mod panic_guard;
+mod text;
+mod logging;
 mod clock;
 mod failure;
 pub mod policy;

@@ -24,8 +24,17 @@ pub(crate) fn drop_quietly<T>(value: T) {
     if std::mem::needs_drop::<T>()
         && let Err(payload) = catch(move || drop(value))
     {
-        log::error!("a value of yours panicked while it was dropped");
+        log_quietly(|| log::error!("a value of yours panicked while it was dropped"));
         // Dropping the payload may panic again; leaking it can't.
+        std::mem::forget(payload);
+    }
+}
+
+/// Writes to the program's log. Nobody can be told if that panics.
+#[cold]
+pub(crate) fn log_quietly(write: impl FnOnce()) {
+    if let Err(payload) = catch(write) {
+        // Dropping it may panic again, and so on.
         std::mem::forget(payload);
     }
 }

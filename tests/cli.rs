@@ -574,3 +574,59 @@ fn a_journal_opened_to_look_cannot_be_changed() {
     let shelf: Shelf = task.undos[0].value.decode().unwrap();
     assert_eq!(shelf.place, "left");
 }
+
+/// The program as somebody who may read the journal and write nothing.
+#[cfg(unix)]
+fn as_reader(shop: &Shop) -> Output {
+    use std::os::unix::{fs::PermissionsExt, process::CommandExt};
+    // Where nobody may be kept from: the program is built in a folder of who runs the tests.
+    let program = shop.folder.path().join("batrun");
+    fs::copy(env!("CARGO_BIN_EXE_batrun"), &program).unwrap();
+    let mode = |path: &Path, mode| {
+        fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+    };
+    for (path, _) in files(shop.folder.path()) {
+        mode(&path, 0o444);
+    }
+    mode(&program, 0o555);
+    mode(shop.folder.path(), 0o555);
+    let mut command = Command::new(&program);
+    command.args(["journal", "show", shop.path().to_str().unwrap()]);
+    // Permissions don't keep root from anything.
+    let is_root = fs::File::create(shop.folder.path().join("probe")).is_ok();
+    if is_root {
+        command.uid(65_534).gid(65_534);
+    }
+    let output = command.output().unwrap();
+    mode(shop.folder.path(), 0o755);
+    for (path, _) in files(shop.folder.path()) {
+        mode(&path, 0o644);
+    }
+    output
+}
+
+#[cfg(unix)]
+#[actix::test]
+async fn f12_who_may_only_read_sees_a_journal_that_nobody_has_open() {
+    let shop = Shop::new();
+    shop.with_stuck().await;
+    let output = as_reader(&shop);
+    assert_eq!(output.status.code(), Some(0), "{output:?}");
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert_eq!(text, shop.text(&["show"]));
+}
+
+#[cfg(unix)]
+#[actix::test]
+async fn f12_who_may_only_read_is_told_what_is_missing() {
+    let shop = Shop::new();
+    shop.with_stuck().await;
+    // As after a kill: the log is still there.
+    let log = shop.folder.path().join("orders.journal-wal");
+    fs::write(&log, [0; 4_096]).unwrap();
+    let output = as_reader(&shop);
+    assert_eq!(output.status.code(), Some(1), "{output:?}");
+    let why = String::from_utf8(output.stderr).unwrap();
+    assert!(why.contains("only who may write into its folder"), "{why}");
+    assert!(why.contains("orders.journal-wal"), "{why}");
+}

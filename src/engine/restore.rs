@@ -13,6 +13,7 @@ use super::worker::env::{FromWorker, NextAttempt};
 use crate::{
     clock::{NEVER, nanos},
     journal::{Recovered, RecoveredTask, Todo},
+    logging,
     shared::{
         Shared,
         hop::{Batch, Hop},
@@ -104,7 +105,7 @@ pub(crate) fn restore(
     let live = tasks.len();
     if live + stuck.len() > 0 {
         let (pipeline, stuck) = (&shared.name, stuck.len());
-        log::info!("pipeline {pipeline}: {live} tasks go on, {stuck} are stuck");
+        logging::info!("pipeline {pipeline}: {live} tasks go on, {stuck} are stuck");
     }
     shared
         .table

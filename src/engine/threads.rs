@@ -13,7 +13,7 @@ use std::{
 use actix::Arbiter;
 use actix_rt::ArbiterHandle;
 
-use crate::panic_guard;
+use crate::{logging, panic_guard};
 
 pub(crate) struct Threads {
     /// The arbiters that workers are spread over, the one of pools and reporter first. Empty where
@@ -209,6 +209,6 @@ fn join_for(join: impl FnOnce() + Send + 'static) {
             ended.send(()).ok();
         });
     if waiting.is_ok() && joined.recv_timeout(JOIN).is_err() {
-        log::warn!("a thread whose call has not returned is left behind");
+        logging::warning!("a thread whose call has not returned is left behind");
     }
 }

@@ -10,6 +10,7 @@ use super::{
 };
 use crate::{
     ledger::{Change, KeptOutcome, Ledger, LedgerError, Recorded, Transition},
+    logging,
     task::{End, Outcome, StageIx, StageName, TaskId},
 };
 
@@ -57,7 +58,6 @@ impl JournalLedger {
     }
 
     fn entry(&self, change: Change<'_>, task: TaskId) -> Result<Entry, LedgerError> {
-        let codec = |stage| self.codecs.get(stage).map_err(LedgerError::new);
         Ok(match change {
             Change::Accepted {
                 context,
@@ -66,7 +66,7 @@ impl JournalLedger {
                 work_timeout,
             } => Entry::Accepted {
                 key: key.map(checked_key).transpose()?,
-                context: encoded((codec(0)?.encode_input)(context), "the context")?,
+                context: self.codecs.encode_context(context)?,
                 deadline_left: nanos_left(deadline),
                 work_timeout: nanos_left(work_timeout),
             },
@@ -88,12 +88,12 @@ impl JournalLedger {
                 stage,
                 attempt,
                 undo,
-                value: encoded((codec(stage)?.encode_undo)(value), "an undo")?,
+                value: self.codecs.encode_undo(stage, value)?,
             },
             Change::UndoWithdrawn { undo } => Entry::UndoWithdrawn { undo },
             Change::Finished { stage, output } => Entry::Finished {
                 stage,
-                output: encoded((codec(stage)?.encode_output)(output), "the output")?,
+                output: self.codecs.encode_output(stage, output)?,
             },
             Change::AttemptFailed { stage, .. } => Entry::AttemptFailed { stage },
             Change::Failed { stage, failure } => rollback_started(End::Failed {
@@ -167,7 +167,8 @@ impl Ledger for JournalLedger {
             let decoded = output.zip(decode).map(|(bytes, decode)| decode(&bytes));
             let output = decoded.and_then(|decoded| {
                 let task = outcome.task;
-                let warn = |why| log::warn!("the output of task {task} can't be decoded: {why}");
+                let warn =
+                    |why| logging::warning!("the output of task {task} can't be decoded: {why}");
                 decoded.map_err(warn).ok()
             });
             let Outcome {
@@ -202,19 +203,6 @@ fn checked_key(key: &str) -> Result<Box<str>, LedgerError> {
         )));
     }
     Ok(key.into())
-}
-
-/// The result of encoding a value. A failure concerns this change only.
-fn encoded(bytes: Option<Result<Vec<u8>, String>>, what: &str) -> Result<Vec<u8>, LedgerError> {
-    match bytes {
-        Some(Ok(bytes)) => Ok(bytes),
-        Some(Err(why)) => Err(LedgerError::refused(format_args!(
-            "{what} can't be encoded: {why}"
-        ))),
-        None => Err(LedgerError::refused(format_args!(
-            "{what} is not of the type that its stage declares"
-        ))),
-    }
 }
 
 fn closed() -> LedgerError {

@@ -4,11 +4,13 @@
 //! journal is one that is ready-made.
 
 pub(crate) mod change;
+mod guarded_future;
 pub(crate) mod recorded;
 #[cfg(feature = "journal")]
 pub(crate) mod progress;
 pub(crate) mod codec;
 pub(crate) mod error;
+pub(crate) mod guarded;
 
 use std::{any::Any, future::Future, pin::Pin};
 
@@ -36,6 +38,10 @@ use crate::task::Outcome;
 ///
 /// If a record fails, the pipeline is suspended: it accepts nothing more, drops the futures at
 /// work, starts no cancel, and every ticket answers [`Error::Suspended`](crate::Error::Suspended).
+///
+/// # Panics
+/// A panic in one of these methods, or in a future that they return, counts as a failed record. No lock
+/// of the pipeline's is held while they run.
 pub trait Ledger: Send + Sync + 'static {
     /// Records one change.
     fn record(&self, transition: Transition<'_>) -> Recorded;

@@ -7,9 +7,9 @@ use std::{
     task::{Context, Poll},
 };
 
-use super::error::LedgerError;
 #[cfg(feature = "journal")]
 use super::progress::Mark;
+use super::{error::LedgerError, guarded_future::Guarded};
 
 /// Ready once a change is recorded.
 #[must_use = "what follows from a change waits until it is recorded"]
@@ -19,7 +19,7 @@ enum Status {
     Ready(Option<LedgerError>),
     #[cfg(feature = "journal")]
     Mark(Mark),
-    Later(Pin<Box<dyn Future<Output = Result<(), LedgerError>> + Send>>),
+    Later(Guarded<()>),
 }
 
 impl Recorded {
@@ -33,9 +33,9 @@ impl Recorded {
         Recorded(Status::Ready(Some(error)))
     }
 
-    /// Recorded once this future is ready.
+    /// Recorded once this future is ready. If it panics, it could not be recorded.
     pub fn later(recorded: impl Future<Output = Result<(), LedgerError>> + Send + 'static) -> Self {
-        Recorded(Status::Later(Box::pin(recorded)))
+        Recorded(Status::Later(Guarded::new(Box::pin(recorded))))
     }
 
     /// Recorded once a ledger that writes in order has come so far.
@@ -96,7 +96,7 @@ impl Future for Recorded {
             Status::Ready(error) => Poll::Ready(error.take().map_or(Ok(()), Err)),
             #[cfg(feature = "journal")]
             Status::Mark(mark) => Pin::new(mark).poll(cx),
-            Status::Later(recorded) => recorded.as_mut().poll(cx),
+            Status::Later(recorded) => Pin::new(recorded).poll(cx),
         }
     }
 }

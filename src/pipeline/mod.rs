@@ -23,7 +23,7 @@ use crate::{
         threads::PrivateSystem,
     },
     error::{BuildError, Error},
-    ledger::Ledger,
+    ledger::{Ledger, guarded::GuardedLedger},
     policy::Order,
     report::Report,
     shared::hop::{Hop, TaskMsg},
@@ -263,7 +263,7 @@ impl<I: Send + 'static, C: Send + 'static, D: 'static> Pipeline<I, C, D> {
 
     /// Records each change of a task in a [`Ledger`] of yours. Default: nothing is recorded.
     pub fn ledger(mut self, ledger: impl Ledger) -> Self {
-        self.parts.options.ledger = Some(Arc::new(ledger));
+        self.parts.options.ledger = Some(Arc::new(GuardedLedger::new(ledger)));
         self
     }
 

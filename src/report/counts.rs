@@ -6,18 +6,21 @@ use serde::Serialize;
 
 /// The attempts and undos of a stage, counted from the start of the pipeline. Attempts, not tasks: a
 /// task that is retried counts once for each.
+///
+/// Once nothing is at work, `started` is `finished + failed + stopped`, unless the pipeline was suspended
+/// in the middle of attempts, or gave calls up that never returned.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct StageCounts {
-    /// Attempts started.
+    /// Attempts started: calls of the stage, and copies of its input that panicked before one.
     pub started: u64,
     /// Attempts whose result went on to the next stage or the ticket.
     pub finished: u64,
-    /// Attempts that failed, panics and attempt timeouts included.
+    /// Attempts that failed before their task was stopped, panics and attempt timeouts included.
     pub failed: u64,
     /// Failed attempts that were followed by another.
     pub retried: u64,
-    /// Attempts that panicked.
+    /// Attempts that panicked, those of stopped tasks included.
     pub panicked: u64,
     /// Attempts that were stopped by a deadline or a cancel, or came back after it.
     pub stopped: u64,

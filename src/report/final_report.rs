@@ -9,6 +9,7 @@ use crate::{
     failure::Failure,
     panic_guard,
     task::{Counts, Outcome, StageName, Stuck},
+    text::one_line,
 };
 
 /// The end of a pipeline: its tasks by outcome, its stages, its failures. Prints as a table for people,
@@ -91,7 +92,7 @@ impl fmt::Display for Report {
         writeln!(
             f,
             "pipeline {}: {accepted} tasks in {}",
-            self.pipeline,
+            one_line(&self.pipeline),
             short(self.elapsed)
         )?;
         write!(
@@ -103,23 +104,25 @@ impl fmt::Display for Report {
         }
         writeln!(f)?;
         if let Some(why) = &self.suspended {
-            writeln!(f, "  suspended: {why}")?;
+            writeln!(f, "  suspended: {}", one_line(why))?;
         }
         writeln!(f)?;
         self.table(f)?;
         for ProducerError { producer, failure } in &self.producer_errors {
-            writeln!(f, "\n{producer} ended: {}", panic_guard::shown(failure))?;
+            let failure = panic_guard::shown(failure);
+            writeln!(f, "\n{} ended: {}", one_line(producer), one_line(&failure))?;
         }
         if !self.last_failures.is_empty() {
             writeln!(f, "\nlast failures")?;
             for outcome in &self.last_failures {
-                writeln!(f, "  {}", panic_guard::shown(outcome))?;
+                writeln!(f, "  {}", one_line(&panic_guard::shown(outcome)))?;
             }
         }
         if !self.stuck.is_empty() {
             writeln!(f, "\nstuck, to be looked at by a person")?;
             for stuck in &self.stuck {
-                writeln!(f, "  task {}: {stuck}", stuck.task)?;
+                let text = stuck.to_string();
+                writeln!(f, "  task {}: {}", stuck.task, one_line(&text))?;
             }
         }
         Ok(())
@@ -141,7 +144,7 @@ impl Report {
         } in &self.stages
         {
             rows.push([
-                name.to_string(),
+                one_line(name).into_owned(),
                 counts.started.to_string(),
                 counts.finished.to_string(),
                 counts.failed.to_string(),

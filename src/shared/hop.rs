@@ -91,6 +91,15 @@ impl<C> Batch<C> {
         self.values.append(&mut other.values);
     }
 
+    /// Leaves out what stands without its partner at the end of one column.
+    pub(crate) fn cut_to_pairs(&mut self) {
+        let pairs = self.tasks.len().min(self.values.len());
+        self.tasks.truncate(pairs);
+        for value in self.values.drain(pairs..) {
+            panic_guard::drop_quietly(value);
+        }
+    }
+
     pub(crate) fn reverse(&mut self) {
         self.tasks.reverse();
         self.values.reverse();
@@ -102,7 +111,9 @@ impl<C> Drop for Batch<C> {
         for value in self.values.drain(..) {
             panic_guard::drop_quietly(value);
         }
-        self.tasks.clear();
+        if !self.tasks.is_empty() {
+            report_lost(&mut self.tasks);
+        }
         if let Some(home) = self.home.take()
             && self.values.capacity() > 0
             && self.values.capacity() * size_of::<C>() <= EMPTY_BYTES
@@ -116,6 +127,16 @@ impl<C> Drop for Batch<C> {
                     home: None,
                 });
             }
+        }
+    }
+}
+
+/// Ends tasks whose batch was dropped with an actor that had died, or with a message to it.
+#[cold]
+fn report_lost(tasks: &mut Vec<TaskRef>) {
+    for task in tasks.drain(..) {
+        if let Some(pipeline) = task.owner.upgrade() {
+            pipeline.task_lost(task);
         }
     }
 }

@@ -9,6 +9,7 @@ pub(crate) mod messages;
 pub(crate) mod stop;
 
 use std::{
+    any::Any,
     future::Future,
     sync::{
         Arc, Mutex, OnceLock,
@@ -23,9 +24,10 @@ use self::messages::{ToPool, ToProducer, ToReporter};
 use crate::{
     clock::{Clock, NEVER, Nanos},
     error::Error,
+    failure::{Failure, FailureKind},
     ledger::{Change, Ledger, LedgerError, Recorded, Transition},
-    panic_guard,
-    task::{Outcome, Owner, Refusal, StageIx, StageName, Table, Task, TaskId},
+    logging, panic_guard,
+    task::{Outcome, Owner, Refusal, StageIx, StageName, Table, Task, TaskId, TaskOwner, TaskRef},
 };
 
 /// The state that all parts of a pipeline share.
@@ -54,6 +56,20 @@ pub(crate) struct Producers {
     ended: bool,
 }
 
+impl TaskOwner for Shared {
+    fn task_lost(&self, task: TaskRef) {
+        // Those of a pipeline that is suspended stay where they are.
+        let Some(stage) = task.stage().filter(|_| !self.is_suspended()) else {
+            return;
+        };
+        let why = "it was lost with an actor of the pipeline that had died";
+        let failure = Failure::of(FailureKind::Panic, why);
+        if task.fail(stage, failure).is_ok() || task.let_go(stage) {
+            self.tell_reporter(ToReporter::Stopped(task));
+        }
+    }
+}
+
 /// The addresses of the reporter and, by stage, of the pools.
 pub(crate) struct ActorAddrs {
     pub(crate) reporter: Recipient<ToReporter>,
@@ -63,7 +79,8 @@ pub(crate) struct ActorAddrs {
 impl Shared {
     /// The pipeline that a task is in, unless it is gone.
     pub(crate) fn of(task: &Task) -> Option<Arc<Shared>> {
-        task.owner.upgrade()?.downcast().ok()
+        let owner: Arc<dyn Any + Send + Sync> = task.owner.upgrade()?;
+        owner.downcast().ok()
     }
 
     /// As the owner of tasks.
@@ -151,7 +168,7 @@ impl Shared {
     /// A record failed: everything stops where it is.
     pub(crate) fn suspend(&self, error: &LedgerError) {
         if !self.suspended.swap(true, Ordering::SeqCst) {
-            log::error!(
+            logging::error!(
                 "pipeline {} is suspended, because its ledger failed: {error}",
                 self.name
             );

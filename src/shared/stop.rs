@@ -7,7 +7,10 @@ use super::{
     Shared,
     messages::{ToPool, ToReporter},
 };
-use crate::task::{StageIx, StopCause, StopReason, StoppedAt, TaskRef};
+use crate::{
+    logging,
+    task::{StageIx, StopCause, StopReason, StoppedAt, TaskRef},
+};
 
 /// Queued tasks that were stopped, by stage, for their pools to be told of in one go.
 pub(crate) struct StopNotices(Vec<Vec<TaskRef>>);
@@ -46,7 +49,7 @@ impl Shared {
         if task.let_go(stage) {
             let (id, attempt) = (task.id(), task.attempt());
             let stage = self.stage_name(stage);
-            log::debug!("task {id} stage {stage} attempt {attempt}: stopped");
+            logging::debug!("task {id} stage {stage} attempt {attempt}: stopped");
             self.tell_reporter(ToReporter::Stopped(task.clone()));
         }
     }
@@ -55,7 +58,7 @@ impl Shared {
         let Some(met) = task.stop(why) else {
             return false;
         };
-        if log::log_enabled!(log::Level::Debug) {
+        if logging::is_on(log::Level::Debug) {
             let stage = match met {
                 StoppedAt::Queued(stage) | StoppedAt::Running(stage, _) => Some(stage),
                 StoppedAt::Cleaning => None,
@@ -66,7 +69,7 @@ impl Shared {
                 StopReason::Late => "timed out",
                 StopReason::Cancel(_) => "cancelled",
             };
-            log::debug!("task {id} stage {stage} attempt {attempt}: {what}, {state:?}");
+            logging::debug!("task {id} stage {stage} attempt {attempt}: {what}, {state:?}");
         }
         match met {
             StoppedAt::Queued(stage) => {

@@ -5,6 +5,7 @@ use std::fmt::Debug;
 use super::error::UndoError;
 use crate::{
     ledger::{Change, Recorded, Value},
+    logging,
     shared::Shared,
     task::{StageIx, State, TaskRef, Undo, UndoStatus, Undos},
 };
@@ -31,7 +32,7 @@ pub(crate) fn register<U: Clone + Debug + Send + 'static>(
         State::Stopping(_) => true,
         // It was given up: its rollback is over, so an undo would be lost.
         _ => {
-            log::warn!("task {id} was given up; an undo it registers now is refused");
+            logging::warning!("task {id} was given up; an undo it registers now is refused");
             return Err(UndoError::Stopping(id));
         }
     };
@@ -79,7 +80,7 @@ pub(crate) fn register<U: Clone + Debug + Send + 'static>(
         task.details().undos[number].value = Some(Box::new(undo));
         Some(recorded)
     };
-    log::debug!(
+    logging::debug!(
         "task {id} stage {} attempt {attempt}: undo {number} registered",
         shared.stage_name(stage)
     );
@@ -99,7 +100,7 @@ pub(crate) fn withdraw(shared: &Shared, task: &TaskRef, stage: StageIx, number: 
     }
     undo.status = UndoStatus::Withdrawn;
     drop(details);
-    log::debug!(
+    logging::debug!(
         "task {id} stage {}: undo {number} withdrawn",
         shared.stage_name(stage)
     );

@@ -15,6 +15,7 @@ use std::{
 use super::outbox::{BATCH, Outbox};
 use crate::{
     clock::{Clock, Reading},
+    logging,
     shared::hop::Batch,
     task::{BlankRecord, Limits, RecordLease, Refusal, TaskRef},
 };
@@ -204,7 +205,7 @@ pub(super) fn admit<C: Send + 'static>(
                 Ok(false) => return None,
                 Err(refusal) => return Some(Err(refusal)),
             }
-            current.reading.refresh(&outbox.shared.clock);
+            current.reading.refresh_soon(&outbox.shared.clock);
             let (task, ticket) = current.lease.as_mut()?.admit(limits, &current.reading)?;
             let (batch, context) = (current.batch_of()?, context.take()?);
             batch.push(task, context);
@@ -212,7 +213,7 @@ pub(super) fn admit<C: Send + 'static>(
             // `submit` has returned.
             let count = &outbox.leased_count;
             count.store(count.load(Ordering::Relaxed) + 1, Ordering::Release);
-            log::debug!("task {} accepted", ticket.id());
+            logging::debug!("task {} accepted", ticket.id());
             Some(Ok(ticket))
         })
         .ok()

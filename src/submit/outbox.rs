@@ -13,7 +13,7 @@ use super::error::SubmitError;
 use crate::{
     clock::NEVER,
     ledger::{Change, LedgerError, Recorded, Value, Why},
-    panic_guard,
+    logging, panic_guard,
     shared::{
         Shared,
         hop::{Batch, Hop},
@@ -154,7 +154,7 @@ impl<C: Send + 'static> Outbox<C> {
 
     /// The task is accepted: sends it on its way. Returns its ticket's hold.
     pub(super) fn accept(&self, NewTask { task, ticket }: NewTask, context: C) -> TaskRef {
-        log::debug!("task {} accepted", task.id());
+        logging::debug!("task {} accepted", task.id());
         self.push(task, context);
         ticket
     }

@@ -32,7 +32,7 @@ pub(crate) use details::{EndReason, TicketAnswer};
 pub(crate) use ending::{StopReason, StoppedAt};
 pub(crate) use limits::Limits;
 pub(crate) use prealloc::{BlankRecord, RecordLease};
-pub(crate) use record::{Owner, Task, TaskRef};
+pub(crate) use record::{Owner, Task, TaskOwner, TaskRef};
 #[cfg(feature = "journal")]
 pub(crate) use table::restore::Restored;
 pub(crate) use table::{Refusal, Table};

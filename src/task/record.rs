@@ -24,7 +24,13 @@ use crate::{
 pub(crate) type TaskRef = Arc<Task>;
 
 /// The pipeline of a task, opaque to the task itself.
-pub(crate) type Owner = Weak<dyn Any + Send + Sync>;
+pub(crate) type Owner = Weak<dyn TaskOwner>;
+
+/// A pipeline, as its tasks know it.
+pub(crate) trait TaskOwner: Any + Send + Sync {
+    /// Ends a task whose holder was dropped, with an actor that has died: nobody else knows of it.
+    fn task_lost(&self, task: TaskRef);
+}
 
 /// A task, shared by whoever holds its context now, the table of tasks in flight and its ticket.
 ///
@@ -163,6 +169,19 @@ impl Task {
         self.state.load()
     }
 
+    /// The stage that it waits for or is in; `None` while its undos run, and once it has ended.
+    pub(crate) fn stage(&self) -> Option<StageIx> {
+        match self.state() {
+            State::Queued(stage) | State::Running(stage) | State::Stopping(stage) => Some(stage),
+            State::Cleaning(_) | State::RollingBack | State::Ended => None,
+        }
+    }
+
+    /// The worker that was last on it.
+    pub(crate) fn worker(&self) -> u32 {
+        self.worker.load(Ordering::Relaxed)
+    }
+
     /// Its end is decided, though perhaps not reached.
     #[inline]
     pub(crate) fn is_ending(&self) -> bool {
@@ -196,13 +215,13 @@ impl Task {
     /// The holder has taken it up for the first time, so its time begins. Returns the new deadline if
     /// that changes it.
     #[inline]
-    pub(crate) fn begin_work(&self, now: Nanos) -> Option<Nanos> {
+    pub(crate) fn begin_work(&self, now: impl FnOnce() -> Nanos) -> Option<Nanos> {
         let timeout = self.work_timeout.load(Ordering::Relaxed);
         if timeout == NEVER {
             return None;
         }
         self.work_timeout.store(NEVER, Ordering::Relaxed);
-        let deadline = now.saturating_add(timeout).min(self.deadline());
+        let deadline = now().saturating_add(timeout).min(self.deadline());
         self.deadline.store(deadline, Ordering::Relaxed);
         Some(deadline)
     }

@@ -3,7 +3,11 @@
 use batrun::{prelude::*, state::Rollback};
 use tokio::time::Instant;
 
-use crate::support::{Do, Gauge, Held, Notes, acting, ms, noted, since, sleep, still, summary};
+use std::time::Duration;
+
+use crate::support::{
+    Do, Gauge, Held, Notes, acting, live, ms, noted, since, sleep, still, summary,
+};
 
 #[test]
 fn g08_the_earliest_of_all_limits_applies() {
@@ -227,4 +231,56 @@ fn g08_a_deadline_already_past_at_submit_times_out_at_once() {
             assert_eq!(summary(&outcome), "timed out in a; nothing to take back");
         }
     });
+}
+
+#[test]
+fn v1_a_result_that_comes_just_after_the_deadline_is_too_late() {
+    let report = live(async {
+        let handle = Pipeline::new("close")
+            .stage(stage_fn("s", async |n: u64, task: &TaskContext<'_, ()>| {
+                // Without a wait, so that only the worker can notice.
+                while Instant::now() < task.deadline().unwrap() {}
+                Ok(n)
+            }))
+            .current_arbiter()
+            .start()
+            .await
+            .unwrap();
+        for n in 0..4_000 {
+            let limit = Duration::from_micros(10 + n % 40);
+            let ticket = handle.submit(n).timeout(limit).await.unwrap();
+            ticket.outcome().await.unwrap();
+        }
+        handle.shutdown(Shutdown::Abort).await.unwrap()
+    });
+    assert_eq!((report.counts.done, report.counts.timed_out), (0, 4_000));
+    // Of the others the deadline passed in the queue.
+    assert!(report.stages[0].counts.started > 100, "{report}");
+}
+
+#[test]
+fn v1_a_timeout_does_not_end_early() {
+    let report = live(
+        Pipeline::new("early")
+            .producer(|tasks: Intake<Instant>| async move {
+                for _ in 0..20_000 {
+                    tasks.submit(Instant::now()).timeout(ms(900)).await?;
+                }
+                Ok(())
+            })
+            .stage(stage_fn(
+                "s",
+                async |submitted: Instant, task: &TaskContext<'_, ()>| {
+                    // The time that GUARANTEES.md gives it.
+                    let early = Duration::from_micros(2);
+                    match task.deadline().unwrap() + early >= submitted + ms(900) {
+                        true => Ok(()),
+                        false => Err(Failure::new("early")),
+                    }
+                },
+            ))
+            .run(),
+    )
+    .unwrap();
+    assert_eq!(report.counts.failed, 0, "{report}");
 }

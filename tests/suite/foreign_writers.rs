@@ -80,3 +80,64 @@ async fn j4_a_reader_does_not_disturb_the_pipeline() {
     let report = handle.shutdown(DRAIN).await.unwrap();
     assert_eq!((report.counts.done, report.suspended), (10, None));
 }
+
+/// A pipeline whose journal's files are dealt with behind its back: the number of submits that were
+/// recorded after that, and the reason why it stopped.
+async fn recorded_after(meddle: impl FnOnce(&Path)) -> (usize, String) {
+    let (_folder, path) = journal_path();
+    let handle = echo(Journal::open(&path).unwrap()).await;
+    for n in 0..20 {
+        handle.submit(n).await.unwrap();
+    }
+    meddle(&path);
+    let mut recorded = 0;
+    for n in 20..40 {
+        recorded += usize::from(handle.submit(n).await.is_ok());
+    }
+    let report = handle.shutdown(DRAIN).await.unwrap();
+    let why = report.suspended.map(|why| why.to_string());
+    (recorded, why.unwrap_or_default())
+}
+
+#[actix::test]
+async fn f09_a_journal_whose_files_are_removed_or_replaced_records_nothing_more() {
+    let with = |path: &Path, suffix: &str| {
+        let mut name = path.as_os_str().to_owned();
+        name.push(suffix);
+        PathBuf::from(name)
+    };
+    let remove_all = |path: &Path| {
+        for suffix in ["", "-wal", "-shm", "-lock"] {
+            fs::remove_file(with(path, suffix)).unwrap();
+        }
+    };
+    let remove_file = |path: &Path| fs::remove_file(path).unwrap();
+    let remove_log = |path: &Path| fs::remove_file(with(path, "-wal")).unwrap();
+    let rename = |path: &Path| fs::rename(path, with(path, ".old")).unwrap();
+    let rename_folder = |path: &Path| {
+        let folder = path.parent().unwrap();
+        fs::rename(folder, with(folder, ".old")).unwrap();
+    };
+    let replace = |path: &Path| {
+        fs::copy(path, with(path, ".copy")).unwrap();
+        fs::rename(with(path, ".copy"), path).unwrap();
+    };
+    let replace_log = |path: &Path| {
+        fs::copy(with(path, "-wal"), with(path, ".copy")).unwrap();
+        fs::rename(with(path, ".copy"), with(path, "-wal")).unwrap();
+    };
+    let all: [(&str, &dyn Fn(&Path)); 7] = [
+        ("all removed", &remove_all),
+        ("file removed", &remove_file),
+        ("log removed", &remove_log),
+        ("renamed", &rename),
+        ("folder renamed", &rename_folder),
+        ("replaced", &replace),
+        ("log replaced", &replace_log),
+    ];
+    for (what, meddle) in all {
+        let (recorded, why) = recorded_after(meddle).await;
+        assert_eq!(recorded, 0, "{what}: {why}");
+        assert!(why.contains("removed, moved or replaced"), "{what}: {why}");
+    }
+}

@@ -516,9 +516,17 @@ fn g01_a_record_that_panics_leaves_no_task_in_flight() {
             .run(),
     )
     .unwrap();
-    assert_eq!((report.counts.accepted, report.counts.cancelled), (1, 1));
+    // As every record that fails.
+    assert!(
+        report.suspended.as_ref().unwrap().contains("no record"),
+        "{report}"
+    );
+    assert_eq!(report.counts.in_flight(), 0);
     let errors = &report.producer_errors;
-    assert!(errors.len() == 1 && errors[0].failure.to_string().contains("no record"));
+    assert!(
+        errors.len() == 1 && errors[0].failure.to_string().contains("suspended"),
+        "{report}"
+    );
 }
 
 /// A context whose drop panics.
@@ -556,5 +564,126 @@ fn g01_a_context_that_panics_when_its_submit_is_dropped_leaves_no_task_in_flight
         assert_eq!(handle.snapshot().in_flight, 0);
         let report = handle.shutdown(DRAIN).await.unwrap();
         assert_eq!((report.counts.accepted, report.counts.cancelled), (1, 1));
+    });
+}
+
+/// A ledger that panics at its `at`th call, at once or in its future.
+struct Panicking {
+    at: usize,
+    in_future: bool,
+    calls: AtomicUsize,
+}
+
+impl Panicking {
+    fn new(at: usize, in_future: bool) -> Self {
+        Panicking {
+            at,
+            in_future,
+            calls: AtomicUsize::new(0),
+        }
+    }
+}
+
+impl Ledger for Panicking {
+    fn record(&self, _: Transition<'_>) -> Recorded {
+        let call = self.calls.fetch_add(1, Ordering::SeqCst);
+        match (call == self.at, self.in_future) {
+            (true, false) => panic!("the disk is on fire"),
+            (true, true) => Recorded::later(async {
+                sleep(1).await;
+                panic!("the disk is on fire")
+            }),
+            (false, false) => Recorded::now(),
+            (false, true) => Recorded::later(async {
+                sleep(1).await;
+                Ok(())
+            }),
+        }
+    }
+
+    fn outcome_of(&self, key: &str) -> batrun::ledger::KeptOutcome {
+        match key {
+            "at once" => panic!("the disk is on fire"),
+            _ => Box::pin(async { panic!("the disk is on fire") }),
+        }
+    }
+
+    fn close(&self) {
+        panic!("the disk is on fire");
+    }
+}
+
+impl Drop for Panicking {
+    fn drop(&mut self) {
+        if !std::thread::panicking() {
+            panic!("the disk is on fire");
+        }
+    }
+}
+
+#[test]
+fn f05_a_ledger_that_panics_suspends_its_pipeline() {
+    // One task of two stages, an undo each, the last stage fails: more than ten records.
+    for in_future in [false, true] {
+        for at in 0..10 {
+            still(async move {
+                let notes = Notes::default();
+                let handle = Pipeline::new("burning")
+                    .ledger(Panicking::new(at, in_future))
+                    .stage(stage("a", &notes, |_| false))
+                    .stage(stage("b", &notes, |_| true))
+                    .current_arbiter()
+                    .start()
+                    .await
+                    .unwrap();
+                let burning =
+                    |text: String| assert!(text.contains("the disk is on fire"), "{text}");
+                match handle.submit(1).await {
+                    Err(SubmitError::Suspended(1)) => assert_eq!(at, 0),
+                    Err(other) => panic!("{at}: {other:?}"),
+                    Ok(ticket) => match ticket.outcome().await {
+                        Err(Error::Suspended(why)) => burning(why.to_string()),
+                        other => panic!("{at}: {other:?}"),
+                    },
+                }
+                let report = handle.shutdown(DRAIN).await.unwrap();
+                burning(report.suspended.unwrap().to_string());
+                assert_eq!(report.counts.in_flight(), 0);
+            });
+        }
+    }
+}
+
+#[test]
+fn f05_a_ledger_that_panics_when_it_is_asked_or_closed_says_so() {
+    still(async {
+        let notes = Notes::default();
+        let handle = Pipeline::new("burning")
+            .ledger(Panicking::new(usize::MAX, false))
+            .stage(stage("a", &notes, |_| false))
+            .current_arbiter()
+            .start()
+            .await
+            .unwrap();
+        for key in ["at once", "later"] {
+            match handle.outcome_of(key).await {
+                Err(Error::Suspended(why)) => {
+                    assert!(why.contains("the disk is on fire"), "{why}");
+                }
+                other => panic!("{other:?}"),
+            }
+        }
+        assert!(
+            handle
+                .submit(1)
+                .await
+                .unwrap()
+                .outcome()
+                .await
+                .unwrap()
+                .is_done()
+        );
+        let report = handle.shutdown(DRAIN).await.unwrap();
+        assert_eq!((report.counts.done, report.suspended), (1, None));
     });
 }

@@ -12,6 +12,21 @@ thread_local! {
     static HEARD: RefCell<Option<Vec<String>>> = const { RefCell::new(None) };
 }
 
+thread_local! {
+    /// On this thread the logger panics.
+    static PANICS: std::cell::Cell<bool> = const { std::cell::Cell::new(false) };
+}
+
+struct PanicsInDrop;
+
+impl Drop for PanicsInDrop {
+    fn drop(&mut self) {
+        if !std::thread::panicking() {
+            panic!("the payload was dropped");
+        }
+    }
+}
+
 struct Listener;
 
 impl Log for Listener {
@@ -20,6 +35,10 @@ impl Log for Listener {
     }
 
     fn log(&self, record: &Record<'_>) {
+        if PANICS.get() && record.target().starts_with("batrun") {
+            // So does the drop of what it panics with.
+            std::panic::panic_any(PanicsInDrop);
+        }
         if self.enabled(record.metadata()) {
             let line = format!("{} {}", record.level(), record.args());
             HEARD.with(|heard| heard.borrow_mut().as_mut().unwrap().push(line));
@@ -166,4 +185,23 @@ fn failures_that_a_person_has_to_see_are_warnings() {
             "WARN stage late: a worker could not be built, 1 times in a row: panicked: no database",
         ]
     );
+}
+
+#[test]
+fn g06_a_logger_that_panics_takes_nothing_along() {
+    log::set_logger(&Listener).ok();
+    log::set_max_level(LevelFilter::Debug);
+    PANICS.set(true);
+    let secrets = ["password", "password fails", "password panics"];
+    let report = still(
+        Pipeline::new("p")
+            .producer(from_iter(secrets.into_iter().cycle().take(99).map(Secret)))
+            .stage(stage("a").retry(Retry::constant(1, ms(1))))
+            .stage(stage("b").workers(3))
+            .current_arbiter()
+            .run(),
+    )
+    .unwrap();
+    PANICS.set(false);
+    assert_eq!((report.counts.done, report.counts.failed), (33, 66));
 }

@@ -34,6 +34,7 @@ mod blocking_hangs;
 mod panics;
 mod stage_down;
 mod user_values;
+mod worker_death;
 
 // Events that coincide: two ends at once, and tasks between two steps.
 mod boundary_cases;
@@ -57,6 +58,8 @@ mod adversarial;
 mod disk_failures;
 #[cfg(feature = "journal")]
 mod foreign_writers;
+#[cfg(feature = "journal")]
+mod undecodable;
 #[cfg(feature = "journal")]
 mod keys;
 #[cfg(feature = "journal")]

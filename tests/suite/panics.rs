@@ -234,7 +234,7 @@ fn g06_a_factory_that_keeps_failing_takes_its_stage_down_until_it_works() {
         let outcome = queued.outcome().await.unwrap();
         assert_eq!(
             summary(&outcome),
-            "failed in down: stage down is down: its factory keeps failing; 1 undo taken back"
+            "failed in down: stage down is down, no worker of it can be started: no database; 1 undo taken back"
         );
         let health = handle.snapshot().stages[1].health.clone();
         assert!(matches!(health, Health::Down { failures: 10.., .. }));

@@ -58,7 +58,7 @@ fn g06_a_stage_that_goes_down_lets_a_running_undo_finish() {
         let outcome = cleaned.outcome().await.unwrap();
         assert_eq!(
             summary(&outcome),
-            "failed in s: stage s is down: its factory keeps failing; nothing to take back"
+            "failed in s: stage s is down, no worker of it can be started: no database; nothing to take back"
         );
     });
     assert_eq!(notes.all(), ["undo of 1 begins", "undo of 1 ends"]);

@@ -87,6 +87,8 @@ impl<S: Stage> Handler<FromWorker<S::Input>> for Pool<S> {
                 self.shared
                     .tell_reporter(ToReporter::CancelDone { task, undo, result });
             }
+            FromWorker::HandedBack { rest } => self.queue.put_back(rest, &mut evicted),
+            FromWorker::Died { worker } => return self.worker_died(worker, ctx),
             FromWorker::Left { worker } => {
                 if let Some(thread) = self.workers.remove(worker) {
                     self.threads.retire(thread);

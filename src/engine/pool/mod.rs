@@ -9,6 +9,7 @@ pub(crate) mod queue;
 mod workers;
 mod from_worker;
 mod spawn;
+mod death;
 mod release;
 
 use std::{
@@ -85,6 +86,10 @@ pub(crate) struct Pool<S: Stage> {
     /// Failures to build a value, in a row.
     failures: u32,
     down: bool,
+    /// The last failure to build a value, as text.
+    last_error: String,
+    /// Workers that are missing are started once that timer fires, and not before.
+    start_timer: bool,
     timer: Option<(Nanos, SpawnHandle)>,
     closing: Option<Closing>,
 }
@@ -103,7 +108,7 @@ impl<S: Stage> Pool<S> {
             threads,
         } = config;
         Pool {
-            throttle: config.rate.and_then(|rate| rate.throttle(&shared.clock)),
+            throttle: config.rate.map(|rate| rate.throttle()),
             wanted: config.most_at_once(),
             config: Arc::new(config),
             shared,
@@ -123,6 +128,8 @@ impl<S: Stage> Pool<S> {
             calls_wait: false,
             failures: 0,
             down: false,
+            last_error: String::new(),
+            start_timer: false,
             timer: None,
             closing: None,
         }

@@ -1,7 +1,7 @@
 //! A pool's workers come and go: it starts as many as it is to have, and fails what waits when none can
 //! be built.
 
-use std::sync::atomic::Ordering;
+use std::{cell::Cell, sync::atomic::Ordering};
 
 use actix::{Actor, Arbiter, AsyncContext, Context};
 
@@ -9,7 +9,7 @@ use super::{Pool, workers::Placement};
 use crate::{
     engine::worker::{Worker, env::WorkerEnv},
     failure::{self, Failure, FailureKind},
-    panic_guard,
+    logging, panic_guard,
     report::Health,
     stage::Stage,
 };
@@ -33,14 +33,20 @@ impl<S: Stage> Pool<S> {
         }
         let count = self.workers.staying();
         for _ in count..self.wanted {
-            self.start_worker(Role::Regular, ctx);
+            if !self.start_worker(Role::Regular, ctx) {
+                break;
+            }
         }
         if count > self.wanted {
             self.workers.reduce(count - self.wanted);
         }
     }
 
-    pub(super) fn start_worker(&mut self, role: Role, ctx: &mut Context<Self>) {
+    /// `false` where there is no thread for it, now or within the restart policy's delay.
+    pub(super) fn start_worker(&mut self, role: Role, ctx: &mut Context<Self>) -> bool {
+        if self.start_timer {
+            return false;
+        }
         let worker = self.workers.vacant();
         let blocking = self.config.blocking;
         let env = WorkerEnv {
@@ -55,11 +61,12 @@ impl<S: Stage> Pool<S> {
             room: self.room.clone(),
             stats: self.stats.clone(),
             hand_back: self.hand_back.clone(),
+            left: Cell::new(false),
             _present: blocking.then(|| self.threads.attend()).flatten(),
         };
         let spare = role == Role::Spare;
         if blocking {
-            match failure::catch(Arbiter::new) {
+            return match failure::catch(Arbiter::new) {
                 Ok(thread) => {
                     let addr =
                         Worker::start_in_arbiter(&thread.handle(), move |_| Worker::new(env));
@@ -69,15 +76,15 @@ impl<S: Stage> Pool<S> {
                         thread: Some(thread),
                     };
                     self.workers.add(worker, addr, placement);
+                    true
                 }
-                Err(failure) => {
+                Err(panic) => {
+                    env.left.set(true);
                     // Tried again like a value that can't be built.
-                    self.not_built(failure, ctx);
-                    let delay = self.config.restart.delay(self.failures);
-                    ctx.run_later(delay, |pool, ctx| pool.adjust_workers(ctx));
+                    self.start_later_after(no_thread(&panic), ctx);
+                    false
                 }
-            }
-            return;
+            };
         }
         let arbiter = self.threads.place(worker as usize);
         let placement = Placement {
@@ -90,12 +97,33 @@ impl<S: Stage> Pool<S> {
             None => Worker::new(env).start(),
         };
         self.workers.add(worker, addr, placement);
+        true
+    }
+
+    fn start_later_after(&mut self, failure: Failure, ctx: &mut Context<Self>) {
+        // First, as `not_built` may dispatch undos, for which a spare worker is wanted.
+        self.start_later(ctx);
+        self.not_built(failure, ctx);
+    }
+
+    /// Starts the workers that are missing after the restart policy's delay: all of them by one timer,
+    /// however many there are.
+    pub(super) fn start_later(&mut self, ctx: &mut Context<Self>) {
+        if std::mem::replace(&mut self.start_timer, true) {
+            return;
+        }
+        let delay = self.config.restart.delay(self.failures.max(1));
+        ctx.run_later(delay, |pool, ctx| {
+            pool.start_timer = false;
+            pool.adjust_workers(ctx);
+            pool.dispatch(ctx);
+        });
     }
 
     /// A worker has a stage value.
     pub(super) fn built(&mut self) {
         if std::mem::take(&mut self.failures) > 0 {
-            log::info!("stage {}: workers are built again", self.config.name);
+            logging::info!("stage {}: workers are built again", self.config.name);
         }
         self.down = false;
         self.stats.set_health(Health::Up);
@@ -107,7 +135,8 @@ impl<S: Stage> Pool<S> {
         self.failures = self.failures.saturating_add(1);
         let failures = self.failures;
         let error = panic_guard::shown(&failure);
-        log::warn!(
+        self.last_error.clone_from(&error);
+        logging::warning!(
             "stage {}: a worker could not be built, {failures} times in a row: {error}",
             self.config.name
         );
@@ -124,8 +153,8 @@ impl<S: Stage> Pool<S> {
 
     pub(super) fn down_failure(&self) -> Failure {
         let text = format!(
-            "stage {} is down: its factory keeps failing",
-            self.config.name
+            "stage {} is down, no worker of it can be started: {}",
+            self.config.name, self.last_error
         );
         Failure::of(FailureKind::StageDown, text)
     }
@@ -135,4 +164,13 @@ impl<S: Stage> Pool<S> {
             .workers
             .store(self.workers.built(), Ordering::Relaxed);
     }
+}
+
+/// The failure of starting a thread, whose own text says little.
+fn no_thread(panic: &Failure) -> Failure {
+    Failure::new(format!(
+        "no thread for a worker: {}; raise the limits of threads, memory and open files, or use fewer \
+         workers",
+        panic_guard::shown(panic)
+    ))
 }

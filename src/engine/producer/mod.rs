@@ -6,7 +6,7 @@ use actix::{Actor, ActorContext, AsyncContext, Context, Handler};
 
 use crate::{
     failure::{self, Failure},
-    panic_guard,
+    logging, panic_guard,
     shared::{
         Shared,
         messages::{ToProducer, ToReporter},
@@ -79,7 +79,7 @@ impl<C: Send + 'static> Actor for ProducerActor<C> {
             // Its own intake is gone with it, so it is not what keeps the pipeline open.
             let result = result.and_then(|result| result);
             if let Err(failure) = &result {
-                log::warn!("{name} ended: {}", panic_guard::shown(failure));
+                logging::warning!("{name} ended: {}", panic_guard::shown(failure));
             }
             shared.tell_reporter(ToReporter::ProducerEnded {
                 name: name.clone(),

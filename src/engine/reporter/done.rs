@@ -5,7 +5,7 @@ use actix::{AsyncContext, Context, Handler};
 use super::{Reporter, ToSelf};
 use crate::{
     ledger::{AllRecorded, Change, LedgerError},
-    panic_guard,
+    logging, panic_guard,
     shared::hop::{Batch, TaskMsg},
     submit::answer,
     task::{End, Outcome, Rollback, TaskRef, TicketAnswer},
@@ -25,7 +25,7 @@ impl<O: Send + 'static> Handler<TaskMsg<O>> for Reporter {
 
 impl Reporter {
     fn done<O: Send + 'static>(&mut self, mut batch: Batch<O>, ctx: &mut Context<Self>) {
-        let told = self.outcomes.is_listened_to() || log::log_enabled!(log::Level::Debug);
+        let told = self.outcomes.is_listened_to() || logging::is_on(log::Level::Debug);
         let mut answers = Vec::new();
         for (task, output) in batch.tasks.iter().zip(batch.values.drain(..)) {
             keep_output(task, output);
@@ -35,7 +35,7 @@ impl Reporter {
             let ticket = task.has_ticket();
             if ticket || told {
                 let outcome = Outcome::done(task.id());
-                log::debug!("{outcome}");
+                logging::debug!("{outcome}");
                 self.outcomes.send(&outcome);
                 answers.push((task.clone(), outcome));
             }
@@ -90,7 +90,7 @@ impl Reporter {
         for task in &tasks {
             self.clear_undos(task);
             let outcome = Outcome::done(task.id());
-            log::debug!("{outcome}");
+            logging::debug!("{outcome}");
             self.outcomes.send(&outcome);
             if task.has_ticket() {
                 answers.push((task.clone(), outcome));

@@ -34,7 +34,7 @@ use crate::{
     engine::deadline_driver,
     failure::Failure,
     ledger::LedgerError,
-    panic_guard,
+    logging, panic_guard,
     policy::{OnStuck, Order, Retry},
     report::{LAST_FAILURES, OutcomeFeed, ProducerError, Report, StageStats},
     shared::{Shared, messages::ToReporter},
@@ -120,8 +120,8 @@ impl Reporter {
         task.apply(Event::RolledBack).ok();
         self.clear_undos(task);
         let outcome = Outcome::new(task.id(), end, rollback);
-        if log::log_enabled!(log::Level::Debug) {
-            log::debug!("{}", panic_guard::shown(&outcome));
+        if logging::is_on(log::Level::Debug) {
+            logging::debug!("{}", panic_guard::shown(&outcome));
         }
         if let Rollback::Stuck(stuck) = &outcome.rollback {
             self.shared.table.keep_stuck(stuck.clone());
@@ -157,7 +157,8 @@ impl Reporter {
     fn producer_ended(&mut self, producer: Arc<str>, result: Result<(), Failure>) {
         self.producers_left = self.producers_left.saturating_sub(1);
         // A producer that ended because the pipeline did has not failed.
-        let is_closed = |failure: &Failure| failure.error().to_string() == CLOSED;
+        let is_closed =
+            |failure: &Failure| panic_guard::printed(|| failure.error().to_string()) == CLOSED;
         if let Err(failure) = result
             && !(self.shutdown.phase() != Phase::Open && is_closed(&failure))
         {

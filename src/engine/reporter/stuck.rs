@@ -10,7 +10,7 @@ use super::{
     rollback_plan::RollbackPlan,
 };
 use crate::{
-    panic_guard,
+    logging, panic_guard,
     policy::{OnStuck, Order},
     shared::Shared,
     task::{Rollback, StageIx, State, Stuck, StuckUndo, TaskRef, UndoStatus},
@@ -47,7 +47,7 @@ impl Reporter {
             left.reverse();
         }
         let rollback = Rollback::Stuck(list_left(&self.shared, task, &left, running));
-        log::warn!("task {} is given up: {rollback}", task.id());
+        logging::warning!("task {} is given up: {rollback}", task.id());
         // Its holder may just be going on to another stage.
         while let State::Stopping(stage) = task.state() {
             task.let_go(stage);

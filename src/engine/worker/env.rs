@@ -1,6 +1,7 @@
 //! The environment of a worker: everything it knows of its place, and whom it tells.
 
 use std::{
+    cell::Cell,
     sync::{Arc, atomic::AtomicBool, mpsc::Sender},
     time::Duration,
 };
@@ -13,6 +14,7 @@ use crate::{
     clock::Nanos,
     engine::threads::Present,
     failure::Failure,
+    panic_guard,
     report::StageStats,
     shared::{
         Shared,
@@ -61,6 +63,10 @@ pub(crate) enum FromWorker<I> {
         result: Result<(), Failure>,
         stage_value: StageValue,
     },
+    /// Tasks of a worker that is dying, which it had not started.
+    HandedBack { rest: Batch<I> },
+    /// Its actor died in the middle of something.
+    Died { worker: u32 },
     /// It has left.
     Left { worker: u32 },
 }
@@ -102,6 +108,19 @@ pub(crate) struct WorkerEnv<S: Stage> {
     pub(crate) hand_back: Arc<AtomicBool>,
     /// If it has a thread to itself: held until it has let go of its last task.
     pub(crate) _present: Option<Sender<Present>>,
+    /// The worker has taken leave of its pool.
+    pub(crate) left: Cell<bool>,
+}
+
+impl<S: Stage> Drop for WorkerEnv<S> {
+    /// Whoever drops it without a leave has died: by a panic that no guard has met, or because somebody
+    /// has stopped the thread, perhaps before the worker came to it.
+    fn drop(&mut self) {
+        if !self.left.get() {
+            let worker = self.worker;
+            panic_guard::catch_quietly(|| self.tell(FromWorker::Died { worker }));
+        }
+    }
 }
 
 impl<S: Stage> WorkerEnv<S> {

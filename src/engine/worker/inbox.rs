@@ -105,6 +105,11 @@ impl<I> Inbox<I> {
         .await
     }
 
+    /// What it has not begun with.
+    pub(super) fn take_all(&self) -> VecDeque<Job<I>> {
+        self.jobs.take()
+    }
+
     /// The pool has asked to look whether the task was stopped, since this was last called.
     pub(super) fn take_check_stop(&self) -> bool {
         self.check_stop.replace(false)

@@ -11,6 +11,7 @@ mod transitions;
 pub(crate) mod call_end;
 mod tally;
 mod run_undo;
+pub(crate) mod death;
 
 use std::{
     future::{Future, poll_fn},
@@ -42,10 +43,14 @@ pub(crate) struct Worker<S: Stage> {
 impl<S: Stage> Worker<S> {
     pub(super) fn new(env: WorkerEnv<S>) -> Self {
         let inbox = Rc::new(Inbox::new());
-        let life = live(env, inbox.clone());
+        let life = Life {
+            env,
+            inbox: inbox.clone(),
+            value: None,
+        };
         Worker {
             inbox,
-            life: Some(Box::pin(life)),
+            life: Some(Box::pin(life.until_it_leaves())),
         }
     }
 }
@@ -71,42 +76,67 @@ impl<S: Stage> Handler<ToWorker<S::Input>> for Worker<S> {
 }
 
 /// Builds a stage value, does one job after the other with it, and builds another where that is lost.
-async fn live<S: Stage>(env: WorkerEnv<S>, inbox: Rc<Inbox<S::Input>>) {
-    let worker = env.worker;
-    let mut value: Option<S> = None;
-    let mut failures = 0;
-    while !inbox.is_suspended() {
-        let Some(stage) = &mut value else {
-            match env.factory.build() {
-                Ok(built) => {
-                    value = Some(built);
-                    failures = 0;
-                    env.tell(FromWorker::Built { worker });
-                }
-                Err(failure) => {
-                    failures += 1;
-                    env.tell(FromWorker::NotBuilt { worker, failure });
-                    if !wait_to_rebuild(&inbox, env.config.restart.delay(failures)).await {
-                        break;
+struct Life<S: Stage> {
+    env: WorkerEnv<S>,
+    inbox: Rc<Inbox<S::Input>>,
+    value: Option<S>,
+}
+
+impl<S: Stage> Life<S> {
+    async fn live(&mut self) {
+        let Life {
+            env, inbox, value, ..
+        } = self;
+        let worker = env.worker;
+        let mut failures = 0;
+        while !inbox.is_suspended() {
+            let Some(stage) = value else {
+                match env.factory.build() {
+                    Ok(built) => {
+                        *value = Some(built);
+                        failures = 0;
+                        env.tell(FromWorker::Built { worker });
+                    }
+                    Err(failure) => {
+                        failures += 1;
+                        env.tell(FromWorker::NotBuilt { worker, failure });
+                        if !wait_to_rebuild(inbox, env.config.restart.delay(failures)).await {
+                            break;
+                        }
                     }
                 }
-            }
-            continue;
-        };
-        let Some(job) = inbox.next().await else { break };
-        let after = match job {
-            Job::Run { batch, mode } => run_batch(&env, &inbox, stage, batch, mode).await,
-            Job::Undo(job) => run_undo(&env, &inbox, stage, job).await,
-        };
-        if after == StageValue::Rebuild {
-            panic_guard::drop_quietly(value.take());
-            if inbox.is_leaving() {
-                break;
+                continue;
+            };
+            let Some(job) = inbox.next().await else { break };
+            let after = match job {
+                Job::Run { batch, mode } => run_batch(env, inbox, stage, batch, mode).await,
+                Job::Undo(job) => run_undo(env, inbox, stage, job).await,
+            };
+            if after == StageValue::Rebuild {
+                panic_guard::drop_quietly(value.take());
+                if inbox.is_leaving() {
+                    break;
+                }
             }
         }
     }
-    panic_guard::drop_quietly(value);
-    env.tell(FromWorker::Left { worker });
+
+    async fn until_it_leaves(mut self) {
+        self.live().await;
+        panic_guard::drop_quietly(self.value.take());
+        self.env.left.set(true);
+        let worker = self.env.worker;
+        self.env.tell(FromWorker::Left { worker });
+    }
+}
+
+impl<S: Stage> Drop for Life<S> {
+    fn drop(&mut self) {
+        panic_guard::drop_quietly(self.value.take());
+        if !self.env.left.get() && !self.inbox.is_suspended() {
+            death::hand_back(&self.env, &self.inbox);
+        }
+    }
 }
 
 /// `false` when the worker is to leave instead.

@@ -26,7 +26,7 @@ use crate::{
     clock::{Cycles, Nanos, Reading},
     failure::{self, Failure},
     ledger::AllRecorded,
-    panic_guard,
+    logging, panic_guard,
     shared::hop::Batch,
     stage::{Stage, TaskContext, Watch},
     task::{Event, StopReason, TaskId, TaskRef, fence},
@@ -42,9 +42,9 @@ pub(super) struct BatchRun<'a, S: Stage> {
     pub(super) inbox: &'a Inbox<S::Input>,
     mode: BatchMode,
     /// Not started yet, the next one last.
-    rest: Batch<S::Input>,
+    pub(super) rest: Batch<S::Input>,
     /// Finished, to be sent on together.
-    out: Batch<S::Output>,
+    pub(super) out: Batch<S::Output>,
     /// Room at the next stage for that many more results.
     pub(super) reserved: usize,
     /// Tasks that have left the queue and whose room there has not been given back yet.
@@ -54,6 +54,8 @@ pub(super) struct BatchRun<'a, S: Stage> {
     pub(super) tally: Tally,
     /// It had to wait for something.
     waited: bool,
+    /// Its pool knows that it is over.
+    pub(super) over: bool,
     /// Records that `out` waits for.
     pub(super) unrecorded: AllRecorded,
 }
@@ -107,6 +109,7 @@ impl<'a, S: Stage> BatchRun<'a, S> {
             reading: Reading::take(clock),
             tally: Tally::new(clock),
             waited: false,
+            over: false,
             unrecorded: AllRecorded::default(),
         }
     }
@@ -138,6 +141,7 @@ impl<'a, S: Stage> BatchRun<'a, S> {
                 self.reading.refresh(clock);
                 continue;
             }
+            let waited = self.reading.cycles.since(task.queued_at());
             let mut retry_input = None;
             if !plain {
                 match self.prepare(&task, id, attempt).await {
@@ -145,11 +149,13 @@ impl<'a, S: Stage> BatchRun<'a, S> {
                     Prepared::Ended => continue,
                     Prepared::Suspended => return StageValue::Keep,
                     Prepared::Panicked(failure) => {
+                        self.tally.start(waited);
                         self.failed(&task, attempt, failure, None);
                         return StageValue::Rebuild;
                     }
                 }
             }
+            self.tally.start(waited);
             let context = TaskContext::new(&env.shared, &task, id, env.stage, attempt, &watch);
             let call_began = self.reading.cycles;
             let call_now = self.reading.now;
@@ -266,7 +272,7 @@ impl<'a, S: Stage> BatchRun<'a, S> {
         if attempt == 1 {
             self.left_queue += 1;
         }
-        if task.deadline() <= self.reading.now {
+        if self.reading.has_passed(task.deadline(), &env.shared.clock) {
             // No return: `apply` finds it stopped, by this or by an earlier stop.
             task.stop(StopReason::Late);
         }
@@ -284,12 +290,10 @@ impl<'a, S: Stage> BatchRun<'a, S> {
                 return false;
             }
         }
-        self.tally.queue_time += self.reading.cycles.since(task.queued_at());
-        self.tally.counts.started += 1;
-        if let Some(deadline) = task.begin_work(self.reading.now) {
+        if let Some(deadline) = task.begin_work(|| env.shared.clock.now()) {
             env.shared.table.set_deadline(task.slot, deadline);
         }
-        log::debug!(
+        logging::debug!(
             "task {id} stage {} attempt {attempt}: started",
             env.config.name
         );
@@ -307,7 +311,7 @@ impl<'a, S: Stage> BatchRun<'a, S> {
         } else {
             Event::Finish(env.stage)
         };
-        if task.deadline() <= self.reading.now {
+        if self.reading.has_passed(task.deadline(), &env.shared.clock) {
             // Late, even if nobody has noticed yet.
             task.stop(StopReason::Late);
         }
@@ -318,7 +322,7 @@ impl<'a, S: Stage> BatchRun<'a, S> {
         if !last {
             task.next_stage(self.reading.cycles);
         }
-        log::debug!("task {id} stage {}: finished", env.config.name);
+        logging::debug!("task {id} stage {}: finished", env.config.name);
         self.tally.counts.finished += 1;
         true
     }
@@ -398,7 +402,7 @@ impl<'a, S: Stage> BatchRun<'a, S> {
     }
 
     /// Sends on what is finished, gives back what was reserved, and adds up the counts.
-    fn flush(&mut self) {
+    pub(super) fn flush(&mut self) {
         let env = self.env;
         if let Some(room) = &env.hop.room
             && self.reserved > 0
@@ -427,10 +431,11 @@ impl<'a, S: Stage> BatchRun<'a, S> {
         let took = clock.to_nanos(clock.cycles().since(began));
         let pace = took.checked_div(self.tally.calls).filter(|_| !self.waited);
         self.flush();
+        self.over = true;
         if self.inbox.is_suspended() {
             return;
         }
-        let mut rest = self.rest;
+        let mut rest = mem::replace(&mut self.rest, Batch::new());
         rest.reverse();
         let worker = self.env.worker;
         self.env.tell(match value {

@@ -10,12 +10,13 @@ use tokio::time::{Sleep, sleep};
 
 use super::{
     call_end::{CallEnd, StageValue},
+    death::Answer,
     env::{FromWorker, WorkerEnv},
     inbox::{Inbox, UndoJob},
 };
 use crate::{
     failure::{self, Failure, FailureKind},
-    panic_guard,
+    logging, panic_guard,
     stage::{CancelContext, Stage},
     task::TaskRef,
 };
@@ -27,17 +28,25 @@ pub(super) async fn run_undo<S: Stage>(
     stage: &mut S,
     job: UndoJob,
 ) -> StageValue {
-    let UndoJob {
+    let answer = Answer {
+        env,
+        job: Some(job),
+    };
+    let Some(UndoJob {
         task,
         undo: number,
         attempt,
-    } = job;
+    }) = &answer.job
+    else {
+        return StageValue::Keep;
+    };
+    let (number, attempt) = (*number, *attempt);
     let id = task.id();
     let mut value = StageValue::Keep;
-    let result = match copy_undo::<S>(&task, number) {
+    let result = match copy_undo::<S>(task, number) {
         Err(failure) => Err(failure),
         Ok((undo, generation)) => {
-            log::debug!(
+            logging::debug!(
                 "task {id} stage {}: undo {number} runs, attempt {attempt}",
                 env.config.name
             );
@@ -54,6 +63,7 @@ pub(super) async fn run_undo<S: Stage>(
         }
     };
     if inbox.is_suspended() {
+        answer.forget();
         return value;
     }
     env.stats.update(|totals| match &result {
@@ -64,17 +74,11 @@ pub(super) async fn run_undo<S: Stage>(
         .as_ref()
         .err()
         .map_or("done".to_owned(), panic_guard::shown);
-    log::debug!(
+    logging::debug!(
         "task {id} stage {}: undo {number}: {shown}",
         env.config.name
     );
-    env.tell(FromWorker::UndoDone {
-        worker: env.worker,
-        task,
-        undo: number,
-        result,
-        stage_value: value,
-    });
+    answer.send(result, value);
     value
 }
 

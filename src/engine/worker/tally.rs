@@ -14,7 +14,7 @@ const QUICK_NS: Nanos = 10_000;
 pub(super) struct Tally {
     pub(super) counts: StageCounts,
     /// Time that tasks have spent in the queue.
-    pub(super) queue_time: Cycles,
+    queue_time: Cycles,
     /// All calls, also those that were counted before.
     pub(super) calls: u64,
     /// Calls that are entered into the histogram with their mean.
@@ -34,6 +34,13 @@ impl Tally {
             quick_time: Cycles(0),
             most_quick: clock.cycles_in(QUICK_NS),
         }
+    }
+
+    /// An attempt begins, `waited` after its task was put into the queue.
+    #[inline(always)]
+    pub(super) fn start(&mut self, waited: Cycles) {
+        self.queue_time += waited;
+        self.counts.started += 1;
     }
 
     /// A call has ended that took so long; `waited` where it is not to count as a quick one.

@@ -11,7 +11,7 @@ use crate::{
     clock::{Nanos, nanos},
     failure::{Failure, FailureKind},
     ledger::{Change, Value},
-    panic_guard,
+    logging, panic_guard,
     shared::messages::ToReporter,
     stage::Stage,
     task::{Event, TaskId, TaskRef},
@@ -154,7 +154,6 @@ impl<S: Stage> BatchRun<'_, S> {
         retry_input: Option<S::Input>,
     ) {
         let env = self.env;
-        self.tally.counts.failed += 1;
         if failure.kind() == FailureKind::Panic {
             self.tally.counts.panicked += 1;
         }
@@ -169,13 +168,14 @@ impl<S: Stage> BatchRun<'_, S> {
         if let (true, Some(input)) = (again, retry_input) {
             return self.retry(task, attempt, failure, input, due);
         }
-        log::debug!(
+        logging::debug!(
             "task {} stage {} attempt {attempt}: failed: {}",
             task.id(),
             env.config.name,
             panic_guard::shown(&failure)
         );
         if task.fail(env.stage, failure).is_ok() {
+            self.tally.counts.failed += 1;
             env.shared.tell_reporter(ToReporter::Stopped(task.clone()));
         } else {
             self.stopped(task);
@@ -209,8 +209,9 @@ impl<S: Stage> BatchRun<'_, S> {
             panic_guard::drop_quietly(input);
             return self.stopped(task);
         }
+        self.tally.counts.failed += 1;
         self.tally.counts.retried += 1;
-        log::debug!(
+        logging::debug!(
             "task {} stage {} attempt {attempt}: failed, {}: {}",
             task.id(),
             env.config.name,

@@ -79,7 +79,8 @@ impl<S: Stage> BatchRun<'_, S> {
         // Time has passed since it was taken up, in the ledger or in copying.
         self.reading.refresh(&env.shared.clock);
         if self.stop_if_late(task) {
-            self.stopped(task);
+            // No attempt: it is not counted as one.
+            env.let_go(task);
             panic_guard::drop_quietly((input, copied));
             return Prepared::Ended;
         }
@@ -97,8 +98,11 @@ impl<S: Stage> BatchRun<'_, S> {
 
     /// Stops the task if its deadline has passed. `true` if its end is decided, for this or another
     /// reason.
-    pub(super) fn stop_if_late(&self, task: &TaskRef) -> bool {
-        if task.deadline() <= self.reading.now {
+    pub(super) fn stop_if_late(&mut self, task: &TaskRef) -> bool {
+        if self
+            .reading
+            .has_passed(task.deadline(), &self.env.shared.clock)
+        {
             task.stop(StopReason::Late);
         }
         task.is_ending()
@@ -237,14 +241,21 @@ impl<S: Stage> BatchRun<'_, S> {
 
     /// Sends a batch on once all of it is recorded; the worker goes on meanwhile.
     pub(super) fn send_once_recorded(&mut self, out: Batch<S::Output>) {
+        actix_rt::spawn(self.once_recorded(out));
+    }
+
+    pub(super) fn once_recorded(
+        &mut self,
+        out: Batch<S::Output>,
+    ) -> impl Future<Output = ()> + Send + use<S> {
         let records: AllRecorded = std::mem::take(&mut self.unrecorded);
         let (shared, hop) = (self.env.shared.clone(), self.env.hop.clone());
-        actix_rt::spawn(async move {
+        async move {
             match records.wait().await {
                 Ok(()) if shared.is_suspended() => {}
                 Ok(()) => hop.send(out),
                 Err(error) => shared.suspend(&error),
             }
-        });
+        }
     }
 }

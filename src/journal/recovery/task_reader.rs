@@ -10,6 +10,7 @@ use crate::{
         task_state::{DebugEq, TaskState},
         undo_state::{StoredUndoStatus, UndoState},
     },
+    logging,
     task::{End, Outcome, Rollback, StageName, State, Stuck, StuckUndo, TaskId},
 };
 
@@ -119,7 +120,7 @@ impl TaskReader<'_> {
     /// Makes a task stuck, for a person to look at. Everything else stays as it is, so that another
     /// start may go on with it.
     fn quarantine(&mut self, id: TaskId, task: &mut TaskState, why: &str) {
-        log::error!(
+        logging::error!(
             "task {id} is set aside for a person, and stuck until one resolves or retries it: {why}"
         );
         let stages = self.planner.stages;

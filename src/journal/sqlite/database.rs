@@ -1,19 +1,22 @@
 //! An open journal: its connection, and the lock if it was opened for writing.
 
-use std::{fs::File, path::Path, time::Duration};
+use std::{fs::File, io, path::Path, time::Duration};
 
-use rusqlite::{Connection, Error, OpenFlags, config::DbConfig};
+use rusqlite::{Connection, Error, ErrorCode, OpenFlags, config::DbConfig};
 
 use super::{
     error::journal_error,
     lock::Lock,
-    path::{beside, canonical_path},
+    path::{OpenFiles, beside, canonical_path},
     schema::{check_format, check_integrity, create_tables},
 };
-use crate::journal::{
-    durability::Durability,
-    error::JournalError,
-    store::{StoreError, Writes},
+use crate::{
+    journal::{
+        durability::Durability,
+        error::JournalError,
+        store::{StoreError, Writes},
+    },
+    logging,
 };
 
 /// The log is copied into the file once it has this many pages, 32 MB: a page that changes often
@@ -37,6 +40,8 @@ pub(in crate::journal) struct Sqlite {
     lock: Option<Lock>,
     /// SQLite's count of the commits of other connections, when this one was opened.
     foreign_commits: i64,
+    /// `None` if it was opened for reading.
+    files: Option<OpenFiles>,
 }
 
 impl Sqlite {
@@ -70,6 +75,7 @@ impl Sqlite {
             connection: Some(connection),
             lock: Some(lock),
             foreign_commits,
+            files: Some(OpenFiles::of(path)?),
         })
     }
 
@@ -80,17 +86,22 @@ impl Sqlite {
             .map_err(|error| JournalError::io(path, error))?;
         let path = &canonical_path(path)?;
         let failed = |error| journal_error(path, error);
-        let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-        let connection = Connection::open_with_flags(path, flags).map_err(failed)?;
-        configure(&connection).map_err(failed)?;
-        // One transaction until the file is closed. The first read in it, which `check_format`
-        // does, settles the state that all later ones see.
-        connection.execute_batch("BEGIN").map_err(failed)?;
+        let connection = match connect_for_reading(path, Reader::BesideAWriter) {
+            Err(error) if needs_write_access(&error) => {
+                let log = beside(path, "-wal");
+                if log.metadata().is_ok_and(|log| log.len() > 0) {
+                    return Err(JournalError::io(path, unreadable_log(&log)));
+                }
+                connect_for_reading(path, Reader::Alone).map_err(failed)?
+            }
+            connected => connected.map_err(failed)?,
+        };
         check_format(path, &connection)?;
         Ok(Sqlite {
             connection: Some(connection),
             lock: None,
             foreign_commits: 0,
+            files: None,
         })
     }
 
@@ -126,6 +137,14 @@ impl Sqlite {
         ))
     }
 
+    /// Refuses to say that a commit is recorded once its file isn't found any more by its name.
+    pub(super) fn refuse_missing_files(&mut self) -> Result<(), StoreError> {
+        match self.files.as_mut().and_then(OpenFiles::missing) {
+            Some(missing) => Err(StoreError::Failed(missing)),
+            None => Ok(()),
+        }
+    }
+
     /// Closes the file, then gives the lock back.
     pub(super) fn close_file(&mut self, writes: Writes) {
         let Some(connection) = self.connection.take() else {
@@ -134,13 +153,13 @@ impl Sqlite {
         if writes == Writes::Succeeded {
             let no_checkpoint = DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE;
             if let Err(error) = connection.set_db_config(no_checkpoint, false) {
-                log::warn!(
+                logging::warning!(
                     "the journal's log stays beside it, where the next start finds it: {error}"
                 );
             }
         }
         if let Err((_, error)) = connection.close() {
-            log::warn!("SQLite could not close the journal: {error}");
+            logging::warning!("SQLite could not close the journal: {error}");
         }
         self.unlock();
     }
@@ -169,6 +188,61 @@ impl Drop for Sqlite {
         self.connection = None;
         self.unlock();
     }
+}
+
+/// A reader of a journal's file.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Reader {
+    /// It takes part in SQLite's locking, in files beside the journal that it may have to make.
+    BesideAWriter,
+    /// Nobody has the journal open: the file is all that there is.
+    Alone,
+}
+
+/// Opens a file, and begins one transaction until it is closed. The read in it settles the state that
+/// all later ones see.
+fn connect_for_reading(path: &Path, reader: Reader) -> Result<Connection, Error> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let connection = if reader == Reader::Alone {
+        let uri = format!("file:{}?immutable=1", uri_path(path));
+        Connection::open_with_flags(uri, flags | OpenFlags::SQLITE_OPEN_URI)?
+    } else {
+        Connection::open_with_flags(path, flags)?
+    };
+    configure(&connection)?;
+    connection.execute_batch("BEGIN")?;
+    connection.query_row("SELECT count(*) FROM sqlite_schema", [], |_| Ok(()))?;
+    Ok(connection)
+}
+
+/// A path within an URI: all but the plainest letters are escaped.
+fn uri_path(path: &Path) -> String {
+    let mut text = String::new();
+    for byte in path.as_os_str().as_encoded_bytes() {
+        if byte.is_ascii_alphanumeric() || b"/-_.".contains(byte) {
+            text.push(char::from(*byte));
+        } else {
+            text.push_str(&format!("%{byte:02X}"));
+        }
+    }
+    text
+}
+
+/// SQLite wants to make files beside the journal, and may not.
+fn needs_write_access(error: &Error) -> bool {
+    matches!(
+        error.sqlite_error_code(),
+        Some(ErrorCode::ReadOnly | ErrorCode::CannotOpen)
+    )
+}
+
+fn unreadable_log(log: &Path) -> io::Error {
+    let why = format!(
+        "{} has changes that only who may write into its folder can read; run this as the pipeline's \
+         user, or copy the journal together with its -wal file to a folder of yours",
+        log.display()
+    );
+    io::Error::new(io::ErrorKind::PermissionDenied, why)
 }
 
 /// Refuses a log whose file is missing or empty: SQLite would throw that log away.

@@ -6,7 +6,7 @@ use std::{
 };
 
 use super::path::beside;
-use crate::journal::error::JournalError;
+use crate::{journal::error::JournalError, logging};
 
 /// A lock that is held. It ends with the process, however that ends.
 pub(super) struct Lock(File);
@@ -36,7 +36,7 @@ impl Lock {
     /// have a copy of it.
     pub(super) fn release(self) {
         if let Err(error) = self.0.unlock() {
-            log::warn!(
+            logging::warning!(
                 "the lock of a journal could not be released, so the journal can't be opened again \
                  before this process ends: {error}"
             );

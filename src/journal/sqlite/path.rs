@@ -56,6 +56,70 @@ fn refuse_special_files(path: &Path) -> Result<(), JournalError> {
     Ok(())
 }
 
+/// The names by which a journal's files are found, and the files that they stood for when it was opened.
+///
+/// SQLite goes on to write into a file that was removed or replaced, and says that all is well.
+pub(super) struct OpenFiles {
+    file: (PathBuf, FileId),
+    log: (PathBuf, Option<FileId>),
+}
+
+/// Device and inode, where there are such.
+type FileId = (u64, u64);
+
+impl OpenFiles {
+    /// Right after they were opened.
+    pub(super) fn of(journal: &Path) -> Result<Self, JournalError> {
+        let file = file_id(journal).map_err(|error| JournalError::io(journal, error))?;
+        let log = beside(journal, "-wal");
+        let log_id = file_id(&log).ok();
+        Ok(OpenFiles {
+            file: (journal.to_owned(), file),
+            log: (log, log_id),
+        })
+    }
+
+    /// Says which of them is no longer the one that was opened, if any.
+    pub(super) fn missing(&mut self) -> Option<String> {
+        let (path, opened) = &self.file;
+        let file = match file_id(path) {
+            Ok(now) if now == *opened => None,
+            Ok(_) => Some((path, "another file is there now".to_owned())),
+            Err(error) => Some((path, error.to_string())),
+        };
+        let (path, opened) = &mut self.log;
+        let log = match (file_id(path), opened) {
+            (Ok(now), Some(opened)) if now == *opened => None,
+            (Ok(_), Some(_)) => Some((&*path, "another file is there now".to_owned())),
+            // The first write makes it.
+            (Ok(now), opened) => {
+                *opened = Some(now);
+                None
+            }
+            (Err(error), _) => Some((&*path, error.to_string())),
+        };
+        let (path, why) = file.or(log)?;
+        Some(format!(
+            "{} was removed, moved or replaced while this pipeline had it open ({why}); nothing more \
+             is recorded. Put the files back, then start the pipeline again",
+            path.display()
+        ))
+    }
+}
+
+#[cfg(unix)]
+fn file_id(path: &Path) -> io::Result<FileId> {
+    use std::os::unix::fs::MetadataExt;
+    let found = path.metadata()?;
+    Ok((found.dev(), found.ino()))
+}
+
+/// Elsewhere a file that is open can't be removed.
+#[cfg(not(unix))]
+fn file_id(path: &Path) -> io::Result<FileId> {
+    path.metadata().map(|_| (0, 0))
+}
+
 #[cfg(unix)]
 fn refuse_second_name(path: &Path, file: &Metadata) -> Result<(), JournalError> {
     if std::os::unix::fs::MetadataExt::nlink(file) > 1 {

@@ -62,7 +62,7 @@ impl Store for Sqlite {
         // They go back to the connection's cache.
         drop(statements);
         connection.prepare_cached("COMMIT")?.execute([])?;
-        Ok(())
+        self.refuse_missing_files()
     }
 
     fn keyed_outcome(&mut self, key: &str) -> Result<Option<KeyedOutcomeRow>, StoreError> {

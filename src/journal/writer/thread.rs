@@ -19,7 +19,7 @@ use crate::{
         store::{RowOp, StoreError},
     },
     ledger::LedgerError,
-    panic_guard,
+    logging, panic_guard,
 };
 
 /// A commit of fewer changes runs on the writer's own thread: handing it to the other one would
@@ -129,7 +129,7 @@ impl WriterThread {
     fn fail(&mut self, why: String, running: Option<RunningCommit>, mut waiting: Vec<Request>) {
         let path = self.path.display();
         let error = LedgerError::new(format_args!("{path}: {why}"));
-        log::error!(
+        logging::error!(
             "a write to a journal failed, and nothing more is written to it; start the pipeline \
              again once the cause is gone: {error}"
         );

@@ -19,7 +19,7 @@ use proptest::{prelude::*, test_runner::TestCaseError};
 use self::{
     oracle::{Facts, check, end_is_due},
     script::{CANCEL_BACKOFF_MS, CANCEL_TIMEOUT_MS, EndScript, LATE_MS, cases},
-    world::{Context, Event, Scripted, World},
+    world::{Context, Entry, Event, Scripted, World},
 };
 use crate::support::{live, ms, sleep, still};
 
@@ -215,6 +215,15 @@ fn verify(world: &World, fates: &Fates, report: &Report, timed: bool) -> Result<
     // A task that was not accepted never started.
     for entry in &log {
         prop_assert!(fates.accepted_ms.contains_key(&entry.task));
+    }
+    // Each attempt is counted once, at its start and at its end.
+    for (stage, counted) in report.stages.iter().enumerate() {
+        let is_start =
+            |entry: &&Entry| matches!(entry.event, Event::Start { stage: at, .. } if at == stage);
+        let counts = counted.counts;
+        prop_assert_eq!(counts.started, log.iter().filter(is_start).count() as u64);
+        let ended = counts.finished + counts.failed + counts.stopped;
+        prop_assert_eq!(counts.started, ended, "stage {}: {:?}", stage, counts);
     }
     // G7: no more at work than workers.
     for (stage, script) in case.stages.iter().enumerate() {
