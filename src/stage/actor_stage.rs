@@ -55,8 +55,8 @@ struct Stop {
 impl<C, O, U> TaskMsg<C, Reply<O, U>> {
     /// The task's context, and the reply to answer with.
     pub fn into_parts(mut self) -> (C, Reply<O, U>) {
-        match self.batch.pop() {
-            Some((_, context)) => (context, self.reply),
+        match self.batch.values.pop() {
+            Some(context) => (context, self.reply),
             None => unreachable!("a message to an actor is made with one task in it"),
         }
     }
@@ -269,7 +269,8 @@ where
             undo: PhantomData,
         };
         let mut batch = Batch::new();
-        batch.push(record.clone(), input);
+        // Without the task: the reply has it, and says so if it is dropped with the message.
+        batch.values.push(input);
         self.tasks.do_send(TaskMsg { batch, reply });
         let wait = async {
             tokio::select! {

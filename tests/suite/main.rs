@@ -33,6 +33,7 @@ mod undo_registration;
 mod blocking_hangs;
 mod panics;
 mod stage_down;
+mod hostile_values;
 mod user_values;
 mod worker_death;
 

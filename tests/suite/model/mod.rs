@@ -21,7 +21,7 @@ use self::{
     script::{CANCEL_BACKOFF_MS, CANCEL_TIMEOUT_MS, EndScript, LATE_MS, cases},
     world::{Context, Entry, Event, Scripted, World},
 };
-use crate::support::{live, ms, sleep, still};
+use crate::support::{live, ms, quietly, sleep, still};
 
 /// The outcomes of the tasks of a case, and how they came about.
 #[derive(Default)]
@@ -276,17 +276,4 @@ proptest! {
         });
         verify(&world, &fates, &report, false)?;
     }
-}
-
-/// Scripted panics are not worth a line each.
-fn quietly() {
-    static ONCE: std::sync::Once = std::sync::Once::new();
-    ONCE.call_once(|| {
-        let before = std::panic::take_hook();
-        std::panic::set_hook(Box::new(move |panic| {
-            if panic.payload().downcast_ref::<&str>() != Some(&"scripted") {
-                before(panic);
-            }
-        }));
-    });
 }

@@ -6,6 +6,7 @@ mod gate;
 #[cfg(feature = "journal")]
 mod journal;
 mod notes;
+mod quiet;
 mod stages;
 
 pub use clock::{AT_MOST, DRAIN, live, ms, since, sleep, still, until};
@@ -14,4 +15,5 @@ pub use gate::{Gate, Keeper, gate};
 #[cfg(feature = "journal")]
 pub use journal::{echo, echo_hanging_at, journal_path, on_disk};
 pub use notes::{Notes, summary};
+pub use quiet::quietly;
 pub use stages::{Do, act, acting, noted};
