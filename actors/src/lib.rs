@@ -103,7 +103,9 @@
 //! - A **stage** carries its context through. Closures make its settings (a path, a content) from
 //!   the context, which goes on unchanged, so that stages can be put together in any order.
 //! - Its **undo is data**: it holds enough to restore the state before. It is `Clone + Debug + Send`,
-//!   and its `Debug` shows no contents, because the report of a stuck task prints it.
+//!   and its `Debug` shows no contents, because the report of a stuck task prints it. It is also
+//!   `Serialize` and `Deserialize`, for pipelines with a journal, with the number of its layout: one
+//!   that a program doesn't know is an error that says so.
 //! - **Intent first**: every effect comes after the [`on_cancel`](batrun::TaskContext::on_cancel) that
 //!   registers its undo. If several steps leave several things behind, each has an undo of its own.
 //! - A **cancel copes** with an effect that never, partly or already happened, may be called twice,
@@ -121,9 +123,15 @@ mod csv;
 mod functions;
 #[cfg(feature = "http")]
 mod http_request;
+mod identity;
 mod interval;
+mod kept;
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod killed;
 mod lines;
 mod make_directory;
+mod placing;
 mod reading;
 #[cfg(any(feature = "sqlite", feature = "postgres"))]
 mod sql;
