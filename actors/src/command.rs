@@ -68,6 +68,11 @@ type Then<I, O> = Arc<dyn Fn(I, Output) -> Result<O, Failure> + Send + Sync>;
 /// that overruns the stage's [`cancel_timeout`](batrun::IntoWork::cancel_timeout) is killed with
 /// its group, without SIGTERM before and without waiting for its end.
 ///
+/// # This process's signals
+/// The first program that is started sets a handler for SIGCHLD in this process, unless tokio has set
+/// it already. Without it, exit codes would be lost where the process that started this one has
+/// SIGCHLD ignored. A handler that was there before is still called.
+///
 /// # Cost
 /// Starting a program takes some milliseconds, in which the stage's thread does nothing else.
 ///

@@ -16,6 +16,8 @@ use tempfile::{TempDir, tempdir};
 
 use super::*;
 
+mod surroundings;
+
 /// A program in the form of a shell script; `$1` is the folder.
 fn script(folder: &Path, text: &str) -> Program {
     Program::new("sh").args(["-c", text, "script"]).arg(folder)
@@ -395,31 +397,4 @@ fn debug_shows_no_secrets() {
         format!("{output:?}"),
         "Output(stdout 6 bytes, cut; stderr 0 bytes)"
     );
-}
-
-#[test]
-fn f26_the_undo_runs_after_a_restart() {
-    let folder = tempdir().unwrap();
-    // Bytes that are no text, as the undo's argument and input.
-    let odd: std::ffi::OsString = std::os::unix::ffi::OsStringExt::from_vec(b"\xff".to_vec());
-    let stage = || {
-        let odd = odd.clone();
-        stage("touch $1/file").cancel_with(move |folder| {
-            script(
-                folder,
-                "cat > $1/input; printf %s \"$2\" > $1/argument; rm $1/file",
-            )
-            .arg(&odd)
-            .env("KEY", "value")
-            .current_dir(folder)
-            .stdin(b"\0\xfe".to_vec())
-        })
-    };
-    let outcome = crate::killed::after_it(stage, folder.path().to_owned(), || {
-        assert!(folder.path().join("file").exists());
-    });
-    assert_eq!(outcome.rollback, Rollback::Complete { undos: 1 });
-    assert!(!folder.path().join("file").exists());
-    assert_eq!(fs::read(folder.path().join("input")).unwrap(), b"\0\xfe");
-    assert_eq!(fs::read(folder.path().join("argument")).unwrap(), b"\xff");
 }
