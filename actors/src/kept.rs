@@ -241,7 +241,7 @@ mod tests {
         let bytes = Bytes(b"\0\xff"[..].into());
         for kept in both(&Undo::<1>(Name("a/é".into()), bytes.clone())) {
             let Undo::<1>(name, read) = rmp_serde::from_slice(&kept).unwrap();
-            assert_eq!((&**name, &read == &bytes), ("a/é".as_ref(), true));
+            assert_eq!((&**name, read == bytes), ("a/é".as_ref(), true));
         }
         #[cfg(unix)]
         {

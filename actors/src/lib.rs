@@ -120,10 +120,14 @@ mod bad_lines;
 mod command;
 #[cfg(feature = "csv")]
 mod csv;
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod endless;
 mod functions;
 #[cfg(feature = "http")]
 mod http_request;
 mod identity;
+mod input;
 mod interval;
 mod kept;
 #[cfg(test)]
@@ -132,6 +136,7 @@ mod killed;
 mod lines;
 mod make_directory;
 mod placing;
+mod progress;
 mod reading;
 #[cfg(any(feature = "sqlite", feature = "postgres"))]
 mod sql;
@@ -151,6 +156,7 @@ pub use http_request::{HttpRequest, HttpRequestUndo, HttpRequestWorker, Request,
 pub use interval::Interval;
 pub use lines::Lines;
 pub use make_directory::{MakeDirectory, MakeDirectoryUndo};
+pub use progress::{Position, Progress};
 #[cfg(feature = "postgres")]
 pub use sql::Postgres;
 #[cfg(feature = "sqlite")]

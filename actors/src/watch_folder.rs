@@ -17,7 +17,10 @@ use notify::{
     event::{AccessKind, AccessMode, CreateKind, ModifyKind, RenameMode},
 };
 
-use crate::reading::{self, Ahead};
+use crate::{
+    progress::Progress,
+    reading::{self, Ahead},
+};
 
 /// Maximum number of paths that wait while the pipeline is full. With paths of a usual length they
 /// take less than a megabyte.
@@ -139,7 +142,7 @@ where
         // find the channel closed, or it would go on waiting for events.
         let _wake = WakeOnDrop(sender.clone());
         let timeout = self.timeout;
-        reading::submit_all("batrun-watch", tasks, timeout, move |ahead| {
+        reading::submit_all("batrun-watch", tasks, timeout, &Progress::default(), move |ahead| {
             // The watcher reports absolute paths. With an absolute root, a search finds the same
             // ones.
             let root = std::path::absolute(&self.folder)?;

@@ -234,7 +234,7 @@ fn after_lost_events_all_files_come_again() {
             sender.send(News::Wake).unwrap();
             // Without events, it ends after that one.
             drop(sender);
-            reading::submit_all("batrun-watch", tasks, None, move |ahead| {
+            reading::submit_all("batrun-watch", tasks, None, &Progress::default(), move |ahead| {
                 let mut watch = Watch {
                     watcher: notify::recommended_watcher(|_| {})?,
                     look: Look {
