@@ -41,6 +41,25 @@ impl Identity {
         };
         self.inode == now.inode && same_birth
     }
+
+    /// Of a file system that keeps no time of birth, on a device with another number.
+    #[cfg(test)]
+    pub(crate) fn on_another_device(self) -> Self {
+        Identity {
+            device: self.device.map_or(Some(1), |device| Some(!device)),
+            born: None,
+            ..self
+        }
+    }
+
+    /// `true` if this is surely something else: it was born at another time. Where the file system
+    /// keeps no such time, nobody can tell.
+    pub(crate) fn is_surely_not(&self, metadata: &Metadata) -> bool {
+        match (self.born, Identity::of(metadata).born) {
+            (Some(then), Some(now)) => then != now,
+            _ => false,
+        }
+    }
 }
 
 /// `true` for times that serde can keep.

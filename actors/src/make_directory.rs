@@ -33,15 +33,16 @@ mod undo;
 /// runs the undos in the order in which they were registered, so a directory still contains the
 /// files of later stages at the first try; they are gone when the rollback comes back to it. If
 /// anything is in it even then, somebody else put it there, and the task is stuck until a person
-/// has looked. It is also stuck if somebody else has replaced the directory since.
+/// has looked.
 ///
 /// A directory is recognised by its inode and the time of its birth, which are registered before it
-/// gets to its path. Where the file system keeps no such time, one that somebody else removed and
-/// made anew may have the same inode: it is then removed if it is empty. On systems without inodes
+/// gets to its path. One that somebody else put in its place stays, and the undo has nothing to do.
+/// Where the file system keeps no such time, the task is stuck then, and one that was made anew with
+/// the same inode passes for this task's: it is removed if it is empty. On systems without inodes
 /// that keep none either, the path alone counts.
 ///
 /// # With a journal
-/// A process may be killed at any instant: after the restart, the undo tells by the inode whether
+/// A process may be killed at any instant: after the restart, the undo tells in the same way whether
 /// the directory at the path is this task's, and removes what is left under the hidden name. It
 /// leaves a directory alone that somebody else made at the path in the meantime.
 ///
@@ -289,17 +290,33 @@ async fn make(
     };
     // The deepest first: undos run in the order of their registration, and a parent can't be
     // removed before its child.
-    let mut registered: Vec<Registered<'_>> = Vec::with_capacity(identities.len());
-    for ((staged, path), identity) in staged.directories.iter().zip(identities) {
-        let made = Made {
+    let mut made = staged.directories.iter().zip(identities);
+    let top_made = made.next_back();
+    let as_undo = |((staged, path), identity): (&(PathBuf, PathBuf), Identity)| {
+        MakeDirectoryUndo(Step::Made(Made {
             path: Name(path.clone()),
             staged: Name(staged.clone()),
             identity,
-        };
-        registered.push(task.on_cancel(MakeDirectoryUndo(Step::Made(made))).await?);
+        }))
+    };
+    let mut registered: Vec<Registered<'_>> = Vec::new();
+    for made in made {
+        registered.push(task.on_cancel(as_undo(made)).await?);
     }
-    // Before the rename: the undos above see by the hidden names whether it took place.
-    undo.withdraw().await?;
+    // Together, so that a journal has both or none: the undos above see by the hidden names whether
+    // the rename took place, and the first one would remove these.
+    if let Some(made) = top_made {
+        let (last, withdrawn) = tokio::join!(task.on_cancel(as_undo(made)), undo.withdraw());
+        match last {
+            Ok(last) => registered.push(last),
+            Err(error) => {
+                // It may not have been registered.
+                undo::remove_staged(staged.staged()).ok();
+                return Err(error.into());
+            }
+        }
+        withdrawn?;
+    }
     let Err(error) = place_directory(temporary, top) else {
         sync_folder(top).map_err(|error| in_words(error, top))?;
         return Ok(true);

@@ -152,13 +152,13 @@ where
         let before = look(&path, self.largest)?;
 
         let undo = WriteFileUndo(Step::Temporary(Name(temporary.clone())));
-        let undo = task.on_cancel(undo).await?;
+        let first = task.on_cancel(undo).await?;
         let access = before.as_ref().map(|before| before.access);
         match write_new(&temporary, content, access) {
             Err(error) if error.kind() == ErrorKind::AlreadyExists => {
                 // Nobody should use such a name, but if somebody does, the file isn't ours to
                 // remove.
-                undo.withdraw().await?;
+                first.withdraw().await?;
                 return Err(in_words(error, &temporary).into());
             }
             other => other.map_err(|error| in_words(error, &temporary))?,
@@ -166,15 +166,21 @@ where
 
         let written = Written::of(&fs::symlink_metadata(&temporary)?, content);
         let is_new = before.is_none();
-        task.on_cancel(WriteFileUndo(Step::Renamed(Renamed {
+        let renamed = WriteFileUndo(Step::Renamed(Renamed {
             path: Name(path.clone()),
             temporary: Name(temporary.clone()),
             written,
             before,
-        })))
-        .await?;
-        // Before the rename: the undo above sees by the temporary name whether it took place.
-        undo.withdraw().await?;
+        }));
+        // Together, so that a journal has both or none: the second undo sees by the temporary name
+        // whether the rename took place, and the first one would remove that.
+        let (registered, withdrawn) = tokio::join!(task.on_cancel(renamed), first.withdraw());
+        if let Err(error) = registered {
+            // It may not have been registered.
+            undo::remove(&temporary).ok();
+            return Err(error.into());
+        }
+        withdrawn?;
         match is_new {
             true => place_file(&temporary, &path),
             false => fs::rename(&temporary, &path),

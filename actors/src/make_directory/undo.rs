@@ -81,7 +81,7 @@ pub(super) fn remove_staged<'a>(paths: impl Iterator<Item = &'a Path>) -> io::Re
 /// Removes a directory that this task made, if it is empty.
 ///
 /// # Errors
-/// A permanent failure if it isn't empty, or if another one is at its path.
+/// A permanent failure if it isn't empty, or if nobody can tell whether it is this task's.
 pub(super) fn remove(made: &Made) -> Result<(), Failure> {
     let path = &**made.path;
     let there = look(path).map_err(|error| in_words(error, path))?;
@@ -105,8 +105,10 @@ pub(super) fn remove(made: &Made) -> Result<(), Failure> {
     }
     match there {
         None => Ok(()),
+        // This task's is gone: somebody removed it, perhaps an earlier run of this undo.
+        Some(now) if made.identity.is_surely_not(&now) => Ok(()),
         Some(_) => Err(Failure::permanent(format!(
-            "{} is not the one that this task made, so it was not removed",
+            "{} may not be the one that this task made, so it was not removed",
             path.display()
         ))),
     }

@@ -351,3 +351,18 @@ fn f26_a_new_file_never_replaces_one_that_came_in_between() {
     assert_eq!(error.kind(), ErrorKind::AlreadyExists);
     assert_eq!(fs::read_to_string(&to).unwrap(), "theirs");
 }
+
+#[test]
+fn f26_an_undo_that_is_repeated_may_find_its_folder_gone() {
+    let folder = tempdir().unwrap();
+    let inner = folder.path().join("inner");
+    fs::create_dir(&inner).unwrap();
+    let (path, temporary) = (inner.join("file"), inner.join("temporary"));
+    fs::write(&temporary, "new").unwrap();
+    let undo = renamed(&path, &temporary, None);
+    fs::rename(&temporary, &path).unwrap();
+    undo::restore(&undo).unwrap();
+    // Killed before that was recorded. Meanwhile the undo of the folder has run.
+    fs::remove_dir(&inner).unwrap();
+    undo::restore(&undo).unwrap();
+}

@@ -183,7 +183,11 @@ pub(super) fn restore(undo: &Renamed) -> Result<(), Failure> {
             return Err(Failure::permanent(why));
         }
     }
-    Ok(sync_folder(path)?)
+    match sync_folder(path) {
+        // The undo of the folder's stage has run before this one was repeated.
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
+        synced => Ok(synced?),
+    }
 }
 
 pub(super) fn name_of_old(temporary: &Path) -> PathBuf {
