@@ -6,7 +6,7 @@
 //! | stage | feature | what it does |
 //! |---|---|---|
 //! | [`Command`] | `command` (Unix) | runs a program, no shell, in a process group that is killed when the task is late; its undo runs another |
-//! | [`HttpRequest`] | `http` | sends an HTTP request with an idempotency key; its undo sends another |
+//! | [`HttpRequest`] | `http` | sends an HTTP request, also over TLS, with an idempotency key; its undo sends another |
 //! | [`Sql::sqlite`] | `sqlite` | runs statements in one SQLite transaction; its undo runs others |
 //! | [`Sql::postgres`] | `postgres` | the same on PostgreSQL |
 //! | [`WriteFile`] | | writes a whole file or nothing; its undo restores the file that was there before |
@@ -116,6 +116,8 @@
 //! - A **bad item** is logged and skipped, and the producer's error at its end names it.
 
 mod bad_lines;
+#[cfg(feature = "http")]
+mod certificates;
 #[cfg(all(unix, feature = "command"))]
 mod command;
 #[cfg(feature = "csv")]
@@ -133,6 +135,8 @@ mod kept;
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod killed;
+#[cfg(feature = "http")]
+mod layout;
 mod lines;
 mod make_directory;
 mod placing;
@@ -152,7 +156,9 @@ pub use batrun::submit::{FromStream, from_iter, from_stream};
 pub use command::{Command, Output, Program};
 pub use functions::{Inspect, Map, TryMap, inspect, map, try_map};
 #[cfg(feature = "http")]
-pub use http_request::{HttpRequest, HttpRequestUndo, HttpRequestWorker, Request, Response};
+pub use http_request::{
+    HttpRequest, HttpRequestUndo, HttpRequestWorker, HttpVersion, Request, Response, Tls, TlsError,
+};
 pub use interval::Interval;
 pub use lines::Lines;
 pub use make_directory::{MakeDirectory, MakeDirectoryUndo};
