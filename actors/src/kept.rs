@@ -1,107 +1,39 @@
-//! Undos in a journal: their layout has a number, and names and bytes are kept as they are.
+//! What is in undos, as a journal keeps it: with the number of its layout, names and bytes as they are.
 
 use std::{
     ffi::{OsStr, OsString},
     fmt,
-    marker::PhantomData,
     ops::Deref,
     sync::Arc,
 };
 
 use serde::{
     Deserialize, Deserializer, Serialize, Serializer,
-    de::{self, MapAccess, SeqAccess, Visitor},
-    ser::SerializeStruct,
+    de::{self, Visitor},
 };
 
-const FIELDS: [&str; 2] = ["layout", "undo"];
+use crate::layout::Layout;
 
-/// Writes an undo with the number of its layout, so that a later program can tell what it reads.
-pub(crate) fn serialize<S: Serializer>(
-    layout: u32,
+/// Writes an undo with the number of its layout before it.
+pub(crate) fn serialize<const LAYOUT: u32, S: Serializer>(
     undo: &impl Serialize,
     serializer: S,
 ) -> Result<S::Ok, S::Error> {
-    let mut kept = serializer.serialize_struct("Undo", 2)?;
-    kept.serialize_field(FIELDS[0], &layout)?;
-    kept.serialize_field(FIELDS[1], undo)?;
-    kept.end()
+    let layout = Layout::<LAYOUT>;
+    Kept { layout, undo }.serialize(serializer)
 }
 
 /// Reads an undo of this layout.
-///
-/// # Errors
-/// One that names the stage and both numbers, if it has another layout.
-pub(crate) fn deserialize<'de, T: Deserialize<'de>, D: Deserializer<'de>>(
-    stage: &'static str,
-    layout: u32,
+pub(crate) fn deserialize<'de, const LAYOUT: u32, T: Deserialize<'de>, D: Deserializer<'de>>(
     deserializer: D,
 ) -> Result<T, D::Error> {
-    let visitor = Kept {
-        stage,
-        layout,
-        undo: PhantomData,
-    };
-    deserializer.deserialize_struct("Undo", &FIELDS, visitor)
+    Ok(Kept::<LAYOUT, T>::deserialize(deserializer)?.undo)
 }
 
-struct Kept<T> {
-    stage: &'static str,
-    layout: u32,
-    undo: PhantomData<T>,
-}
-
-impl<T> Kept<T> {
-    fn check<E: de::Error>(&self, found: Option<u32>) -> Result<(), E> {
-        let Kept { stage, layout, .. } = self;
-        match found {
-            Some(found) if found == *layout => Ok(()),
-            Some(found) => Err(E::custom(format_args!(
-                "an undo of {stage} has layout {found}, and this program knows layout {layout}: \
-                 start the version of it that wrote the journal"
-            ))),
-            None => Err(E::custom(format_args!(
-                "an undo of {stage} should begin with the number of its layout"
-            ))),
-        }
-    }
-}
-
-impl<'de, T: Deserialize<'de>> Visitor<'de> for Kept<T> {
-    type Value = T;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "an undo of {} with its layout", self.stage)
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<T, A::Error> {
-        let mut layout = None;
-        while let Some(field) = map.next_key::<String>()? {
-            match &*field {
-                "layout" => layout = Some(map.next_value()?),
-                "undo" => {
-                    // Before the value is looked at, which may be of any shape.
-                    self.check(layout)?;
-                    let undo = map.next_value()?;
-                    while map
-                        .next_entry::<de::IgnoredAny, de::IgnoredAny>()?
-                        .is_some()
-                    {}
-                    return Ok(undo);
-                }
-                _ => {
-                    map.next_value::<de::IgnoredAny>()?;
-                }
-            }
-        }
-        Err(de::Error::missing_field("undo"))
-    }
-
-    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<T, A::Error> {
-        self.check(seq.next_element()?)?;
-        seq.next_element()?
-            .ok_or_else(|| de::Error::missing_field("undo"))
-    }
+#[derive(Serialize, Deserialize)]
+struct Kept<const LAYOUT: u32, T> {
+    layout: Layout<LAYOUT>,
+    undo: T,
 }
 
 /// A name or path: text where it is text, bytes where it is not.
@@ -163,38 +95,14 @@ pub(crate) struct Bytes(pub(crate) Arc<[u8]>);
 
 impl Serialize for Bytes {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_bytes(&self.0)
+        serde_bytes::Bytes::new(&self.0).serialize(serializer)
     }
 }
 
 impl<'de> Deserialize<'de> for Bytes {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Any;
-        impl<'de> Visitor<'de> for Any {
-            type Value = Bytes;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("bytes")
-            }
-
-            fn visit_bytes<E: de::Error>(self, bytes: &[u8]) -> Result<Bytes, E> {
-                Ok(Bytes(bytes.into()))
-            }
-
-            fn visit_byte_buf<E: de::Error>(self, bytes: Vec<u8>) -> Result<Bytes, E> {
-                Ok(Bytes(bytes.into()))
-            }
-
-            // Formats without bytes have lists of numbers.
-            fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Bytes, A::Error> {
-                let mut bytes = Vec::new();
-                while let Some(byte) = seq.next_element()? {
-                    bytes.push(byte);
-                }
-                Ok(Bytes(bytes.into()))
-            }
-        }
-        deserializer.deserialize_byte_buf(Any)
+        let bytes = serde_bytes::ByteBuf::deserialize(deserializer)?;
+        Ok(Bytes(bytes.into_vec().into()))
     }
 }
 
@@ -217,13 +125,13 @@ mod tests {
 
     impl<const LAYOUT: u32> Serialize for Undo<LAYOUT> {
         fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-            serialize(LAYOUT, &(&self.0, &self.1), serializer)
+            serialize::<LAYOUT, _>(&(&self.0, &self.1), serializer)
         }
     }
 
     impl<'de, const LAYOUT: u32> Deserialize<'de> for Undo<LAYOUT> {
         fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-            let (name, bytes) = deserialize("Test", LAYOUT, deserializer)?;
+            let (name, bytes) = deserialize::<LAYOUT, _, _>(deserializer)?;
             Ok(Undo(name, bytes))
         }
     }
@@ -259,9 +167,8 @@ mod tests {
             let Err(error) = rmp_serde::from_slice::<Undo<1>>(&kept) else {
                 panic!("it was read");
             };
-            let text = "an undo of Test has layout 2, and this program knows layout 1: \
-                        start the version of it that wrote the journal";
-            assert_eq!(error.to_string(), text);
+            let error = error.to_string();
+            assert!(error.contains("an undo in layout 2, where"), "{error}");
         }
     }
 }

@@ -135,7 +135,6 @@ mod kept;
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod killed;
-#[cfg(feature = "http")]
 mod layout;
 mod lines;
 mod make_directory;

@@ -12,7 +12,7 @@ use batrun::{
     journal::{Durability, Journal},
     prelude::*,
 };
-use batrun_actors::{Command, MakeDirectory, Program, WriteFile, try_map};
+use batrun_actors::{Command, HttpRequest, MakeDirectory, Program, Request, WriteFile, try_map};
 use serde::{Deserialize, Serialize};
 
 use crate::world::{Asked, Ended, World};
@@ -23,6 +23,8 @@ pub(crate) const ORDERS: &str = "BATRUN_CRASH_ACTORS_CHILD";
 #[derive(Serialize, Deserialize)]
 pub(crate) struct Orders {
     pub(crate) folder: PathBuf,
+    /// The address of the server's charges.
+    pub(crate) server: String,
     /// The number of this process, from 1.
     pub(crate) run: u64,
     /// The journal survives a loss of power.
@@ -61,7 +63,7 @@ async fn live(orders: Orders) {
         false => Durability::Process,
     };
     let journal = Journal::open_with(world.journal(), durability).unwrap();
-    let handle = start(&world, journal).await;
+    let handle = start(&world, &orders.server, journal).await;
     if orders.settles || orders.last {
         settle(&handle).await;
     }
@@ -82,7 +84,7 @@ async fn live(orders: Orders) {
     pending().await
 }
 
-async fn start(world: &World, journal: Journal) -> Handle {
+async fn start(world: &World, server: &str, journal: Journal) -> Handle {
     let retry = Retry::constant(2, Duration::from_millis(2));
     let at = |place: fn(&World, u64) -> PathBuf| {
         let world = world.clone();
@@ -90,6 +92,9 @@ async fn start(world: &World, journal: Journal) -> Handle {
     };
     let made = at(World::made);
     let unmade = at(World::made);
+    let server = server.to_owned();
+    let charge = move |number: &u64| format!("{server}/{number}");
+    let give_back = charge.clone();
     Pipeline::new("orders")
         .journal(journal)
         .max_in_flight(24)
@@ -125,6 +130,12 @@ async fn start(world: &World, journal: Journal) -> Handle {
             .permanent([1])
             .workers(3)
             .retry(retry),
+        )
+        .stage(
+            HttpRequest::new(move |number| Request::post(charge(number)))
+                .cancel_with(move |number| Request::delete(give_back(number)))
+                .workers(3)
+                .retry(retry),
         )
         .stage(try_map("check", |number: u64| match number % 4 {
             1 => Err(Failure::permanent("it is refused")),

@@ -19,6 +19,7 @@
 
 mod child;
 mod orphans;
+mod server;
 mod world;
 
 use std::{
@@ -32,6 +33,7 @@ use std::{
 };
 
 use child::{ORDERS, Orders, UP};
+use server::Server;
 use world::World;
 
 /// The entry of a child that the test below starts; does nothing without orders.
@@ -58,18 +60,20 @@ fn each_order_is_wholly_there_or_not_at_all() {
     let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
     let mut killer = Killer {
         world: World::new(folder.path()),
+        server: Server::start(),
         numbers: Numbers(seed),
     };
     let began = Instant::now();
     let died = (1..=kills).try_for_each(|run| killer.kill(run));
     let ended = died.and_then(|()| killer.finish(kills + 1));
-    let mut complaints = killer.world.check();
+    let mut complaints = killer.world.check(&killer.server.charges());
     if let Err(why) = ended {
         complaints.insert(0, why);
     }
     println!(
-        "{kills} kills: {} in {:?}",
+        "{kills} kills: {}, {} charges taken back, in {:?}",
         killer.world.summary(),
+        killer.server.cancelled(),
         began.elapsed()
     );
     if !complaints.is_empty() {
@@ -87,6 +91,7 @@ const PATIENCE: Duration = Duration::from_secs(100);
 
 struct Killer {
     world: World,
+    server: Server,
     numbers: Numbers,
 }
 
@@ -94,6 +99,7 @@ impl Killer {
     fn start(&mut self, run: u64, last: bool) -> Child {
         let orders = Orders {
             folder: self.world.folder().to_owned(),
+            server: self.server.url.clone(),
             run,
             power: self.numbers.below(4) == 0,
             settles: run.is_multiple_of(2),

@@ -137,7 +137,7 @@ impl World {
     }
 
     /// Everything that is not as the outcomes say.
-    pub(crate) fn check(&mut self) -> Vec<String> {
+    pub(crate) fn check(&mut self, charges: &BTreeMap<u64, usize>) -> Vec<String> {
         let ended: Vec<Ended> = self.notes();
         let mut complaints = Vec::new();
         if ended.len() != self.asked().len() {
@@ -161,6 +161,18 @@ impl World {
             if ended.is_stuck || !wrong.is_empty() {
                 let (number, wrong) = (ended.number, wrong.join(", "));
                 complaints.push(format!("order {number}, {end}: {wrong}: {:?}", ended.text));
+            }
+        }
+        let charged: BTreeMap<u64, usize> = done.iter().map(|number| (*number, 1)).collect();
+        for (what, found) in [("charges", charges)] {
+            for (number, count) in found
+                .iter()
+                .filter(|found| charged.get(found.0) != Some(found.1))
+            {
+                complaints.push(format!("{what}: {number} has {count}"));
+            }
+            for number in done.iter().filter(|number| !found.contains_key(number)) {
+                complaints.push(format!("{what}: {number} has none"));
             }
         }
         let theirs = self.intruded.clone();

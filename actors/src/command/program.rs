@@ -149,13 +149,13 @@ impl Serialize for Program {
             cleared: all.cleared,
             stdin: all.stdin.map(Bytes),
         };
-        kept::serialize(LAYOUT, &layout, serializer)
+        kept::serialize::<LAYOUT, _>(&layout, serializer)
     }
 }
 
 impl<'de> Deserialize<'de> for Program {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let all: Layout1 = kept::deserialize("Command", LAYOUT, deserializer)?;
+        let all: Layout1 = kept::deserialize::<LAYOUT, _, _>(deserializer)?;
         let pair = |(name, value): (Name<_>, Name<_>)| (name.0, value.0);
         Ok(Program {
             program: all.program.0,

@@ -57,13 +57,13 @@ impl fmt::Debug for MakeDirectoryUndo {
 
 impl Serialize for MakeDirectoryUndo {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        kept::serialize(LAYOUT, &self.0, serializer)
+        kept::serialize::<LAYOUT, _>(&self.0, serializer)
     }
 }
 
 impl<'de> Deserialize<'de> for MakeDirectoryUndo {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        kept::deserialize("MakeDirectory", LAYOUT, deserializer).map(MakeDirectoryUndo)
+        kept::deserialize::<LAYOUT, _, _>(deserializer).map(MakeDirectoryUndo)
     }
 }
 

@@ -135,13 +135,13 @@ impl fmt::Debug for WriteFileUndo {
 
 impl Serialize for WriteFileUndo {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        kept::serialize(LAYOUT, &self.0, serializer)
+        kept::serialize::<LAYOUT, _>(&self.0, serializer)
     }
 }
 
 impl<'de> Deserialize<'de> for WriteFileUndo {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        kept::deserialize("WriteFile", LAYOUT, deserializer).map(WriteFileUndo)
+        kept::deserialize::<LAYOUT, _, _>(deserializer).map(WriteFileUndo)
     }
 }
 
