@@ -34,6 +34,31 @@ type Boxed = Box<dyn Error + Send + Sync>;
 /// line each one was accepted; the same is logged when the producer ends. Go on with
 /// [`from_line`](Self::from_line), or let the journal sort it out with [`resume`](Self::resume).
 ///
+/// ```
+/// use std::{convert::Infallible, fs};
+/// use batrun::{journal::Journal, prelude::*};
+/// use batrun_actors::{Lines, inspect};
+///
+/// let folder = tempfile::tempdir()?;
+/// let path = folder.path().join("orders.txt");
+/// fs::write(&path, "lamp\nchair\n")?;
+/// // However often the program is started, each line is done once.
+/// for new in [2, 0] {
+///     let orders = Lines::open(&path, |line| Ok::<_, Infallible>(line.to_owned())).resume();
+///     let progress = orders.progress();
+///     let report = actix_rt::System::new().block_on(
+///         Pipeline::new("orders")
+///             .producer(orders)
+///             .journal(Journal::open(folder.path().join("orders.journal"))?)
+///             .stage(inspect("ship", |order: &String| println!("{order}")))
+///             .run(),
+///     )?;
+///     assert_eq!(report.counts.accepted, new);
+///     assert_eq!(progress.accepted().line, 2);
+/// }
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+///
 /// # Cancel safety
 /// When the pipeline shuts down, lines that were read ahead and not submitted yet are dropped, 64 at
 /// most: on a pipe or a terminal they are lost, and the log and [`progress`](Self::progress) say
