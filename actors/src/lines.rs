@@ -19,7 +19,8 @@ type Boxed = Box<dyn Error + Send + Sync>;
 
 /// A producer that makes a task of each line of a file or reader.
 ///
-/// Lines end with `\n` or `\r\n`; a byte order mark before the first one is skipped. Reading and parsing happen on a thread of their own, up to 64
+/// Lines end with `\n` or `\r\n` (a `\r` alone is a part of its line); a byte order mark before the
+/// first one is skipped. Reading and parsing happen on a thread of their own, up to 64
 /// lines ahead of the pipeline, so neither a slow disk nor a slow parser holds up the pipeline's
 /// arbiter.
 ///
