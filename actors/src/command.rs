@@ -61,12 +61,19 @@ type Then<I, O> = Arc<dyn Fn(I, Output) -> Result<O, Failure> + Send + Sync>;
 /// - So does a process that the program leaves running when it exits by itself; that is how it
 ///   starts a daemon. The output of such a process is read for another 100 ms and then dropped.
 /// - A program that this process may not signal, because it runs as another user, is waited for.
-/// - If batrun's own process is killed, the programs that it started go on.
+/// - If batrun's own process is killed, the programs that it started go on. With a journal, the next
+///   process runs the undo without waiting for them: make the undo cope with a program that is still
+///   at work, or have them end with the process (a service manager does, and so does a container).
 ///
 /// A stage's [`timeout`](batrun::IntoWork::timeout) doesn't stop a program: it waits for the end of
 /// the program and then fails the attempt. Use [`limit`](Self::limit) instead. An undo's program
 /// that overruns the stage's [`cancel_timeout`](batrun::IntoWork::cancel_timeout) is killed with
 /// its group, without SIGTERM before and without waiting for its end.
+///
+/// # This process's signals
+/// The first program that is started sets a handler for SIGCHLD in this process, unless tokio has set
+/// it already. Without it, exit codes would be lost where the process that started this one has
+/// SIGCHLD ignored. A handler that was there before is still called.
 ///
 /// # Cost
 /// Starting a program takes some milliseconds, in which the stage's thread does nothing else.

@@ -7,8 +7,10 @@ use batrun::{Failure, Intake, Producer};
 use serde::de::DeserializeOwned;
 
 use crate::{
-    bad_lines::BadLines,
-    reading::{self, Ahead, LONGEST, Open},
+    bad_lines::plain,
+    input::{Input, Resume, Source},
+    progress::{Position, Progress},
+    reading::{Lined, Reading},
 };
 
 mod rows;
@@ -22,17 +24,20 @@ type Boxed = Box<dyn Error + Send + Sync>;
 /// by those names, and the closure makes a task's context from that value.
 ///
 /// Fields may be in double quotes, and then contain delimiters, line ends and (doubled) quotes.
-/// Lines end with `\n` or `\r\n`; empty ones are skipped. A byte order mark is skipped, unless the
-/// first name after it is quoted. A quote that is never closed takes everything after it into its
+/// Lines end with `\n`, `\r\n` or `\r`; empty ones are skipped, and so is a byte order mark. A quote that is never closed takes everything after it into its
 /// row, because text in quotes is never taken for rows: that row is bad and the rest of the input
 /// is lost. It needs no memory beyond [`longest`](Self::longest).
 ///
 /// # Errors
 /// A row is skipped if it has another number of fields than the first one, a field that `R` doesn't
-/// accept, bytes that aren't UTF-8, or too many bytes, or if the closure refuses it. It is logged
-/// as a warning with the number of the line it begins on, counted from 1, and reading goes on; at
-/// its end the producer fails with [`BadLines`](crate::BadLines), which the pipeline's report
-/// shows. A read error ends the reading, and so does a bad first row.
+/// accept, bytes that aren't UTF-8, or [too many bytes](Self::longest), or if the closure refuses it.
+/// The first ten are logged as warnings with the number of the line they begin on, counted from 1,
+/// and reading goes on; at its end the producer fails with [`BadLines`](crate::BadLines), which the
+/// pipeline's report shows. A read error ends the reading, and so does a bad first row.
+///
+/// # Going on after a stop
+/// As with [`Lines`](crate::Lines): [`progress`](Self::progress) says how far it got, and
+/// [`from_line`](Self::from_line) or [`resume`](Self::resume) go on.
 ///
 /// # Cancel safety
 /// It reads on a thread of its own, as [`Lines`](crate::Lines) does.
@@ -61,10 +66,8 @@ type Boxed = Box<dyn Error + Send + Sync>;
 /// # Ok::<(), batrun::Error>(())
 /// ```
 pub struct Csv<R, P> {
-    open: Open,
+    reading: Reading,
     make: P,
-    timeout: Option<Duration>,
-    longest: usize,
     delimiter: u8,
     row: PhantomData<fn(R)>,
 }
@@ -77,7 +80,7 @@ impl<R, P> Csv<R, P> {
         P: FnMut(R) -> Result<C, E> + Send + 'static,
         E: Into<Boxed>,
     {
-        Self::of(reading::reader(reader), make)
+        Self::of(Source::Reader(Box::new(reader)), make)
     }
 
     /// Reads the rows of a file, which is opened once the producer runs. The producer fails if the
@@ -87,7 +90,7 @@ impl<R, P> Csv<R, P> {
         P: FnMut(R) -> Result<C, E> + Send + 'static,
         E: Into<Boxed>,
     {
-        Self::of(reading::file(path.into()), make)
+        Self::of(Source::File(path.into()), make)
     }
 
     /// Reads the rows of the program's standard input, until it ends. It is read ahead of the
@@ -97,15 +100,13 @@ impl<R, P> Csv<R, P> {
         P: FnMut(R) -> Result<C, E> + Send + 'static,
         E: Into<Boxed>,
     {
-        Self::of(reading::stdin(), make)
+        Self::of(Source::Stdin, make)
     }
 
-    fn of(open: Open, make: P) -> Self {
+    fn of(source: Source, make: P) -> Self {
         Csv {
-            open,
+            reading: Reading::of(source),
             make,
-            timeout: None,
-            longest: LONGEST,
             delimiter: b',',
             row: PhantomData,
         }
@@ -113,14 +114,14 @@ impl<R, P> Csv<R, P> {
 
     /// Sets each task's deadline, counted from its acceptance. Default: none.
     pub fn timeout(mut self, timeout: Duration) -> Self {
-        self.timeout = Some(timeout);
+        self.reading.timeout = Some(timeout);
         self
     }
 
     /// Maximum length of a row in bytes, without its line end. A longer one is a bad row, and is
     /// skipped without being held in memory. Default: 1 MiB.
     pub fn longest(mut self, bytes: usize) -> Self {
-        self.longest = bytes;
+        self.reading.longest = bytes;
         self
     }
 
@@ -128,6 +129,48 @@ impl<R, P> Csv<R, P> {
     pub fn delimiter(mut self, delimiter: u8) -> Self {
         self.delimiter = delimiter;
         self
+    }
+
+    /// Begins with this line, counted from 1: rows that begin before it are read and
+    /// dropped, except for the first row, which names the columns. Default: all rows. [`Progress::accepted`] says where to go on.
+    pub fn from_line(mut self, line: u64) -> Self {
+        self.reading.begin_at(line);
+        self
+    }
+
+    /// Submits each row with a [key](batrun::submit::Submit::key), `FILE:NUMBER`, so that a second
+    /// run over the same file does nothing twice: rows that an earlier run has submitted are skipped.
+    /// For pipelines with a journal, and for files; see [`resume_as`](Self::resume_as) for other
+    /// inputs. Default: no keys.
+    ///
+    /// `FILE` is the file's path, absolute and with all symbolic links followed, and `NUMBER` that of
+    /// the line that the row begins on. So a file that was renamed is another file. One with new
+    /// content under an old name is the old file, and its rows are taken for known: give it another
+    /// name, or a name of its own with `resume_as`. The same holds for a row that was changed, and
+    /// for all rows after one that was inserted or removed.
+    ///
+    /// A journal forgets keys with their outcomes: after seven days, or a million outcomes. Raise
+    /// `Journal::keep_for` and `keep_most` for larger files and longer breaks, or begin with
+    /// [`from_line`](Self::from_line).
+    ///
+    /// # Errors
+    /// The producer fails if the input is no file, or its path isn't UTF-8 or has more than 1,000
+    /// bytes; and at its first row, if the pipeline has no journal.
+    pub fn resume(mut self) -> Self {
+        self.reading.resume = Some(Resume::ByFile);
+        self
+    }
+
+    /// As [`resume`](Self::resume), with a name that stands for the input in keys, of at most 1,000
+    /// bytes. For readers and stdin, and for files whose path says too little.
+    pub fn resume_as(mut self, name: impl Into<String>) -> Self {
+        self.reading.resume = Some(Resume::As(name.into()));
+        self
+    }
+
+    /// A handle that says how far the reading has got, for as long as anybody keeps it.
+    pub fn progress(&self) -> Progress {
+        self.reading.progress.clone()
     }
 }
 
@@ -140,37 +183,35 @@ where
 {
     async fn produce(self, tasks: Intake<C>) -> Result<(), Failure> {
         let Csv {
-            open,
+            reading,
             mut make,
-            timeout,
-            longest,
             delimiter,
             ..
         } = self;
-        reading::submit_all("batrun-csv", tasks, timeout, move |ahead| {
-            let rows = Rows::new(open()?, delimiter, longest);
-            read_all(rows, |row| make(row).map_err(Into::into), ahead)
-        })
-        .await
+        let longest = reading.longest;
+        let read = move |input: Input<'_>, lined: &mut Lined<'_, C>| {
+            let rows = Rows::new(input, delimiter, longest);
+            read_all(rows, |row| make(row).map_err(Into::into), lined)
+        };
+        reading.run("batrun-csv", tasks, read).await
     }
 }
 
 /// Reads to the end, or until the producer is gone and nobody takes the contexts.
 fn read_all<C, R: DeserializeOwned>(
-    mut rows: Rows<impl BufRead>,
+    mut rows: Rows<'_>,
     mut make: impl FnMut(R) -> Result<C, Boxed>,
-    ahead: &Ahead<C>,
+    lined: &mut Lined<'_, C>,
 ) -> Result<(), Failure> {
-    rows.skip_mark()?;
     let Some(header) = rows.next()? else {
         return Ok(());
     };
     let header = text(header).map_err(|error| {
+        let error = plain(&error.to_string());
         let why =
             format!("the first row, which names the columns, is bad, so none is read: {error}");
         Failure::permanent(why)
     })?;
-    let mut bad = BadLines::default();
     loop {
         let row = rows.next();
         let number = rows.line();
@@ -178,23 +219,19 @@ fn read_all<C, R: DeserializeOwned>(
             Ok(Some(row)) => row,
             Ok(None) => break,
             Err(error) => {
-                bad.note(
-                    number,
-                    format!("can't be read, and reading ended here: {error}"),
-                );
+                lined.broke(number, &error);
                 break;
             }
         };
-        match text(row).and_then(|row| make(parse(&row, &header)?)) {
-            Ok(context) => {
-                if !ahead.send(context) {
-                    break;
-                }
-            }
-            Err(error) => bad.note(number, error.to_string()),
+        let end = rows.position();
+        let goes_on = lined.line(number, end, || {
+            text(row).and_then(|row| make(parse(&row, &header)?))
+        });
+        if !goes_on {
+            break;
         }
     }
-    bad.into_result()
+    Ok(())
 }
 
 fn text(row: Row) -> Result<StringRecord, Boxed> {
@@ -203,7 +240,7 @@ fn text(row: Row) -> Result<StringRecord, Boxed> {
             Ok(StringRecord::from_byte_record(fields)
                 .map_err(|error| error.utf8_error().clone())?)
         }
-        Row::Bad(why) => Err(why.into()),
+        Row::Bad(why) => Err(why),
     }
 }
 

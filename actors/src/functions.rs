@@ -215,4 +215,23 @@ mod tests {
         assert_eq!(report.counts.failed, 1);
         assert_eq!(*calls.lock().unwrap(), 1);
     }
+
+    #[test]
+    fn f26_functions_are_stages_of_a_pipeline_with_a_journal() {
+        let disk = batrun::testing::Disk::new();
+        let outcome = actix_rt::System::new().block_on(async {
+            let journal = disk.journal(batrun::journal::Durability::Power).unwrap();
+            let handle = Pipeline::new("functions")
+                .journal(journal)
+                .stage(try_map("parse", |age: String| age.parse::<u32>()))
+                .stage(map("next", |age: u32| age + 1))
+                .stage(inspect("show", |_: &u32| {}))
+                .start()
+                .await
+                .unwrap();
+            let ticket = handle.submit("7".to_owned()).await.unwrap();
+            ticket.outcome().await.unwrap()
+        });
+        assert_eq!(outcome.output, Some(8));
+    }
 }

@@ -1,18 +1,32 @@
 //! A stage that sends an HTTP request; its undo sends another.
 
-mod exchange;
 mod message;
+mod undo;
+mod tls;
+mod body;
+mod stream;
+mod connect;
+mod client;
+mod sending;
+mod redirect;
+mod unpack;
+mod exchange;
+mod errors;
 
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests;
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
-use awc::Client;
 use batrun::{CancelContext, Failure, IntoWork, Stage, TaskContext, Work};
 
+use client::{Client, Wire};
+
+pub use client::HttpVersion;
 pub use message::{Request, Response};
+pub use tls::{Tls, TlsError};
+pub use undo::HttpRequestUndo;
 
 type Make<I> = Arc<dyn Fn(&I) -> Request + Send + Sync>;
 type Then<I, O> = Arc<dyn Fn(I, Response) -> Result<O, Failure> + Send + Sync>;
@@ -21,16 +35,27 @@ type Then<I, O> = Arc<dyn Fn(I, Response) -> Result<O, Failure> + Send + Sync>;
 ///
 /// Closures make the requests from the context. The context goes on unchanged, unless
 /// [`then`](Self::then) makes something of it and the response. Each worker has connections of its
-/// own and keeps them alive between tasks. HTTP/1.1 only; redirects are not followed.
+/// own and keeps them alive between tasks.
+///
+/// It speaks HTTP/1.1, over `http` and `https`, and HTTP/2 where an `https` server offers it; see
+/// [`tls`](Self::tls) and [`http_version`](Self::http_version). [Redirects](Self::redirects),
+/// [proxies](Self::proxies_from_environment) and [packed responses](Self::decompress) are left alone
+/// unless you say otherwise. Interim answers (100, 102, 103) are skipped. A large request body can
+/// be [streamed from a file](Request::body_from_file); a response's is gathered in memory.
 ///
 /// # Errors
 /// A status of 200 to 299 is success.
 ///
 /// - May be tried again: the statuses 408, 425, 429, 500, 502, 503 and 504 (unless
-///   [`retryable`](Self::retryable) says otherwise), a connection that isn't made or breaks, and a
-///   response that isn't complete within [`limit`](Self::limit).
-/// - Permanent: any other status, 3xx included, a response larger than [`largest`](Self::largest),
-///   and a request that can't be sent at all.
+///   [`retryable`](Self::retryable) says otherwise), a connection that isn't made or breaks, a
+///   response that is cut off or can't be unpacked, and one that isn't complete within
+///   [`limit`](Self::limit).
+/// - Permanent: any other status, 3xx included, the body of a success that is larger than
+///   [`largest`](Self::largest), a server whose certificate isn't trusted, and a request that can't
+///   be sent at all.
+///
+/// The status of a refusal counts even if its body is too large or cut off. Errors name the request's
+/// method and URL, without query and user info.
 ///
 /// A `Retry-After` header is not honoured: the stage's [`retry`](IntoWork::retry) policy decides
 /// how long to wait.
@@ -46,25 +71,45 @@ type Then<I, O> = Arc<dyn Fn(I, Response) -> Result<O, Failure> + Send + Sync>;
 /// # Undo
 /// With [`cancel_with`](Self::cancel_with), the undo is registered before the request is sent. It
 /// is withdrawn only if the server surely didn't act: the request could not be sent, no connection
-/// was made, or the status is one of the [`untouched`](Self::untouched) ones. Any other error
-/// leaves it, because the server may have acted. So the undo's request must be one that the server
-/// accepts for a thing that doesn't exist ([`gone`](Self::gone)), and must name the thing by
-/// something that is known beforehand, such as a number that the client chose.
+/// was made, the status is one of the [`untouched`](Self::untouched) ones, or the server said over
+/// HTTP/2 that it refused the request unseen (`REFUSED_STREAM`). Any other error leaves it, because
+/// the server may have acted. So the undo's request must be one that the server accepts for a thing
+/// that doesn't exist ([`gone`](Self::gone)), and must name the thing by something that is known
+/// beforehand, such as a number that the client chose.
+///
+/// With a journal, the undo's request is kept in it, headers and body included: see
+/// [`HttpRequestUndo`].
+///
+/// # Sent once
+/// An attempt sends its request once, and another time only for a redirect, or if a connection that
+/// was kept alive turns out to be closed before a byte of the request was written to it: then the
+/// request goes to a new connection. One that was written, even in part, is never repeated within an
+/// attempt, whatever its method.
 ///
 /// # Cancel safety
 /// A request that was sent may take effect even if nobody waits for the response. So with
 /// `cancel_with`, a task that is late or cancelled waits for the response, up to `limit`; then its
-/// undo runs. Without it (a `GET`, say), the request is dropped at once and its connection closed.
+/// undo runs. Without it (a `GET`, say), the request is dropped at once and its connection closed;
+/// over HTTP/2, where other requests may share it, the request is reset.
+///
+/// # Answers before the request is read
+/// A server may refuse a large request (403, 413) before it has read all of it. That status is the
+/// answer, even if the server closes the connection meanwhile and writing fails, and the rest of the
+/// request is not sent. TCP sets a limit: a server that closes with something unread makes its
+/// system send a reset, and a reset that overtakes the answer, or meets a system that drops what it
+/// has received on one, destroys the answer. Linux keeps what came before the reset; elsewhere the
+/// attempt may then fail as one whose connection broke. After an early success the rest of the
+/// request is sent in the background, as long as the server reads it and the stage lives.
 ///
 /// # Limits
 /// - A request whose response didn't come in time, or whose connection broke, may still be at work
 ///   in the server when the undo's request arrives, and take effect after it. The client can't
 ///   tell; let the server refuse a key whose `/cancel` it has seen, or make `limit` longer than the
 ///   server's own.
-/// - No `https`: put a proxy in front, or try one of `awc`'s features for TLS in the program's own
-///   manifest, which nobody has tested here.
-/// - A body in chunks whose connection ends early can't be told from a complete one.
-/// - A connection that isn't made within 5 s counts as refused.
+/// - A body that ends with its connection (no `Content-Length`, no chunks) and whose connection ends
+///   early can't be told from a complete one over `http`.
+/// - A connection that isn't made within 5 s counts as refused, TLS and a proxy's tunnel included.
+/// - An answer's headers may be 400 KiB in all.
 ///
 /// ```no_run
 /// use batrun::prelude::*;
@@ -90,6 +135,7 @@ pub struct HttpRequest<I, O = I> {
     cancel: Option<Make<I>>,
     then: Then<I, O>,
     rules: Rules,
+    wire: Wire,
 }
 
 #[derive(Clone)]
@@ -120,6 +166,7 @@ impl<I: 'static> HttpRequest<I> {
                 }),
                 key_prefix: "".into(),
             },
+            wire: Wire::default(),
         }
     }
 }
@@ -147,11 +194,12 @@ impl<I, O> HttpRequest<I, O> {
             cancel: self.cancel,
             then: Arc::new(then),
             rules: self.rules,
+            wire: self.wire,
         }
     }
 
-    /// Maximum size of a response's body, in bytes. A larger one is a permanent failure, and its
-    /// connection is closed. Default: 1 MiB.
+    /// Maximum size of a response's body, in bytes. A larger one, of a success, is a permanent
+    /// failure, and its connection is closed. Default: 1 MiB.
     pub fn largest(mut self, bytes: usize) -> Self {
         self.rules.largest = bytes;
         self
@@ -193,6 +241,51 @@ impl<I, O> HttpRequest<I, O> {
         self.rules.key_prefix = prefix.into();
         self
     }
+
+    /// Sets the servers that are trusted over `https`, and the client's certificate. Default:
+    /// [`Tls::system_roots`].
+    pub fn tls(mut self, tls: Tls) -> Self {
+        self.wire.set_tls(tls);
+        self
+    }
+
+    /// Sets the version of HTTP. Default: [`HttpVersion::Negotiated`].
+    pub fn http_version(mut self, version: HttpVersion) -> Self {
+        self.wire.version = version;
+        self
+    }
+
+    /// Maximum number of redirects that are followed for a request. Default: 0, so that a 301 is an
+    /// answer like any other, and a permanent failure.
+    ///
+    /// A `POST` goes on as a `GET` without a body after 301 and 302, and any request does after 303;
+    /// 307 and 308 have the whole request sent again, with its key. If a redirect leads to another
+    /// server, the headers `Authorization`, `Cookie`, `Host` and `Proxy-Authorization` are left out;
+    /// others are sent to it, so don't follow redirects with a secret in a header of your own. None
+    /// is followed from `https` to `http`. More redirects than this are a permanent failure. A
+    /// server that redirects may have acted, so after the first redirect an undo is never withdrawn
+    /// because of a connection that isn't made.
+    pub fn redirects(mut self, most: u32) -> Self {
+        self.wire.redirects = most;
+        self
+    }
+
+    /// Goes through the proxies that the environment names, as `curl` does: in `HTTPS_PROXY`,
+    /// `HTTP_PROXY` and `ALL_PROXY`, except for the hosts in `NO_PROXY`. Each may be an `http` or a
+    /// `socks5` proxy. The variables are read when a worker sends its first request. Default: no
+    /// proxy.
+    pub fn proxies_from_environment(mut self) -> Self {
+        self.wire.proxies = true;
+        self
+    }
+
+    /// Asks for responses that are packed with gzip, and unpacks them; [`largest`](Self::largest)
+    /// then limits the body as it was before. The response's headers `Content-Encoding` and
+    /// `Content-Length` are left out where it was unpacked. Default: nothing is unpacked.
+    pub fn decompress(mut self) -> Self {
+        self.wire.decompress = true;
+        self
+    }
 }
 
 impl<I, O> Clone for HttpRequest<I, O> {
@@ -202,6 +295,7 @@ impl<I, O> Clone for HttpRequest<I, O> {
             cancel: self.cancel.clone(),
             then: self.then.clone(),
             rules: self.rules.clone(),
+            wire: self.wire.clone(),
         }
     }
 }
@@ -217,27 +311,11 @@ impl<I: Send + 'static, O: Send + 'static> IntoWork for HttpRequest<I, O> {
     }
 }
 
-/// An [`HttpRequest`] with the connections of one worker, which can't leave its thread. A pipeline
-/// makes one for each worker; a program has no use for it.
+/// An [`HttpRequest`] with the connections of one worker. A pipeline makes one for each worker; a
+/// program has no use for it.
 pub struct HttpRequestWorker<I, O> {
     plan: HttpRequest<I, O>,
     client: Option<Client>,
-}
-
-/// The undo of an [`HttpRequest`]: the request that takes it back, with its idempotency key.
-///
-/// Its `Debug` shows the request's method and URL, without query and user info, because reports
-/// print it.
-#[derive(Clone)]
-pub struct HttpRequestUndo {
-    request: Request,
-    key: String,
-}
-
-impl fmt::Debug for HttpRequestUndo {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.request.fmt(f)
-    }
 }
 
 impl<I, O> HttpRequestWorker<I, O> {
@@ -247,7 +325,8 @@ impl<I, O> HttpRequestWorker<I, O> {
         key: &str,
     ) -> Result<Response, exchange::Broken> {
         let Rules { limit, largest, .. } = self.plan.rules;
-        let client = self.client.get_or_insert_with(exchange::client);
+        let wire = &self.plan.wire;
+        let client = self.client.get_or_insert_with(|| Client::new(wire));
         exchange::exchange(client, request, key, limit, largest).await
     }
 
@@ -273,7 +352,7 @@ impl<I: Send + 'static, O: Send + 'static> Stage for HttpRequestWorker<I, O> {
     ) -> Result<O, Failure> {
         let request = (self.plan.request)(&input);
         let key = format!("{}{}", self.plan.rules.key_prefix, task.key());
-        let key = exchange::header_text(&key);
+        let key = header_text(&key);
         let Some(cancel) = &self.plan.cancel else {
             let answer = self.exchange(&request, &key).await;
             let response = answer.map_err(|broken| broken.failure)?;
@@ -314,4 +393,17 @@ impl<I: Send + 'static, O: Send + 'static> Stage for HttpRequestWorker<I, O> {
         }
         Err(self.refused(&request, response.status))
     }
+}
+
+/// A key as a header can contain it: visible ASCII, and any other byte as `%` and two digits.
+fn header_text(key: &str) -> String {
+    let mut text = String::with_capacity(key.len());
+    for byte in key.bytes() {
+        if byte.is_ascii_graphic() && byte != b'%' {
+            text.push(char::from(byte));
+        } else {
+            text.push_str(&format!("%{byte:02X}"));
+        }
+    }
+    text
 }

@@ -6,7 +6,7 @@
 //! | stage | feature | what it does |
 //! |---|---|---|
 //! | [`Command`] | `command` (Unix) | runs a program, no shell, in a process group that is killed when the task is late; its undo runs another |
-//! | [`HttpRequest`] | `http` | sends an HTTP request with an idempotency key; its undo sends another |
+//! | [`HttpRequest`] | `http` | sends an HTTP request, also over TLS, with an idempotency key; its undo sends another |
 //! | [`Sql::sqlite`] | `sqlite` | runs statements in one SQLite transaction; its undo runs others |
 //! | [`Sql::postgres`] | `postgres` | the same on PostgreSQL |
 //! | [`WriteFile`] | | writes a whole file or nothing; its undo restores the file that was there before |
@@ -103,7 +103,9 @@
 //! - A **stage** carries its context through. Closures make its settings (a path, a content) from
 //!   the context, which goes on unchanged, so that stages can be put together in any order.
 //! - Its **undo is data**: it holds enough to restore the state before. It is `Clone + Debug + Send`,
-//!   and its `Debug` shows no contents, because the report of a stuck task prints it.
+//!   and its `Debug` shows no contents, because the report of a stuck task prints it. It is also
+//!   `Serialize` and `Deserialize`, for pipelines with a journal, with the number of its layout: one
+//!   that a program doesn't know is an error that says so.
 //! - **Intent first**: every effect comes after the [`on_cancel`](batrun::TaskContext::on_cancel) that
 //!   registers its undo. If several steps leave several things behind, each has an undo of its own.
 //! - A **cancel copes** with an effect that never, partly or already happened, may be called twice,
@@ -114,16 +116,30 @@
 //! - A **bad item** is logged and skipped, and the producer's error at its end names it.
 
 mod bad_lines;
+#[cfg(feature = "http")]
+mod certificates;
 #[cfg(all(unix, feature = "command"))]
 mod command;
 #[cfg(feature = "csv")]
 mod csv;
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod endless;
 mod functions;
 #[cfg(feature = "http")]
 mod http_request;
+mod identity;
+mod input;
 mod interval;
+mod kept;
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod killed;
+mod layout;
 mod lines;
 mod make_directory;
+mod placing;
+mod progress;
 mod reading;
 #[cfg(any(feature = "sqlite", feature = "postgres"))]
 mod sql;
@@ -139,10 +155,13 @@ pub use batrun::submit::{FromStream, from_iter, from_stream};
 pub use command::{Command, Output, Program};
 pub use functions::{Inspect, Map, TryMap, inspect, map, try_map};
 #[cfg(feature = "http")]
-pub use http_request::{HttpRequest, HttpRequestUndo, HttpRequestWorker, Request, Response};
+pub use http_request::{
+    HttpRequest, HttpRequestUndo, HttpRequestWorker, HttpVersion, Request, Response, Tls, TlsError,
+};
 pub use interval::Interval;
 pub use lines::Lines;
 pub use make_directory::{MakeDirectory, MakeDirectoryUndo};
+pub use progress::{Position, Progress};
 #[cfg(feature = "postgres")]
 pub use sql::Postgres;
 #[cfg(feature = "sqlite")]

@@ -10,28 +10,61 @@ use std::{
 use batrun::{Failure, Intake, Producer};
 
 use crate::{
-    bad_lines::BadLines,
-    reading::{self, LONGEST, Open},
+    input::{Input, Resume, Source},
+    progress::{Position, Progress},
+    reading::{Lined, Reading},
 };
 
 type Boxed = Box<dyn Error + Send + Sync>;
 
 /// A producer that makes a task of each line of a file or reader.
 ///
-/// Lines end with `\n` or `\r\n`. Reading and parsing happen on a thread of their own, up to 64
+/// Lines end with `\n` or `\r\n` (a `\r` alone is a part of its line); a byte order mark before the
+/// first one is skipped. Reading and parsing happen on a thread of their own, up to 64
 /// lines ahead of the pipeline, so neither a slow disk nor a slow parser holds up the pipeline's
 /// arbiter.
 ///
 /// # Errors
-/// A line is skipped if it isn't UTF-8, is too long, or if the closure refuses it. It is logged as
-/// a warning with its number, counted from 1, and reading goes on; at its end the producer fails
-/// with [`BadLines`], which the pipeline's report shows. A read error ends the reading, because
-/// nobody can tell what comes after it.
+/// A line is skipped if it isn't UTF-8, is [too long](Self::longest), or if the closure refuses it.
+/// The first ten are logged as warnings with their numbers, counted from 1, and reading goes on; at
+/// its end the producer fails with [`BadLines`](crate::BadLines), which the pipeline's report shows.
+/// A read error ends the reading, because nobody can tell what comes after it.
+///
+/// # Going on after a stop
+/// [`progress`](Self::progress) says up to which line and byte the input was read, and up to which
+/// line each one was accepted; the same is logged when the producer ends. Go on with
+/// [`from_line`](Self::from_line), or let the journal sort it out with [`resume`](Self::resume).
+///
+/// ```
+/// use std::{convert::Infallible, fs};
+/// use batrun::{journal::Journal, prelude::*};
+/// use batrun_actors::{Lines, inspect};
+///
+/// let folder = tempfile::tempdir()?;
+/// let path = folder.path().join("orders.txt");
+/// fs::write(&path, "lamp\nchair\n")?;
+/// // However often the program is started, each line is done once.
+/// for new in [2, 0] {
+///     let orders = Lines::open(&path, |line| Ok::<_, Infallible>(line.to_owned())).resume();
+///     let progress = orders.progress();
+///     let report = actix_rt::System::new().block_on(
+///         Pipeline::new("orders")
+///             .producer(orders)
+///             .journal(Journal::open(folder.path().join("orders.journal"))?)
+///             .stage(inspect("ship", |order: &String| println!("{order}")))
+///             .run(),
+///     )?;
+///     assert_eq!(report.counts.accepted, new);
+///     assert_eq!(progress.accepted().line, 2);
+/// }
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 ///
 /// # Cancel safety
-/// When the pipeline shuts down, lines that were read ahead and not submitted yet are dropped. The
-/// thread ends at its next line; if it waits inside `read`, on a pipe or a terminal that stays
-/// silent, it ends only when that call returns.
+/// When the pipeline shuts down, lines that were read ahead and not submitted yet are dropped, 64 at
+/// most: on a pipe or a terminal they are lost, and the log and [`progress`](Self::progress) say
+/// which. The thread ends at the next bytes that it reads; if it waits inside `read`, on a pipe or a
+/// terminal that stays silent, it ends only when that call returns.
 ///
 /// ```
 /// use std::io::Cursor;
@@ -53,10 +86,8 @@ type Boxed = Box<dyn Error + Send + Sync>;
 /// # Ok::<(), batrun::Error>(())
 /// ```
 pub struct Lines<P> {
-    open: Open,
+    reading: Reading,
     parse: P,
-    timeout: Option<Duration>,
-    longest: usize,
 }
 
 impl<P> Lines<P> {
@@ -67,7 +98,7 @@ impl<P> Lines<P> {
         P: FnMut(&str) -> Result<C, E> + Send + 'static,
         E: Into<Boxed>,
     {
-        Self::of(reading::reader(reader), parse)
+        Self::of(Source::Reader(Box::new(reader)), parse)
     }
 
     /// Reads the lines of a file, which is opened once the producer runs. The producer fails if the
@@ -77,7 +108,7 @@ impl<P> Lines<P> {
         P: FnMut(&str) -> Result<C, E> + Send + 'static,
         E: Into<Boxed>,
     {
-        Self::of(reading::file(path.into()), parse)
+        Self::of(Source::File(path.into()), parse)
     }
 
     /// Reads the lines of the program's standard input, until it ends. It is read ahead of the
@@ -87,29 +118,69 @@ impl<P> Lines<P> {
         P: FnMut(&str) -> Result<C, E> + Send + 'static,
         E: Into<Boxed>,
     {
-        Self::of(reading::stdin(), parse)
+        Self::of(Source::Stdin, parse)
     }
 
-    fn of(open: Open, parse: P) -> Self {
+    fn of(source: Source, parse: P) -> Self {
         Lines {
-            open,
+            reading: Reading::of(source),
             parse,
-            timeout: None,
-            longest: LONGEST,
         }
     }
 
     /// Sets each task's deadline, counted from its acceptance. Default: none.
     pub fn timeout(mut self, timeout: Duration) -> Self {
-        self.timeout = Some(timeout);
+        self.reading.timeout = Some(timeout);
         self
     }
 
     /// Maximum length of a line in bytes, without its end. A longer one is a bad line, and is
     /// skipped without being held in memory. Default: 1 MiB.
     pub fn longest(mut self, bytes: usize) -> Self {
-        self.longest = bytes;
+        self.reading.longest = bytes;
         self
+    }
+
+    /// Begins with this line, counted from 1: those before it are read and dropped. Default:
+    /// the first one. [`Progress::accepted`] says where to go on.
+    pub fn from_line(mut self, line: u64) -> Self {
+        self.reading.begin_at(line);
+        self
+    }
+
+    /// Submits each line with a [key](batrun::submit::Submit::key), `FILE:NUMBER`, so that a second
+    /// run over the same file does nothing twice: lines that an earlier run has submitted are skipped.
+    /// For pipelines with a journal, and for files; see [`resume_as`](Self::resume_as) for other
+    /// inputs. Default: no keys.
+    ///
+    /// `FILE` is the file's path, absolute and with all symbolic links followed, and `NUMBER` that of
+    /// the line. So a file that was renamed is another file. One with new content under an old
+    /// name is the old file, and its lines are taken for known: give it another name, or a name of
+    /// its own with `resume_as`. The same holds for a line that was changed, and for all lines after
+    /// one that was inserted or removed.
+    ///
+    /// A journal forgets keys with their outcomes: after seven days, or a million outcomes. Raise
+    /// `Journal::keep_for` and `keep_most` for larger files and longer breaks, or begin with
+    /// [`from_line`](Self::from_line).
+    ///
+    /// # Errors
+    /// The producer fails if the input is no file, or its path isn't UTF-8 or has more than 1,000
+    /// bytes; and at its first line, if the pipeline has no journal.
+    pub fn resume(mut self) -> Self {
+        self.reading.resume = Some(Resume::ByFile);
+        self
+    }
+
+    /// As [`resume`](Self::resume), with a name that stands for the input in keys, of at most 1,000
+    /// bytes. For readers and stdin, and for files whose path says too little.
+    pub fn resume_as(mut self, name: impl Into<String>) -> Self {
+        self.reading.resume = Some(Resume::As(name.into()));
+        self
+    }
+
+    /// A handle that says how far the reading has got, for as long as anybody keeps it.
+    pub fn progress(&self) -> Progress {
+        self.reading.progress.clone()
     }
 }
 
@@ -120,56 +191,52 @@ where
     P: FnMut(&str) -> Result<C, E> + Send + 'static,
 {
     async fn produce(self, tasks: Intake<C>) -> Result<(), Failure> {
-        let Lines {
-            open,
-            mut parse,
-            timeout,
-            longest,
-        } = self;
-        reading::submit_all("batrun-lines", tasks, timeout, move |ahead| {
+        let Lines { reading, mut parse } = self;
+        let longest = reading.longest;
+        let read = move |input: Input<'_>, lined: &mut Lined<'_, C>| {
             let parse = |line: &str| parse(line).map_err(Into::into);
-            read_all(open, parse, longest, |context| ahead.send(context))
-        })
-        .await
+            read_all(input, parse, longest, lined);
+            Ok(())
+        };
+        reading.run("batrun-lines", tasks, read).await
     }
 }
 
 /// Reads to the end, or until the producer is gone and nobody takes the contexts.
 fn read_all<C>(
-    open: Open,
+    mut input: Input<'_>,
     mut parse: impl FnMut(&str) -> Result<C, Boxed>,
     longest: usize,
-    mut send: impl FnMut(C) -> bool,
-) -> Result<(), Failure> {
-    let mut reader = open()?;
-    let mut bad = BadLines::default();
+    lined: &mut Lined<'_, C>,
+) {
     let mut line = Vec::new();
     for number in 1.. {
-        let parsed = match read_line(&mut reader, &mut line, longest) {
+        let read = match read_line(&mut input, &mut line, longest) {
             Ok(Read::End) => break,
-            Ok(Read::TooLong) => Err(format!("longer than {longest} bytes").into()),
-            Ok(Read::Line) => match std::str::from_utf8(&line) {
-                Ok(text) => parse(text),
-                Err(error) => Err(error.into()),
-            },
+            Ok(read) => read,
             Err(error) => {
-                bad.note(
-                    number,
-                    format!("can't be read, and reading ended here: {error}"),
-                );
+                lined.broke(number, &error);
                 break;
             }
         };
-        match parsed {
-            Ok(context) => {
-                if !send(context) {
-                    break;
-                }
-            }
-            Err(error) => bad.note(number, error.to_string()),
+        let end = Position {
+            line: number,
+            byte: input.byte(),
+        };
+        let goes_on = lined.line(number, end, || match (read, std::str::from_utf8(&line)) {
+            (Read::Line, Ok(text)) => parse(text),
+            (Read::Line, Err(error)) => Err(error.into()),
+            _ => Err(too_long(longest)),
+        });
+        if !goes_on {
+            break;
         }
     }
-    bad.into_result()
+}
+
+/// The error of a line or row that is too long.
+pub(crate) fn too_long(longest: usize) -> Boxed {
+    format!("longer than {longest} bytes, which is the limit that `longest` sets").into()
 }
 
 enum Read {
@@ -180,15 +247,12 @@ enum Read {
 
 /// Reads a line into `line`, without its end. A line that is too long is read and dropped, so that
 /// it takes no memory.
-fn read_line(reader: &mut impl BufRead, line: &mut Vec<u8>, longest: usize) -> io::Result<Read> {
+fn read_line(input: &mut Input<'_>, line: &mut Vec<u8>, longest: usize) -> io::Result<Read> {
     line.clear();
     let mut too_long = false;
     let mut any = false;
     loop {
-        let buffer = match reader.fill_buf() {
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-            buffer => buffer?,
-        };
+        let buffer = input.fill()?;
         let newline = buffer.iter().position(|byte| *byte == b'\n');
         let part = &buffer[..newline.unwrap_or(buffer.len())];
         any |= !buffer.is_empty();
@@ -201,7 +265,7 @@ fn read_line(reader: &mut impl BufRead, line: &mut Vec<u8>, longest: usize) -> i
             line.extend_from_slice(part);
         }
         let used = part.len() + usize::from(newline.is_some());
-        reader.consume(used);
+        input.consume(used);
         if at_end {
             break;
         }

@@ -1,39 +1,64 @@
 //! A stage that makes a directory; its undo removes it.
 
 use std::{
-    fmt,
-    fs::{self, DirBuilder, File, Metadata},
+    fs::{self, DirBuilder},
     io::{self, ErrorKind},
     marker::PhantomData,
-    path::{Path, PathBuf},
-    sync::{Arc, OnceLock},
+    path::{Component, Path, PathBuf},
 };
 
-use batrun::{CancelContext, Failure, Stage, TaskContext};
+use batrun::{CancelContext, Failure, Stage, TaskContext, stage::Registered};
+
+use crate::{
+    identity::Identity,
+    kept::Name,
+    placing::{in_words, look, place_directory, sync, sync_folder, temporary_for},
+};
+
+pub use undo::MakeDirectoryUndo;
+use undo::{Made, Step};
+
+mod undo;
 
 /// A stage that makes a directory; its undo removes it.
 ///
-/// A closure makes the path from the context, which goes on unchanged. After each directory that it
-/// makes, the parent is synced to the disk. It blocks (a sync takes milliseconds or more), so each
-/// of its workers has a thread of its own.
+/// A closure makes the path from the context, which goes on unchanged. The directory is made beside
+/// its path, under a hidden name that nobody else uses, and then renamed to the path; with
+/// [`parents`](Self::parents) all of them are made there and renamed in one step. Everything is
+/// synced to the disk. It blocks (a sync takes milliseconds or more), so each of its workers has a
+/// thread of its own.
 ///
 /// # Undo
 /// The undo removes only directories that this task made, and only if they are empty. A rollback
 /// runs the undos in the order in which they were registered, so a directory still contains the
 /// files of later stages at the first try; they are gone when the rollback comes back to it. If
 /// anything is in it even then, somebody else put it there, and the task is stuck until a person
-/// has looked. It is also stuck if somebody else has replaced the directory since.
+/// has looked.
 ///
-/// A directory is recognised by its inode (on Unix; elsewhere by its path alone). One that somebody
-/// else removed and made anew may have the same inode: it is then removed if it is empty.
+/// A directory is recognised by its inode and the time of its birth, which are registered before it
+/// gets to its path. One that somebody else put in its place stays, and the undo has nothing to do.
+/// Where the file system keeps no such time, the task is stuck then, and one that was made anew with
+/// the same inode passes for this task's: it is removed if it is empty. On systems without inodes
+/// that keep none either, the path alone counts.
+///
+/// # With a journal
+/// A process may be killed at any instant: after the restart, the undo tells in the same way whether
+/// the directory at the path is this task's, and removes what is left under the hidden name. It
+/// leaves a directory alone that somebody else made at the path in the meantime.
+///
+/// - Where the file system keeps no time of birth, the device's number counts too. It may be another
+///   one after a reboot: the undo then doesn't recognise the directory, and the task is stuck.
+/// - A rename that replaces nothing is missing on some systems and file systems (NFS among them). A
+///   kill in the microseconds between two calls then leaves an empty directory at the path. The
+///   undo leaves it alone, and the task that finds it at its next attempt fails.
 ///
 /// # Errors
 /// A directory that exists already is a permanent failure, unless
-/// [`or_existing`](Self::or_existing) is set. Any other error of the file system may be tried
-/// again.
+/// [`or_existing`](Self::or_existing) is set; so is a `..` below a directory that doesn't exist. Any
+/// other error of the file system may be tried again.
 ///
 /// # Cancel safety
-/// All undos are registered before the first directory is made, so a deadline leaves no directory
+/// Every undo is registered before its directory gets to its path, so a deadline leaves no directory
 /// without an undo.
 ///
 /// ```
@@ -127,25 +152,6 @@ impl<I, P: Clone> Clone for MakeDirectory<I, P> {
     }
 }
 
-/// The undo of a [`MakeDirectory`]: one directory, to be removed if it is empty. Its `Debug` shows
-/// the path.
-#[derive(Clone)]
-pub struct MakeDirectoryUndo {
-    path: PathBuf,
-    /// Set once the directory was made. The undo is registered before that, and must not take a
-    /// directory that somebody else makes at this path for this task's.
-    made: Arc<OnceLock<Inode>>,
-}
-
-/// Device and inode, on systems that have them.
-type Inode = Option<(u64, u64)>;
-
-impl fmt::Debug for MakeDirectoryUndo {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "remove {}", self.path.display())
-    }
-}
-
 impl<I, P> Stage for MakeDirectory<I, P>
 where
     I: Send + 'static,
@@ -163,135 +169,166 @@ where
         task: &TaskContext<'_, MakeDirectoryUndo>,
     ) -> Result<I, Failure> {
         let path = (self.path)(&input);
-        // The deepest first: undos run in the order of their registration, and a parent can't be
-        // removed before its child.
-        let mut registered = Vec::new();
-        for path in missing(&path, self.parents)? {
-            let undo = MakeDirectoryUndo {
-                path,
-                made: Arc::default(),
-            };
-            registered.push((undo.clone(), task.on_cancel(undo).await?));
-        }
         let builder = self.builder();
-        for (undo, registered) in registered.into_iter().rev() {
-            let Err(error) = make(&builder, &undo)? else {
-                continue;
-            };
-            registered.withdraw().await?;
-            let is_there = error.kind() == ErrorKind::AlreadyExists;
-            // A parent that somebody else made in the meantime will do.
-            let will_do = self.or_existing || undo.path != path;
-            if !(is_there && will_do && undo.path.is_dir()) {
-                let failure = in_words(error, &undo.path);
-                return Err(match is_there {
-                    true => Failure::permanent(failure),
-                    false => failure.into(),
-                });
+        loop {
+            if look(&path)
+                .map_err(|error| in_words(error, &path))?
+                .is_some()
+            {
+                if self.or_existing && path.is_dir() {
+                    return Ok(input);
+                }
+                let exists = in_words(ErrorKind::AlreadyExists.into(), &path);
+                return Err(Failure::permanent(exists));
             }
+            let staged = Staged::of(&path, self.parents)?;
+            if make(&builder, &staged, task).await? {
+                return Ok(input);
+            }
+            // Somebody else was quicker. A parent will do, and the directory itself is seen above.
         }
-        Ok(input)
     }
 
     async fn cancel(
         &mut self,
-        undo: MakeDirectoryUndo,
+        MakeDirectoryUndo(step): MakeDirectoryUndo,
         _: &CancelContext<'_>,
     ) -> Result<(), Failure> {
-        remove(&undo)
+        match step {
+            Step::Staged(paths) => Ok(undo::remove_staged(paths.iter().map(|path| &***path))?),
+            Step::Made(made) => undo::remove(&made),
+        }
     }
 }
 
-/// Removes a directory that this task made, if it is empty.
-fn remove(undo: &MakeDirectoryUndo) -> Result<(), Failure> {
-    let path = &undo.path;
-    let Some(made) = undo.made.get() else {
-        return Ok(());
+/// The directories that are made under a hidden name, the deepest first.
+struct Staged {
+    /// Each with the path at which it is made, and the one at which it is in the end.
+    directories: Vec<(PathBuf, PathBuf)>,
+}
+
+impl Staged {
+    /// The one at `path`, and with `parents` those above it that are missing.
+    fn of(path: &Path, parents: bool) -> Result<Self, Failure> {
+        let mut missing = vec![path];
+        for above in path.ancestors().skip(1).take_while(|_| parents) {
+            // The last ancestor of a relative path is the empty one.
+            if above == Path::new("") {
+                break;
+            }
+            match fs::symlink_metadata(above) {
+                Err(error) if error.kind() == ErrorKind::NotFound => missing.push(above),
+                // Anything else ends the search: if no directory can be made in it, `make` says why.
+                _ => break,
+            }
+        }
+        let top = *missing.last().unwrap_or(&path);
+        let temporary = temporary_for(top)?;
+        let mut directories = Vec::with_capacity(missing.len());
+        for path in missing {
+            let below = path.strip_prefix(top).unwrap_or(Path::new(""));
+            if below.components().any(|part| part == Component::ParentDir) {
+                let why = format!(
+                    "{} leads through a directory that doesn't exist back to the one above it",
+                    path.display()
+                );
+                return Err(Failure::permanent(why));
+            }
+            let staged = match below == Path::new("") {
+                true => temporary.clone(),
+                false => temporary.join(below),
+            };
+            directories.push((staged, path.to_owned()));
+        }
+        Ok(Staged { directories })
+    }
+
+    fn staged(&self) -> impl DoubleEndedIterator<Item = &Path> {
+        self.directories.iter().map(|(staged, _)| &**staged)
+    }
+
+    /// Makes the directories under their hidden names.
+    fn make(&self, builder: &DirBuilder) -> io::Result<Vec<Identity>> {
+        for (staged, path) in self.directories.iter().rev() {
+            builder
+                .create(staged)
+                .map_err(|error| in_words(error, path))?;
+        }
+        let mut identities = Vec::with_capacity(self.directories.len());
+        for (staged, path) in &self.directories {
+            sync(staged).map_err(|error| in_words(error, path))?;
+            identities.push(Identity::of(&fs::symlink_metadata(staged)?));
+        }
+        Ok(identities)
+    }
+}
+
+/// Makes directories and puts them into their place. `false` if somebody else's is there now, and
+/// nothing of this one is left.
+async fn make(
+    builder: &DirBuilder,
+    staged: &Staged,
+    task: &TaskContext<'_, MakeDirectoryUndo>,
+) -> Result<bool, Failure> {
+    let Some((temporary, top)) = staged.directories.last() else {
+        return Ok(true);
     };
-    let now = match fs::symlink_metadata(path) {
-        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
-        now => now.map_err(|error| in_words(error, path))?,
+    let paths = staged.staged().map(|path| Name(path.to_owned())).collect();
+    let undo = task
+        .on_cancel(MakeDirectoryUndo(Step::Staged(paths)))
+        .await?;
+    let identities = match staged.make(builder) {
+        Ok(identities) => identities,
+        Err(error) => {
+            // Nobody else should use such a name, but if somebody does, it isn't ours to remove.
+            if error.kind() != ErrorKind::AlreadyExists {
+                undo::remove_staged(staged.staged())?;
+            }
+            undo.withdraw().await?;
+            return Err(error.into());
+        }
     };
-    if !now.is_dir() || inode(&now) != *made {
-        let why = format!(
-            "{} is not the one that this task made, so it was not removed",
-            path.display()
-        );
-        return Err(Failure::permanent(why));
+    // The deepest first: undos run in the order of their registration, and a parent can't be
+    // removed before its child.
+    let mut made = staged.directories.iter().zip(identities);
+    let top_made = made.next_back();
+    let as_undo = |((staged, path), identity): (&(PathBuf, PathBuf), Identity)| {
+        MakeDirectoryUndo(Step::Made(Made {
+            path: Name(path.clone()),
+            staged: Name(staged.clone()),
+            identity,
+        }))
+    };
+    let mut registered: Vec<Registered<'_>> = Vec::new();
+    for made in made {
+        registered.push(task.on_cancel(as_undo(made)).await?);
     }
-    match fs::remove_dir(path) {
-        Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
-        // Permanent, because a retry soon after won't find it empty either. The rollback's second
-        // round may: by then the undos of later stages have run.
-        Err(error) if error.kind() == ErrorKind::DirectoryNotEmpty => {
-            Err(Failure::permanent(in_words(error, path)))
+    // Together, so that a journal has both or none: the undos above see by the hidden names whether
+    // the rename took place, and the first one would remove these.
+    if let Some(made) = top_made {
+        let (last, withdrawn) = tokio::join!(task.on_cancel(as_undo(made)), undo.withdraw());
+        match last {
+            Ok(last) => registered.push(last),
+            Err(error) => {
+                // It may not have been registered.
+                undo::remove_staged(staged.staged()).ok();
+                return Err(error.into());
+            }
         }
-        Err(error) => Err(in_words(error, path).into()),
-        Ok(()) => Ok(sync_parent(path)?),
+        withdrawn?;
     }
-}
-
-/// The directories to make, the deepest first: the one at `path`, and with `parents` those above it
-/// that are missing.
-fn missing(path: &Path, parents: bool) -> Result<Vec<PathBuf>, Failure> {
-    let mut missing = vec![path.to_owned()];
-    for above in path.ancestors().skip(1).take_while(|_| parents) {
-        // The last ancestor of a relative path is the empty one.
-        if above == Path::new("") {
-            break;
-        }
-        match fs::symlink_metadata(above) {
-            Err(error) if error.kind() == ErrorKind::NotFound => missing.push(above.to_owned()),
-            // Anything else ends the search: if no directory can be made in it, `make` says why.
-            _ => break,
-        }
+    let Err(error) = place_directory(temporary, top) else {
+        sync_folder(top).map_err(|error| in_words(error, top))?;
+        return Ok(true);
+    };
+    undo::remove_staged(staged.staged())?;
+    for registered in registered {
+        registered.withdraw().await?;
     }
-    Ok(missing)
-}
-
-/// Makes a directory, and records in its undo that it was made.
-///
-/// # Errors
-/// The inner error: the directory surely wasn't made. The outer one: it was, and its undo has to
-/// run.
-fn make(builder: &DirBuilder, undo: &MakeDirectoryUndo) -> Result<io::Result<()>, Failure> {
-    let path = &undo.path;
-    if let Err(error) = builder.create(path) {
-        return Ok(Err(error));
+    match error.kind() {
+        ErrorKind::AlreadyExists => Ok(false),
+        _ => Err(in_words(error, top).into()),
     }
-    let metadata = fs::symlink_metadata(path);
-    // If it can't be looked at, its undo records no inode. No directory matches that, so the undo
-    // fails and a person looks at it.
-    let made = metadata.as_ref().map_or(None, inode);
-    undo.made.set(made).ok();
-    metadata.map_err(|error| in_words(error, path))?;
-    sync_parent(path)?;
-    Ok(Ok(()))
-}
-
-#[cfg(unix)]
-fn inode(metadata: &Metadata) -> Inode {
-    use std::os::unix::fs::MetadataExt;
-    Some((metadata.dev(), metadata.ino()))
-}
-
-#[cfg(not(unix))]
-fn inode(_: &Metadata) -> Inode {
-    None
-}
-
-/// Syncs the parent, so that the directory's making or removal survives a loss of power.
-fn sync_parent(path: &Path) -> io::Result<()> {
-    // Other systems can't open a directory like a file.
-    if cfg!(unix) {
-        let parent = path.parent().filter(|parent| *parent != Path::new(""));
-        File::open(parent.unwrap_or(Path::new(".")))?.sync_all()?;
-    }
-    Ok(())
-}
-
-fn in_words(error: io::Error, path: &Path) -> io::Error {
-    io::Error::new(error.kind(), format!("{}: {error}", path.display()))
 }
 
 #[cfg(test)]

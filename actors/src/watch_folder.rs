@@ -3,25 +3,29 @@
 use std::{
     fs, io,
     path::{Path, PathBuf},
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-        mpsc::{Receiver, SyncSender, sync_channel},
-    },
-    time::Duration,
+    sync::mpsc::{Receiver, SyncSender, sync_channel},
+    time::{Duration, Instant},
 };
 
 use batrun::{Failure, Intake, Producer};
-use notify::{
-    Event, EventKind, RecommendedWatcher, RecursiveMode, Watcher,
-    event::{AccessKind, AccessMode, CreateKind, ModifyKind, RenameMode},
+use notify::{RecommendedWatcher, RecursiveMode, Watcher};
+
+use crate::{
+    progress::Progress,
+    reading::{self, Ahead},
 };
 
-use crate::reading::{self, Ahead};
+use tell::{News, Tell};
+
+mod tell;
 
 /// Maximum number of paths that wait while the pipeline is full. With paths of a usual length they
 /// take less than a megabyte.
 const WAITING: usize = 4_096;
+
+/// Time between two looks whether the folder at the path is still the one that is watched: the
+/// system tells nothing of a link that was swapped, or of a folder above that was moved.
+const LOOK: Duration = Duration::from_secs(1);
 
 /// A producer that makes a task of each file that appears in a folder.
 ///
@@ -34,8 +38,9 @@ const WAITING: usize = 4_096;
 /// unless [`hidden`](Self::hidden) is set, because unfinished files are often named so
 /// ([`WriteFile`](crate::WriteFile)'s are).
 ///
-/// On Linux a file is submitted once it is complete: when a program that wrote it closes it, or
-/// when it is renamed into the folder. Elsewhere it is submitted when it appears and whenever it
+/// On Linux a file is submitted once it is complete: when a program that wrote it closes it, when it
+/// is renamed into the folder, or, a moment later, when it is linked into it (`ln`, a maildir, a file
+/// that was made without a name). Elsewhere it is submitted when it appears and whenever it
 /// changes, complete or not; there, let files be renamed into the folder.
 ///
 /// **Each file is submitted at least once**, and sometimes more often: after each time it was
@@ -44,9 +49,13 @@ const WAITING: usize = 4_096;
 /// it is submitted again, including those that are still being written. So let the task's work move
 /// a file away when it is done, or recognise it. A file that is gone before its turn is left out.
 ///
+/// **The path counts, not the folder that was there at the start.** If the path is a symbolic link
+/// that is swapped, or a folder above it is moved and made anew, the folder that is there now is
+/// watched within two seconds, and all its files are submitted.
+///
 /// # Errors
-/// The producer fails if the folder can't be watched or read, or was removed or moved. A folder
-/// within it that can't be watched is logged as a warning and left out.
+/// The producer fails if the folder can't be watched or read, or was removed or moved and none is at
+/// its path. A folder within it that can't be watched is logged as a warning and left out.
 ///
 /// # Cancel safety
 /// When the pipeline shuts down, files that were found and not submitted yet are dropped; with
@@ -139,36 +148,31 @@ where
         // find the channel closed, or it would go on waiting for events.
         let _wake = WakeOnDrop(sender.clone());
         let timeout = self.timeout;
-        reading::submit_all("batrun-watch", tasks, timeout, move |ahead| {
-            // The watcher reports absolute paths. With an absolute root, a search finds the same
-            // ones.
-            let root = std::path::absolute(&self.folder)?;
-            let lost = Arc::new(AtomicBool::new(false));
-            let tell = Tell {
-                root: root.clone(),
-                sender,
-                lost: lost.clone(),
-            };
-            let watcher = notify::recommended_watcher(move |event| tell.event(event))?;
-            let mut watch = Watch {
-                watcher,
-                look: self.look,
-                make: self.make,
-                ahead,
-            };
-            watch.run(&root, self.existing, &events, &lost)
-        })
+        reading::submit_all(
+            "batrun-watch",
+            tasks,
+            timeout,
+            &Progress::default(),
+            move |ahead| {
+                // The watcher reports absolute paths. With an absolute root, a search finds the same
+                // ones.
+                let root = std::path::absolute(&self.folder)?;
+                let tell = Tell::new(root.clone(), sender);
+                let mut watch = Watch {
+                    watcher: None,
+                    watched: None,
+                    missing: false,
+                    look: self.look,
+                    make: self.make,
+                    ahead,
+                    tell,
+                    root,
+                };
+                watch.run(self.existing, &events)
+            },
+        )
         .await
     }
-}
-
-enum News {
-    /// Something is new at this path.
-    At(PathBuf),
-    /// The folder was removed or moved away.
-    Gone,
-    /// No path: look whether to end, and whether events were lost.
-    Wake,
 }
 
 struct WakeOnDrop(SyncSender<News>);
@@ -180,103 +184,147 @@ impl Drop for WakeOnDrop {
     }
 }
 
-/// The watcher's side, called on the watcher's own thread. It must not wait: the same thread
-/// answers when a watch is added, so a wait for room here would be a deadlock.
-struct Tell {
-    root: PathBuf,
-    sender: SyncSender<News>,
-    lost: Arc<AtomicBool>,
+/// The folder at a path, by device and inode; elsewhere by the path that it leads to.
+#[derive(PartialEq, Eq)]
+struct Folder {
+    #[cfg(unix)]
+    inode: (u64, u64),
+    #[cfg(not(unix))]
+    path: PathBuf,
 }
 
-impl Tell {
-    fn event(&self, event: notify::Result<Event>) {
-        let Ok(event) = event else {
-            return self.lose();
-        };
-        if event.need_rescan() {
-            return self.lose();
+impl Folder {
+    fn at(path: &Path) -> io::Result<Self> {
+        #[cfg(unix)]
+        {
+            use std::os::unix::fs::MetadataExt;
+            let metadata = fs::metadata(path)?;
+            let inode = (metadata.dev(), metadata.ino());
+            Ok(Folder { inode })
         }
-        for path in event.paths {
-            let news = match event.kind {
-                EventKind::Remove(_) | EventKind::Modify(ModifyKind::Name(RenameMode::From))
-                    if path == self.root =>
-                {
-                    News::Gone
-                }
-                kind if matters(&kind) => News::At(path),
-                _ => continue,
-            };
-            if self.sender.try_send(news).is_err() {
-                self.lose();
-            }
-        }
+        #[cfg(not(unix))]
+        Ok(Folder {
+            path: fs::canonicalize(path)?,
+        })
     }
-
-    fn lose(&self) {
-        self.lost.store(true, Ordering::SeqCst);
-        self.sender.try_send(News::Wake).ok();
-    }
-}
-
-/// `true` if, after such an event, a file may be complete or a folder new.
-fn matters(kind: &EventKind) -> bool {
-    if !cfg!(any(target_os = "linux", target_os = "android")) {
-        return !matches!(kind, EventKind::Access(_) | EventKind::Remove(_));
-    }
-    matches!(
-        kind,
-        EventKind::Access(AccessKind::Close(AccessMode::Write))
-            | EventKind::Modify(ModifyKind::Name(RenameMode::To))
-            | EventKind::Create(CreateKind::Folder)
-    )
 }
 
 struct Watch<'a, C, F> {
-    watcher: RecommendedWatcher,
+    root: PathBuf,
+    tell: Tell,
+    /// `None` before the first watch.
+    watcher: Option<RecommendedWatcher>,
+    watched: Option<Folder>,
+    /// At the last look nothing was at the path.
+    missing: bool,
     look: Look,
     make: F,
     ahead: &'a Ahead<C>,
 }
 
 impl<C, F: FnMut(PathBuf) -> Option<C>> Watch<'_, C, F> {
-    fn run(
-        &mut self,
-        root: &Path,
-        existing: bool,
-        events: &Receiver<News>,
-        lost: &AtomicBool,
-    ) -> Result<(), Failure> {
-        let gone =
-            |error: io::Error| io::Error::new(error.kind(), format!("{}: {error}", root.display()));
-        // Watch first, then search: the other way round, a file that appears between the two would
-        // be missed.
-        self.watcher.watch(root, RecursiveMode::NonRecursive)?;
-        self.folder(root, existing).map_err(gone)?;
+    fn run(&mut self, existing: bool, events: &Receiver<News>) -> Result<(), Failure> {
+        self.begin(existing)?;
+        let mut looked = Instant::now();
         while !self.ahead.is_closed() {
-            let Ok(news) = events.recv() else {
-                break;
-            };
+            let wait = LOOK.saturating_sub(looked.elapsed());
+            let news = events.recv_timeout(wait.min(self.tell.next_judgement()));
             // The flag is cleared before the search, so that events lost during it count anew.
-            if lost.swap(false, Ordering::SeqCst) {
+            if self.tell.were_lost() {
                 log::warn!(
-                    "{}: events were lost, so all its files are submitted again",
-                    root.display()
+                    "{:?}: events were lost, so all its files are submitted again",
+                    self.root
                 );
-                self.folder(root, true).map_err(gone)?;
+                self.search(true)?;
             }
             match news {
-                News::At(path) => self.at(path),
-                News::Gone => {
-                    let why = format!(
-                        "{}: the watched folder was removed or moved",
-                        root.display()
-                    );
-                    return Err(Failure::permanent(why));
-                }
-                News::Wake => {}
+                Ok(News::At(path)) => self.at(path),
+                Ok(News::Gone) => self.gone()?,
+                Ok(News::Wake) | Err(_) => {}
+            }
+            for path in self.tell.linked() {
+                self.at(path);
+            }
+            if looked.elapsed() >= LOOK {
+                looked = Instant::now();
+                self.look_at_root()?;
             }
         }
         Ok(())
+    }
+
+    /// Watches the folder that is at the path now, with a watcher of its own: one that was watched
+    /// before means nothing any more. With `files`, its files are submitted.
+    fn begin(&mut self, files: bool) -> Result<(), Failure> {
+        loop {
+            let folder = Folder::at(&self.root).map_err(|error| self.in_words(error))?;
+            let tell = self.tell.clone();
+            self.watcher = None;
+            let mut watcher = notify::recommended_watcher(move |event| tell.event(event))?;
+            // Watch first, then search: the other way round, a file that appears between the two
+            // would be missed.
+            watcher.watch(&self.root, RecursiveMode::NonRecursive)?;
+            self.watcher = Some(watcher);
+            let is_same = Folder::at(&self.root).is_ok_and(|now| now == folder);
+            self.watched = Some(folder);
+            if is_same {
+                break;
+            }
+        }
+        self.search(files)
+    }
+
+    fn search(&mut self, files: bool) -> Result<(), Failure> {
+        let root = self.root.clone();
+        Ok(self
+            .folder(&root, files)
+            .map_err(|error| self.in_words(error))?)
+    }
+
+    fn in_words(&self, error: io::Error) -> io::Error {
+        io::Error::new(error.kind(), format!("{}: {error}", self.root.display()))
+    }
+
+    /// Sees whether the folder at the path is another one now.
+    fn look_at_root(&mut self) -> Result<(), Failure> {
+        match Folder::at(&self.root) {
+            Ok(folder) if self.watched.as_ref() == Some(&folder) => {
+                self.missing = false;
+                Ok(())
+            }
+            Ok(_) => self.follow(),
+            // Perhaps it is being swapped just now.
+            Err(_) if !self.missing => {
+                self.missing = true;
+                Ok(())
+            }
+            Err(_) => Err(self.was_removed()),
+        }
+    }
+
+    /// The folder that is watched was removed or moved.
+    fn gone(&mut self) -> Result<(), Failure> {
+        match fs::metadata(&self.root) {
+            // Perhaps with the same inode, so this isn't compared.
+            Ok(_) => self.follow(),
+            Err(_) => Err(self.was_removed()),
+        }
+    }
+
+    fn follow(&mut self) -> Result<(), Failure> {
+        log::warn!(
+            "{:?}: another folder is there now, so all its files are submitted",
+            self.root
+        );
+        self.missing = false;
+        self.begin(true)
+    }
+
+    fn was_removed(&self) -> Failure {
+        Failure::permanent(format!(
+            "{}: the watched folder was removed or moved",
+            self.root.display()
+        ))
     }
 
     fn at(&mut self, path: PathBuf) {
@@ -305,7 +353,10 @@ impl<C, F: FnMut(PathBuf) -> Option<C>> Watch<'_, C, F> {
         if !self.look.recursive {
             return;
         }
-        let watched = self.watcher.watch(path, RecursiveMode::NonRecursive);
+        let Some(watcher) = &mut self.watcher else {
+            return;
+        };
+        let watched = watcher.watch(path, RecursiveMode::NonRecursive);
         let looked = watched
             .map_err(|error| error.to_string())
             .and_then(|()| self.folder(path, files).map_err(|error| error.to_string()));
@@ -313,10 +364,8 @@ impl<C, F: FnMut(PathBuf) -> Option<C>> Watch<'_, C, F> {
         if let Err(error) = looked
             && path.exists()
         {
-            log::warn!(
-                "{}: can't be watched, so its files are missed: {error}",
-                path.display()
-            );
+            // The names of others, which may hold what a terminal would obey.
+            log::warn!("{path:?}: can't be watched, so its files are missed: {error:?}");
         }
     }
 

@@ -1,20 +1,23 @@
 //! A stage that writes a file; its undo restores the one that was there before.
 
 use std::{
-    fmt,
-    fs::{self, File, Metadata, OpenOptions, Permissions},
+    fs::{self, OpenOptions},
     io::{self, ErrorKind, Write},
     marker::PhantomData,
     path::{Path, PathBuf},
-    process,
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
-    time::SystemTime,
 };
 
 use batrun::{CancelContext, Failure, Stage, TaskContext};
+
+use crate::{
+    kept::{Bytes, Name},
+    placing::{in_words, place_file, sync_folder, temporary_for},
+};
+
+pub use undo::WriteFileUndo;
+use undo::{Access, Before, Renamed, Step, Written};
+
+mod undo;
 
 /// Default of [`WriteFile::largest`], in bytes.
 const LARGEST: u64 = 16 << 20;
@@ -31,10 +34,21 @@ const LARGEST: u64 = 16 << 20;
 /// The undo acts only on the file that this task wrote. If somebody else has replaced, changed or
 /// removed it since, the undo fails, and the task is stuck until a person has looked.
 ///
+/// # With a journal
+/// A process may be killed at any instant: after the restart, the undo tells by the file's inode,
+/// its times and a digest of its content whether the file at the path is this task's, and removes
+/// what is left under the temporary name.
+///
+/// - The journal keeps the content of a file that was replaced until the task has ended. Whoever may
+///   read the journal may read it there.
+/// - Where the file system keeps no time of birth, the device's number counts too. It may be another
+///   one after a reboot: the undo then doesn't recognise the file, and the task is stuck.
+///
 /// # Errors
 /// - Permanent: anything at the path that isn't a regular file (a folder, a symbolic link), a file
 ///   larger than [`largest`](Self::largest), and a path without a file name.
-/// - May be tried again: any other error of the file system.
+/// - May be tried again: any other error of the file system, and a new file that somebody else made
+///   at the path at the same time.
 ///
 /// # Cancel safety
 /// Each step is registered as an undo before it is taken: a deadline between two of them leaves no
@@ -43,8 +57,9 @@ const LARGEST: u64 = 16 << 20;
 /// # Limits
 /// - Write a path once in a task, and by one task at a time. A restored file is a new one with the
 ///   old content, so the undo of an earlier write of the same path doesn't recognise it, and fails.
-/// - Between the stage's last look and its rename, some microseconds, another writer of the same
-///   path is not seen.
+/// - Where a file is replaced, another writer of the same path is not seen between the stage's last
+///   look and its rename, some microseconds. Where none was there, on file systems without a rename
+///   that replaces nothing (NFS among them).
 ///
 /// ```
 /// use batrun::prelude::*;
@@ -116,60 +131,6 @@ impl<I, P: Clone, C: Clone> Clone for WriteFile<I, P, C> {
     }
 }
 
-/// The undo of a [`WriteFile`]: a file to be removed, or to be restored with its earlier content.
-///
-/// Its `Debug` shows path and size, no contents, because reports print it.
-#[derive(Clone)]
-pub struct WriteFileUndo(Step);
-
-#[derive(Clone)]
-enum Step {
-    /// A temporary file may have been made, under a name that nobody else uses.
-    Temporary(PathBuf),
-    /// It may have been renamed to the path.
-    Renamed {
-        path: PathBuf,
-        written: Written,
-        before: Option<Before>,
-    },
-}
-
-/// The properties by which the written file is recognised.
-#[derive(Clone)]
-struct Written {
-    mark: Mark,
-    content: Arc<[u8]>,
-}
-
-/// Distinguishes a file from another one with the same content.
-#[derive(Clone, PartialEq, Eq)]
-struct Mark {
-    modified: Option<SystemTime>,
-    /// Device and inode, on systems that have them.
-    inode: Option<(u64, u64)>,
-}
-
-/// The file that was there before.
-#[derive(Clone)]
-struct Before {
-    content: Arc<[u8]>,
-    permissions: Permissions,
-}
-
-impl fmt::Debug for WriteFileUndo {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.0 {
-            Step::Temporary(path) => write!(f, "remove {}", path.display()),
-            Step::Renamed { path, before, .. } => match before {
-                None => write!(f, "remove {}", path.display()),
-                Some(Before { content, .. }) => {
-                    write!(f, "restore {} ({} bytes)", path.display(), content.len())
-                }
-            },
-        }
-    }
-}
-
 impl<I, P, C, B> Stage for WriteFile<I, P, C>
 where
     I: Send + 'static,
@@ -185,34 +146,47 @@ where
 
     async fn run(&mut self, input: I, task: &TaskContext<'_, WriteFileUndo>) -> Result<I, Failure> {
         let path = (self.path)(&input);
-        let content: Arc<[u8]> = (self.content)(&input).as_ref().into();
+        let content = (self.content)(&input);
+        let content = content.as_ref();
         let temporary = temporary_for(&path)?;
         let before = look(&path, self.largest)?;
 
-        let undo = WriteFileUndo(Step::Temporary(temporary.clone()));
-        let undo = task.on_cancel(undo).await?;
-        let permissions = before.as_ref().map(|before| &before.permissions);
-        match write_new(&temporary, &content, permissions) {
+        let undo = WriteFileUndo(Step::Temporary(Name(temporary.clone())));
+        let first = task.on_cancel(undo).await?;
+        let access = before.as_ref().map(|before| before.access);
+        match write_new(&temporary, content, access) {
             Err(error) if error.kind() == ErrorKind::AlreadyExists => {
                 // Nobody should use such a name, but if somebody does, the file isn't ours to
                 // remove.
-                undo.withdraw().await?;
-                return Err(in_words(error, &temporary));
+                first.withdraw().await?;
+                return Err(in_words(error, &temporary).into());
             }
             other => other.map_err(|error| in_words(error, &temporary))?,
         }
 
-        let mark = mark(&fs::symlink_metadata(&temporary)?);
-        task.on_cancel(WriteFileUndo(Step::Renamed {
-            path: path.clone(),
-            written: Written { mark, content },
+        let written = Written::of(&fs::symlink_metadata(&temporary)?, content);
+        let is_new = before.is_none();
+        let renamed = WriteFileUndo(Step::Renamed(Renamed {
+            path: Name(path.clone()),
+            temporary: Name(temporary.clone()),
+            written,
             before,
-        }))
-        .await?;
-        fs::rename(&temporary, &path).map_err(|error| in_words(error, &path))?;
+        }));
+        // Together, so that a journal has both or none: the second undo sees by the temporary name
+        // whether the rename took place, and the first one would remove that.
+        let (registered, withdrawn) = tokio::join!(task.on_cancel(renamed), first.withdraw());
+        if let Err(error) = registered {
+            // It may not have been registered.
+            undo::remove(&temporary).ok();
+            return Err(error.into());
+        }
+        withdrawn?;
+        match is_new {
+            true => place_file(&temporary, &path),
+            false => fs::rename(&temporary, &path),
+        }
+        .map_err(|error| in_words(error, &path))?;
         sync_folder(&path)?;
-        // After the rename, nothing is left under the temporary name.
-        undo.withdraw().await?;
         Ok(input)
     }
 
@@ -222,60 +196,10 @@ where
         _: &CancelContext<'_>,
     ) -> Result<(), Failure> {
         match step {
-            Step::Temporary(path) => Ok(remove(&path)?),
-            Step::Renamed {
-                path,
-                written,
-                before,
-            } => restore(&path, &written, before.as_ref()),
+            Step::Temporary(path) => Ok(undo::remove(&path)?),
+            Step::Renamed(renamed) => undo::restore(&renamed),
         }
     }
-}
-
-/// Restores the file that was at the path before, if the one that is there now is the written one.
-///
-/// # Errors
-/// A permanent failure if somebody else has changed it since.
-fn restore(path: &Path, written: &Written, before: Option<&Before>) -> Result<(), Failure> {
-    let now = match fs::symlink_metadata(path) {
-        Ok(now) => Some(now),
-        Err(error) if error.kind() == ErrorKind::NotFound => None,
-        Err(error) => return Err(error.into()),
-    };
-    let ours = match &now {
-        Some(now) if now.is_file() && mark(now) == written.mark => {
-            fs::read(path)? == *written.content
-        }
-        _ => false,
-    };
-    match before {
-        Some(before) if ours => {
-            let temporary = temporary_for(path)?;
-            let put = write_new(&temporary, &before.content, Some(&before.permissions))
-                .and_then(|()| fs::rename(&temporary, path));
-            if put.is_err() {
-                // An error of this is dropped: the first one says why the undo fails.
-                remove(&temporary).ok();
-            }
-            put?;
-        }
-        None if ours => remove(path)?,
-        // Nothing was renamed, or an earlier run of this undo has restored it already.
-        None if now.is_none() => {}
-        Some(before) if now.is_some_and(|now| now.is_file()) && is(path, before)? => {}
-        _ => {
-            let why = format!(
-                "{} was changed after this task wrote it, so it was not restored",
-                path.display()
-            );
-            return Err(Failure::permanent(why));
-        }
-    }
-    Ok(sync_folder(path)?)
-}
-
-fn is(path: &Path, before: &Before) -> io::Result<bool> {
-    Ok(fs::read(path)? == *before.content)
 }
 
 /// The file at the path, if there is one, for the undo to keep.
@@ -283,10 +207,9 @@ fn is(path: &Path, before: &Before) -> io::Result<bool> {
 /// # Errors
 /// A permanent failure if it isn't a regular file or is larger than `largest` bytes.
 fn look(path: &Path, largest: u64) -> Result<Option<Before>, Failure> {
-    let metadata = match fs::symlink_metadata(path) {
-        Ok(metadata) => metadata,
-        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
-        Err(error) => return Err(in_words(error, path)),
+    let looked = crate::placing::look(path).map_err(|error| in_words(error, path))?;
+    let Some(metadata) = looked else {
+        return Ok(None);
     };
     let refuse = |why: String| Failure::permanent(format!("{} {why}", path.display()));
     if !metadata.is_file() {
@@ -298,92 +221,35 @@ fn look(path: &Path, largest: u64) -> Result<Option<Before>, Failure> {
             metadata.len()
         )));
     }
+    let content = fs::read(path).map_err(|error| in_words(error, path))?;
     Ok(Some(Before {
-        content: fs::read(path)
-            .map_err(|error| in_words(error, path))?
-            .into(),
-        permissions: metadata.permissions(),
+        content: Bytes(content.into()),
+        access: Access::of(&metadata.permissions()),
     }))
-}
-
-/// A name in the same folder that nobody else uses, now or after a restart: with the process, a
-/// count and the time.
-fn temporary_for(path: &Path) -> Result<PathBuf, Failure> {
-    static COUNT: AtomicU64 = AtomicU64::new(0);
-    let Some(name) = path.file_name() else {
-        let why = format!("{} has no file name", path.display());
-        return Err(Failure::permanent(why));
-    };
-    let count = COUNT.fetch_add(1, Ordering::Relaxed);
-    let since = SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default();
-    let mut hidden = std::ffi::OsString::from(".");
-    // Not the whole name, which may be as long as the file system allows.
-    hidden.push(name.to_string_lossy().chars().take(20).collect::<String>());
-    hidden.push(format!(".{}-{count}-{}", process::id(), since.as_nanos()));
-    Ok(path.with_file_name(hidden))
 }
 
 /// Options for a file that must not exist yet. Until it has its final permissions, nobody else may
 /// read it, because its content may be a secret.
-fn private(permissions: Option<&Permissions>) -> OpenOptions {
+fn private(access: Option<Access>) -> OpenOptions {
     let mut options = OpenOptions::new();
     options.write(true).create_new(true);
     #[cfg(unix)]
-    if permissions.is_some() {
+    if access.is_some() {
         std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
     }
     #[cfg(not(unix))]
-    let _ = permissions;
+    let _ = access;
     options
 }
 
 /// Writes a file that must not exist yet, and syncs it.
-fn write_new(path: &Path, content: &[u8], permissions: Option<&Permissions>) -> io::Result<()> {
-    let mut file = private(permissions).open(path)?;
+fn write_new(path: &Path, content: &[u8], access: Option<Access>) -> io::Result<()> {
+    let mut file = private(access).open(path)?;
     file.write_all(content)?;
-    if let Some(permissions) = permissions {
-        file.set_permissions(permissions.clone())?;
+    if let Some(access) = access {
+        access.give_to(&file)?;
     }
     file.sync_all()
-}
-
-/// Syncs the folder, so that a rename or a removal survives a loss of power.
-fn sync_folder(path: &Path) -> io::Result<()> {
-    // Other systems can't open a folder like a file.
-    if cfg!(unix) {
-        let folder = path.parent().filter(|folder| *folder != Path::new(""));
-        File::open(folder.unwrap_or(Path::new(".")))?.sync_all()?;
-    }
-    Ok(())
-}
-
-fn remove(path: &Path) -> io::Result<()> {
-    match fs::remove_file(path) {
-        Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
-        other => other,
-    }
-}
-
-fn mark(metadata: &Metadata) -> Mark {
-    #[cfg(unix)]
-    let inode = {
-        use std::os::unix::fs::MetadataExt;
-        Some((metadata.dev(), metadata.ino()))
-    };
-    #[cfg(not(unix))]
-    let inode = None;
-    Mark {
-        modified: metadata.modified().ok(),
-        inode,
-    }
-}
-
-/// An I/O error with its path, as a failure that may be tried again.
-fn in_words(error: io::Error, path: &Path) -> Failure {
-    Failure::new(io::Error::new(
-        error.kind(),
-        format!("{}: {error}", path.display()),
-    ))
 }
 
 #[cfg(test)]

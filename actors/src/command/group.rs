@@ -15,6 +15,7 @@ use nix::{
 };
 use tokio::{
     process::Child,
+    signal::unix::{SignalKind, signal},
     time::{sleep, timeout},
 };
 
@@ -45,6 +46,10 @@ pub(super) enum Ended<S> {
 
 impl Group {
     pub(super) fn start(program: &Program, largest: usize) -> io::Result<Self> {
+        // If this process inherited SIGCHLD as ignored, the system throws its children's exit codes
+        // away, and a wait for one fails. A handler, even one that does nothing, makes it keep them.
+        // It is set once, and stays. The program doesn't inherit it.
+        let _handled = signal(SignalKind::child())?;
         let mut child = program.prepare().spawn()?;
         let pipes = Pipes::take(&mut child, program.input(), largest);
         Ok(Group { child, pipes })

@@ -8,7 +8,14 @@ use std::{
     sync::Arc,
 };
 
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use tokio::process;
+
+use crate::kept::{self, Bytes, Name};
+
+/// The number of the layout in which a journal keeps a program: another one for each that reads
+/// differently.
+const LAYOUT: u32 = 1;
 
 /// A program with its arguments, folder, variables and input, not yet run.
 ///
@@ -17,7 +24,8 @@ use tokio::process;
 /// Arguments reach the program unchanged, because no shell is involved that could read anything
 /// else into them. `Debug` and failures show the program's name only, because arguments, variables
 /// and input may hold secrets. Other users of the machine can see a running program's arguments, so
-/// put a secret into [`stdin`](Self::stdin).
+/// put a secret into [`stdin`](Self::stdin). A journal keeps all of an undo, secrets included, until
+/// its task has ended.
 ///
 /// ```
 /// use batrun_actors::Program;
@@ -115,6 +123,48 @@ impl Program {
             .stdout(Stdio::piped())
             .stderr(Stdio::piped());
         command
+    }
+}
+
+/// A program in a journal.
+#[derive(Serialize, Deserialize)]
+struct Layout1 {
+    program: Name<OsString>,
+    args: Vec<Name<OsString>>,
+    folder: Option<Name<PathBuf>>,
+    variables: Vec<(Name<OsString>, Name<OsString>)>,
+    cleared: bool,
+    stdin: Option<Bytes>,
+}
+
+impl Serialize for Program {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let all = self.clone();
+        let pair = |(name, value)| (Name(name), Name(value));
+        let layout = Layout1 {
+            program: Name(all.program),
+            args: all.args.into_iter().map(Name).collect(),
+            folder: all.folder.map(Name),
+            variables: all.variables.into_iter().map(pair).collect(),
+            cleared: all.cleared,
+            stdin: all.stdin.map(Bytes),
+        };
+        kept::serialize::<LAYOUT, _>(&layout, serializer)
+    }
+}
+
+impl<'de> Deserialize<'de> for Program {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let all: Layout1 = kept::deserialize::<LAYOUT, _, _>(deserializer)?;
+        let pair = |(name, value): (Name<_>, Name<_>)| (name.0, value.0);
+        Ok(Program {
+            program: all.program.0,
+            args: all.args.into_iter().map(|arg| arg.0).collect(),
+            folder: all.folder.map(|folder| folder.0),
+            variables: all.variables.into_iter().map(pair).collect(),
+            cleared: all.cleared,
+            stdin: all.stdin.map(|bytes| bytes.0),
+        })
     }
 }
 

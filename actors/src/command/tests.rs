@@ -16,6 +16,8 @@ use tempfile::{TempDir, tempdir};
 
 use super::*;
 
+mod surroundings;
+
 /// A program in the form of a shell script; `$1` is the folder.
 fn script(folder: &Path, text: &str) -> Program {
     Program::new("sh").args(["-c", text, "script"]).arg(folder)

@@ -1,21 +1,30 @@
 //! A reader of CSV rows that have a bounded length.
 
-use std::io::{self, BufRead};
+use std::io;
 
 use ::csv::ByteRecord;
+
+use super::{Boxed, Position};
+use crate::{input::Input, lines::too_long};
 
 /// A row as it was read. A bad one comes with the reason.
 pub(super) enum Row {
     Fields(ByteRecord),
-    Bad(String),
+    Bad(Boxed),
 }
 
 /// Reads rows. It exists because the reader of the crate `csv` has no bound on a row's length, so
 /// that one quote that isn't closed would read a whole file into memory.
-pub(super) struct Rows<B> {
-    reader: B,
+pub(super) struct Rows<'a> {
+    input: Input<'a>,
+    /// An error that came while it looked for the second half of a line's end.
+    failed: Option<io::Error>,
     /// The line ends that were read.
     ends: u64,
+    /// The last byte was a carriage return, so a line feed belongs to it.
+    after_return: bool,
+    /// Something comes after the last line end.
+    in_line: bool,
     /// The line on which the last row begins.
     line: u64,
     fields: Fields,
@@ -41,11 +50,14 @@ struct Fields {
     length: usize,
 }
 
-impl<B: BufRead> Rows<B> {
-    pub(super) fn new(reader: B, delimiter: u8, longest: usize) -> Self {
+impl<'a> Rows<'a> {
+    pub(super) fn new(input: Input<'a>, delimiter: u8, longest: usize) -> Self {
         Rows {
-            reader,
+            input,
+            failed: None,
             ends: 0,
+            after_return: false,
+            in_line: false,
             line: 1,
             fields: Fields {
                 delimiter,
@@ -58,18 +70,17 @@ impl<B: BufRead> Rows<B> {
         }
     }
 
-    /// Skips the byte order mark with which some programs begin a file. If the reader's first chunk
-    /// has fewer than three bytes, the mark stays.
-    pub(super) fn skip_mark(&mut self) -> io::Result<()> {
-        if self.reader.fill_buf()?.starts_with(b"\xef\xbb\xbf") {
-            self.reader.consume(3);
-        }
-        Ok(())
-    }
-
     /// The line on which the last row begins, counted from 1.
     pub(super) fn line(&self) -> u64 {
         self.line
+    }
+
+    /// The place after the last row.
+    pub(super) fn position(&self) -> Position {
+        Position {
+            line: self.ends + u64::from(self.in_line),
+            byte: self.input.byte(),
+        }
     }
 
     /// Bytes of memory that the row takes.
@@ -95,14 +106,12 @@ impl<B: BufRead> Rows<B> {
 
     /// Reads up to the end of a row. `true` if nothing comes after it.
     fn read(&mut self) -> io::Result<bool> {
+        if let Some(error) = self.failed.take() {
+            return Err(error);
+        }
         let fields = &mut self.fields;
-        // A carriage return belongs to a line end, or else to the field.
-        let mut held = false;
         loop {
-            let buffer = match self.reader.fill_buf() {
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-                buffer => buffer?,
-            };
+            let buffer = self.input.fill()?;
             if buffer.is_empty() {
                 return Ok(true);
             }
@@ -110,26 +119,37 @@ impl<B: BufRead> Rows<B> {
             let mut ended = false;
             for &byte in buffer {
                 used += 1;
-                self.ends += u64::from(byte == b'\n');
-                if fields.at == At::Quoted {
-                    fields.take(byte);
-                    continue;
-                }
-                if byte == b'\n' {
+                let ends = byte == b'\r' || byte == b'\n';
+                self.ends += u64::from(ends && !(byte == b'\n' && self.after_return));
+                self.after_return = byte == b'\r';
+                self.in_line = !ends;
+                if ends && fields.at != At::Quoted {
                     ended = true;
                     break;
                 }
-                if std::mem::replace(&mut held, byte == b'\r') {
-                    fields.take(b'\r');
-                }
-                if !held {
-                    fields.take(byte);
-                }
+                fields.take(byte);
             }
-            self.reader.consume(used);
+            self.input.consume(used);
             if ended {
+                self.finish_end();
                 return Ok(false);
             }
+        }
+    }
+
+    /// Takes the second half of a line's end, if it has one.
+    fn finish_end(&mut self) {
+        if !self.after_return {
+            return;
+        }
+        match self.input.fill() {
+            Ok([b'\n', ..]) => {
+                self.input.consume(1);
+                self.after_return = false;
+            }
+            Ok(_) => {}
+            // The row is whole.
+            Err(error) => self.failed = Some(error),
         }
     }
 }
@@ -177,10 +197,10 @@ impl Fields {
 
     fn row(&mut self) -> Row {
         if self.length > self.longest {
-            return Row::Bad(format!("longer than {} bytes", self.longest));
+            return Row::Bad(too_long(self.longest));
         }
         if self.at == At::Quoted {
-            return Row::Bad("a quote is not closed, so the rest of the input is lost".to_owned());
+            return Row::Bad("a quote is not closed, so the rest of the input is lost".into());
         }
         self.done.push_field(&self.field);
         Row::Fields(std::mem::take(&mut self.done))

@@ -6,6 +6,7 @@ use std::{
 use batrun::{prelude::*, report::Report};
 
 use super::*;
+use crate::{bad_lines::BadLines, endless::endless};
 
 #[derive(Debug, PartialEq, serde::Deserialize)]
 struct Person {
@@ -114,7 +115,10 @@ fn a_row_that_is_too_long_is_bad() {
     let long = format!("\"{}\n{}\",1", "x".repeat(50), "x".repeat(50));
     let (report, seen) = run(of(format!("name,age\n{long}\nAda,36\n")).longest(8));
     assert_eq!(seen, [person("Ada", 36)]);
-    assert_eq!(error(&report), "1 bad line: line 2: longer than 8 bytes");
+    assert_eq!(
+        error(&report),
+        "1 bad line: line 2: longer than 8 bytes, which is the limit that `longest` sets"
+    );
     let (report, seen) = run(of("name,age\n123456,1\n1234567,1\n").longest(8));
     assert_eq!(seen, [person("123456", 1)], "{report}");
 }
@@ -129,17 +133,19 @@ fn a_quote_that_is_not_closed_is_told_and_never_held_in_memory() {
     );
 
     let endless = Cursor::new("a,\"").chain(io::repeat(b'\n').take(1 << 20));
-    let mut rows = Rows::new(BufReader::new(endless), b',', 1_000);
+    let input = Input::new(Box::new(BufReader::new(endless)), &|| false).unwrap();
+    let mut rows = Rows::new(input, b',', 1_000);
     assert!(matches!(rows.next(), Ok(Some(Row::Bad(_)))));
     assert!(rows.held() <= 2_000, "{}", rows.held());
 }
 
 #[test]
-fn carriage_returns_without_end_are_not_held_in_memory() {
+fn carriage_returns_without_end_are_empty_lines() {
     let returns = BufReader::new(io::repeat(b'\r').take(1 << 20));
-    let mut rows = Rows::new(returns, b',', 1_000);
-    assert!(matches!(rows.next(), Ok(Some(Row::Bad(_)))));
-    assert!(rows.held() <= 2_000, "{}", rows.held());
+    let input = Input::new(Box::new(returns), &|| false).unwrap();
+    let mut rows = Rows::new(input, b',', 1_000);
+    assert!(matches!(rows.next(), Ok(None)));
+    assert_eq!((rows.line(), rows.held()), ((1 << 20) + 1, 0));
 }
 
 #[test]
@@ -188,4 +194,59 @@ fn a_file_is_read_and_its_tasks_may_be_late() {
         )
         .unwrap();
     assert_eq!(report.counts.timed_out, 1);
+}
+
+#[test]
+fn f20_a_shutdown_ends_an_endless_reader() {
+    // Of rows, of bad rows, of empty lines, and of one row that never ends.
+    for bytes in ["Ada,1\n", "x\n", "\n", "\r", "x", "\"", "\"\n"] {
+        let (input, watch) = endless("name,age\n", bytes);
+        watch.until_it_ends(Csv::new(input, keep));
+    }
+    // A header that never ends.
+    let (input, watch) = endless("", "name,");
+    watch.until_it_ends(Csv::new(input, keep));
+}
+
+#[test]
+fn f21_a_byte_order_mark_in_pieces_is_skipped() {
+    for capacity in [1, 2, 64] {
+        for text in [
+            "\u{feff}name,age\nAda,36\n",
+            "\u{feff}\"name\",age\nAda,36\n",
+        ] {
+            let input = BufReader::with_capacity(capacity, Cursor::new(text));
+            let (report, seen) = run(Csv::new(input, keep as Keep));
+            assert_eq!(seen, [person("Ada", 36)], "{report}");
+        }
+    }
+}
+
+#[test]
+fn f22_lines_may_end_with_a_carriage_return_alone() {
+    for capacity in [1, 3, 64] {
+        let text = "name,age\r\"two\rlines\",1\r\rEve,old\rAda,36\r\nBela,29\rshort";
+        let input = BufReader::with_capacity(capacity, Cursor::new(text));
+        let (report, seen) = run(Csv::new(input, keep as Keep));
+        let all = [
+            person("two\rlines", 1),
+            person("Ada", 36),
+            person("Bela", 29),
+        ];
+        assert_eq!(seen, all, "{report}");
+        let failure = &report.producer_errors[0].failure;
+        let bad = failure.error().downcast_ref::<BadLines>().unwrap();
+        let lines: Vec<_> = bad.named().iter().map(|(line, _)| *line).collect();
+        assert_eq!(lines, [5, 8], "{bad}");
+    }
+}
+
+#[test]
+fn f11_no_control_character_of_a_field_is_shown() {
+    let refuse: Keep = |_| Err("no\u{9b}\u{2028}");
+    let text = "name,age\n\u{1b}]0;x\u{7},\u{1b}[31m\nAda,1\n";
+    let (report, _) = run(Csv::new(Cursor::new(text), refuse));
+    let error = error(&report);
+    assert!(error.ends_with(r"line 3: no\u{9b}\u{2028}"), "{error}");
+    assert!(!error.contains(char::is_control), "{error:?}");
 }

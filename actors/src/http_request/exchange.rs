@@ -1,18 +1,28 @@
-//! One request and its response, over awc.
+//! One request and its response, over hyper.
 
-use std::{pin::pin, time::Duration};
-
-use awc::{
-    Client,
-    error::{ConnectError, SendRequestError},
-    http::Method,
+use std::{
+    sync::atomic::{AtomicBool, Ordering},
+    time::Duration,
 };
+
 use batrun::Failure;
-use futures::StreamExt;
+use http_body_util::BodyExt;
+use hyper::{
+    HeaderMap, Version,
+    body::Incoming,
+    header::{CONTENT_ENCODING, CONTENT_LENGTH},
+};
+use hyper_util::client::legacy::connect::capture_connection;
 
-use super::{Request, Response};
-
-pub(super) const KEY: &str = "Idempotency-Key";
+use super::{
+    Request, Response,
+    body::Outgoing,
+    client::Client,
+    errors, redirect,
+    sending::{self, Message},
+    stream::Brake,
+    unpack::{Gathering, Unfit},
+};
 
 /// Why there is no response.
 pub(super) struct Broken {
@@ -22,27 +32,22 @@ pub(super) struct Broken {
 }
 
 impl Broken {
-    fn sent(failure: Failure) -> Self {
-        Broken {
-            failure,
-            sent: true,
-        }
+    pub(super) fn sent(failure: Failure) -> Self {
+        let sent = true;
+        Broken { failure, sent }
     }
-}
 
-/// A client for the calling thread: its connections can't leave it.
-pub(super) fn client() -> Client {
-    // awc's own timeout ends at the response's head; the stage's limit includes the body.
-    Client::builder()
-        .disable_redirects()
-        .disable_timeout()
-        .finish()
+    pub(super) fn unsent(failure: Failure) -> Self {
+        let sent = false;
+        Broken { failure, sent }
+    }
 }
 
 /// Sends a request and reads the complete response.
 ///
 /// # Cancel safety
-/// If the future is dropped, the connection is closed. The server may have got the request by then.
+/// If the future is dropped, the connection is closed (over HTTP/2, the request is). The server may
+/// have got the request by then.
 pub(super) async fn exchange(
     client: &Client,
     request: &Request,
@@ -59,106 +64,164 @@ pub(super) async fn exchange(
     }
 }
 
+/// Sends the request, and those that redirects ask for.
 async fn send(
     client: &Client,
     request: &Request,
     key: &str,
     largest: usize,
 ) -> Result<Response, Broken> {
-    let method = Method::from_bytes(request.method.as_bytes()).map_err(|error| Broken {
-        failure: Failure::permanent(format!("{request:?}: {error}")),
-        sent: false,
-    })?;
-    let bodiless = method == Method::HEAD;
-    let needs_length = [Method::POST, Method::PUT, Method::PATCH].contains(&method);
-    let mut message = client.request(method, request.url.as_str()).no_decompress();
-    for (name, value) in &request.headers {
-        message = message.append_header((name.as_str(), value.as_str()));
+    let message = sending::message(request, key, client.decompress);
+    let mut message = message.map_err(|failure| Broken::unsent(rename(request, failure)))?;
+    let mut answers = 0;
+    loop {
+        let response = hop(client, request, &message, largest).await;
+        let response = response.map_err(|broken| Broken {
+            // A server that redirects may have acted before.
+            sent: broken.sent || answers > 0,
+            ..broken
+        })?;
+        if client.redirects == 0 {
+            return Ok(response);
+        }
+        let Some(next) = redirect::next(&message, &response) else {
+            return Ok(response);
+        };
+        if answers == client.redirects {
+            let text = format!("{request:?}: more than {answers} redirects");
+            return Err(Broken::sent(Failure::permanent(text)));
+        }
+        answers += 1;
+        message = next;
     }
-    if !request.has_header(KEY) {
-        message = message.append_header((KEY, key));
-    }
-    let answer = match &request.body {
-        Some(body) => message.send_body(body.clone()),
-        // Some servers refuse these methods without a `Content-Length`.
-        None if needs_length => message.send_body(Vec::new()),
-        None => message.send(),
-    };
-    let answer = answer.await.map_err(|error| broken(request, &error))?;
+}
 
-    let status = answer.status().as_u16();
-    let headers: Vec<_> = answer
-        .headers()
-        .iter()
-        .map(|(name, value)| (name.as_str().to_owned(), value.as_bytes().to_vec()))
-        .collect();
+/// Sends one message and reads its response.
+async fn hop(
+    client: &Client,
+    request: &Request,
+    message: &Message,
+    largest: usize,
+) -> Result<Response, Broken> {
+    let named = |failure: Failure| rename(request, failure);
+    if let (Some("https"), Some(why)) = (message.url.scheme_str(), &client.no_tls) {
+        let text = format!("{request:?}: {why}");
+        return Err(Broken::unsent(Failure::permanent(text)));
+    }
+    let body = Outgoing::open(&message.body).await;
+    let body = body.map_err(|failure| Broken::unsent(named(failure)))?;
+    let ended = body.ended();
+    let sending = message.with(body, &client.proxies);
+    let mut sending = sending.map_err(|failure| Broken::unsent(named(failure)))?;
+    let connection = capture_connection(&mut sending);
+    let answer = client.http.request(sending).await;
+    let answer = answer.map_err(|error| errors::broken(request, &error))?;
+
+    // Other requests may share a connection of HTTP/2.
+    let alone = answer.version() != Version::HTTP_2;
+    let brake = answer.extensions().get::<Brake>().cloned();
+    let brake = brake.filter(|_| alone).unwrap_or_default();
+    let result = receive(client, request, answer, largest).await;
+    let useless = match &result {
+        // The server has refused the request and needn't read the rest of it.
+        Ok(response) => !response.is_success() && is_unsent(&ended, &brake),
+        Err(_) => true,
+    };
+    if useless && alone {
+        if let Some(connection) = &*connection.connection_metadata() {
+            // It must not be found in the pool before it has noticed.
+            connection.poison();
+        }
+        brake.cut();
+    }
+    result
+}
+
+/// `true` if the request has not been sent completely.
+fn is_unsent(ended: &AtomicBool, brake: &Brake) -> bool {
+    !ended.load(Ordering::Relaxed) || brake.is_stuck()
+}
+
+async fn receive(
+    client: &Client,
+    request: &Request,
+    answer: hyper::Response<Incoming>,
+    largest: usize,
+) -> Result<Response, Broken> {
+    let (head, mut incoming) = answer.into_parts();
+    let gzip = client.decompress && is_gzip(&head.headers);
     let mut response = Response {
-        status,
-        headers,
+        status: head.status.as_u16(),
+        headers: Vec::new(),
         body: Vec::new(),
     };
-    let mut chunks = pin!(answer);
-    while let Some(chunk) = chunks.next().await {
-        let chunk = chunk.map_err(|error| {
-            Broken::sent(Failure::new(format!(
-                "{request:?}: the response's body can't be read: {error}"
-            )))
-        })?;
-        if chunk.len() > largest - response.body.len() {
+    match gather(&mut incoming, gzip, largest).await {
+        Ok(body) => response.body = body,
+        // The status says enough: nobody looks at the body of a refusal.
+        Err(_) if !response.is_success() => {}
+        Err(Unread::Lost(error)) => {
+            let why = format!(
+                "{request:?}: the response's body can't be read: {}",
+                errors::text(&error)
+            );
+            return Err(Broken::sent(Failure::new(why)));
+        }
+        Err(Unread::Unfit(Unfit::Damaged(error))) => {
+            let why = format!("{request:?}: the response's body can't be unpacked: {error}");
+            return Err(Broken::sent(Failure::new(why)));
+        }
+        Err(Unread::Unfit(Unfit::TooLarge)) => {
             let why = format!("{request:?}: the response's body is larger than {largest} bytes");
             return Err(Broken::sent(Failure::permanent(why)));
         }
-        response.body.extend_from_slice(&chunk);
     }
-    if !bodiless && is_cut_off(&response) {
-        let why = format!("{request:?}: the connection ended before the response's body did");
-        return Err(Broken::sent(Failure::new(why)));
-    }
+    let unpacked = gzip && !response.body.is_empty();
+    let headers = head.headers.iter();
+    // They describe the body as it was sent.
+    let headers = headers
+        .filter(|(name, _)| !unpacked || (*name != CONTENT_ENCODING && *name != CONTENT_LENGTH));
+    response.headers = headers
+        .map(|(name, value)| (name.as_str().to_owned(), value.as_bytes().to_vec()))
+        .collect();
     Ok(response)
 }
 
-/// `true` if the body is shorter than its `Content-Length`. It has to be checked here because awc
-/// takes the end of a connection for the end of the body.
-fn is_cut_off(response: &Response) -> bool {
-    let announced = response
-        .header("Content-Length")
-        .and_then(|length| length.parse::<usize>().ok());
-    let has_body =
-        ![204, 304].contains(&response.status) && response.header("Transfer-Encoding").is_none();
-    has_body && announced.is_some_and(|length| response.body.len() < length)
+enum Unread {
+    Lost(hyper::Error),
+    Unfit(Unfit),
 }
 
-fn broken(request: &Request, error: &SendRequestError) -> Broken {
-    use ConnectError::{Io, NoRecords, Resolver, SslIsNotSupported, Timeout, Unresolved};
-    use SendRequestError::{Connect, Http, Url};
-    let hopeless = matches!(error, Url(_) | Http(_) | Connect(SslIsNotSupported));
-    // `Connect(Disconnected)` is not among them: awc also says it of a connection that ended after
-    // the request, before the response.
-    let unsent = hopeless
-        || matches!(
-            error,
-            Connect(Io(_) | NoRecords | Resolver(_) | Timeout | Unresolved)
-        );
-    let text = format!("{request:?}: {error}");
-    Broken {
-        failure: if hopeless {
-            Failure::permanent(text)
-        } else {
-            Failure::new(text)
-        },
-        sent: !unsent,
+async fn gather(incoming: &mut Incoming, gzip: bool, largest: usize) -> Result<Vec<u8>, Unread> {
+    let mut gathering = Gathering::new(gzip, largest);
+    let mut empty = true;
+    while let Some(frame) = incoming.frame().await {
+        let Ok(piece) = frame.map_err(Unread::Lost)?.into_data() else {
+            // Trailers.
+            continue;
+        };
+        empty &= piece.is_empty();
+        gathering.add(&piece).map_err(Unread::Unfit)?;
     }
+    if empty {
+        // The answer to a HEAD, say, which has the headers of a body and none.
+        return Ok(Vec::new());
+    }
+    gathering.finish().map_err(Unread::Unfit)
 }
 
-/// A key as a header can contain it: visible ASCII, and any other byte as `%` and two digits.
-pub(super) fn header_text(key: &str) -> String {
-    let mut text = String::with_capacity(key.len());
-    for byte in key.bytes() {
-        if byte.is_ascii_graphic() && byte != b'%' {
-            text.push(char::from(byte));
-        } else {
-            text.push_str(&format!("%{byte:02X}"));
-        }
+fn is_gzip(headers: &HeaderMap) -> bool {
+    let encoding = headers.get(CONTENT_ENCODING);
+    encoding.is_some_and(|name| {
+        name.as_bytes().eq_ignore_ascii_case(b"gzip")
+            || name.as_bytes().eq_ignore_ascii_case(b"x-gzip")
+    })
+}
+
+fn rename(request: &Request, failure: Failure) -> Failure {
+    let text = format!("{request:?}: {failure}");
+    if failure.is_retryable() {
+        Failure::new(text)
+    } else {
+        Failure::permanent(text)
     }
-    text
 }

@@ -1,8 +1,9 @@
 //! Requests and responses as plain data.
 
-use std::fmt;
+use std::{fmt, path::PathBuf};
 
-use awc::http::Uri;
+use bytes::Bytes;
+use hyper::Uri;
 
 /// An HTTP request, as data.
 ///
@@ -23,18 +24,28 @@ pub struct Request {
     pub(super) method: String,
     pub(super) url: String,
     pub(super) headers: Vec<(String, String)>,
-    pub(super) body: Option<Vec<u8>>,
+    pub(super) body: Body,
+}
+
+/// The body of a [`Request`].
+#[derive(Clone, PartialEq, Eq)]
+pub(super) enum Body {
+    None,
+    Bytes(Bytes),
+    /// The contents of this file, as they are when the request is sent.
+    File(PathBuf),
 }
 
 impl Request {
-    /// A request with any method. The URL has to be absolute, with `http`; a user name and password
-    /// in it are not sent.
+    /// A request with any method but `CONNECT`. The URL has to be absolute, with `http` or `https`,
+    /// and with any character that a URL can't contain written as `%` and two hexadecimal digits. A
+    /// user name and password in it are not sent: set the header `Authorization`.
     pub fn new(method: impl Into<String>, url: impl Into<String>) -> Self {
         Request {
             method: method.into(),
             url: url.into(),
             headers: Vec::new(),
-            body: None,
+            body: Body::None,
         }
     }
 
@@ -63,7 +74,8 @@ impl Request {
         Request::new("DELETE", url)
     }
 
-    /// Adds a header. A header that is added twice is sent twice.
+    /// Adds a header. A header that is added twice is sent twice. `Content-Length` and
+    /// `Transfer-Encoding` follow from the body: a request that sets them otherwise is not sent.
     pub fn header(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
         self.headers.push((name.into(), value.into()));
         self
@@ -72,13 +84,21 @@ impl Request {
     /// Sets the body. No `Content-Type` is added for it: set one with [`header`](Self::header).
     /// Default: no body.
     pub fn body(mut self, body: impl Into<Vec<u8>>) -> Self {
-        self.body = Some(body.into());
+        self.body = Body::Bytes(Bytes::from(body.into()));
         self
     }
 
-    pub(super) fn has_header(&self, name: &str) -> bool {
-        let mut headers = self.headers.iter();
-        headers.any(|(other, _)| other.eq_ignore_ascii_case(name))
+    /// Sets the body to the contents of a file, which is opened anew for each attempt and read while
+    /// it is sent, 64 KiB at a time. Its length is that at the opening: what is added to the file
+    /// later is not sent, and a file that becomes shorter meanwhile fails the attempt.
+    ///
+    /// A path that doesn't exist, isn't a file or may not be read is a permanent failure, before
+    /// anything is sent; other errors of the disk may be tried again. All of them name the file. In
+    /// a pipeline with a journal, the file of an undo's request is kept as its path, which has to be
+    /// UTF-8, and not with its contents.
+    pub fn body_from_file(mut self, path: impl Into<PathBuf>) -> Self {
+        self.body = Body::File(path.into());
+        self
     }
 }
 
@@ -124,7 +144,8 @@ impl Response {
             .filter(|text| text.is_ascii())
     }
 
-    /// The body as the server sent it: nothing is decompressed.
+    /// The body as the server sent it: nothing is decompressed, unless the stage is told to
+    /// [`decompress`](super::HttpRequest::decompress).
     pub fn body(&self) -> &[u8] {
         &self.body
     }

@@ -1,13 +1,15 @@
 use std::{
     io::{BufReader, Cursor, Read as _, Write as _},
     sync::{Arc, Mutex},
-    thread,
 };
 
 use batrun::{prelude::*, report::Report};
 
 use super::*;
-use crate::bad_lines::NAMED;
+use crate::{
+    bad_lines::{BadLines, NAMED},
+    endless::endless,
+};
 
 fn run<P, C>(lines: Lines<P>) -> (Report, Vec<C>)
 where
@@ -83,7 +85,7 @@ fn a_line_that_is_too_long_is_bad() {
     assert_eq!(seen, ["12345678", "ok"]);
     assert_eq!(
         report.producer_errors[0].failure.to_string(),
-        "1 bad line: line 2: longer than 8 bytes"
+        "1 bad line: line 2: longer than 8 bytes, which is the limit that `longest` sets"
     );
 }
 
@@ -176,39 +178,46 @@ fn a_reader_that_blocks_leaves_the_arbiter_free() {
 }
 
 #[test]
-fn a_shutdown_ends_an_endless_reader() {
-    struct Endless {
-        _alive: Arc<()>,
+fn f20_a_shutdown_ends_an_endless_reader() {
+    // Of lines, of bad lines, of one line that never ends.
+    for bytes in ["\n", "bad\n", "x"] {
+        let (input, watch) = endless("", bytes);
+        let lines = Lines::new(input, |line| match line {
+            "" => Ok(()),
+            _ => Err("bad"),
+        });
+        watch.until_it_ends(lines);
     }
-    impl io::Read for Endless {
-        fn read(&mut self, to: &mut [u8]) -> io::Result<usize> {
-            to.fill(b'\n');
-            Ok(to.len())
+}
+
+#[test]
+fn f21_a_byte_order_mark_is_skipped() {
+    for capacity in [1, 2, 3, 64] {
+        let of = |bytes: &[u8]| {
+            let input = BufReader::with_capacity(capacity, Cursor::new(bytes.to_vec()));
+            run(Lines::new(input, text))
+        };
+        assert_eq!(of(b"\xef\xbb\xbfa\nb\n").1, ["a", "b"]);
+        // One is enough, and a part of one is none.
+        assert_eq!(of(b"\xef\xbb\xbf\xef\xbb\xbfa").1, ["\u{feff}a"]);
+        assert_eq!(of(b"\xef\xbb\xbf").1, [""; 0]);
+        for bytes in [&b"\xef\xbb\n"[..], b"\xefx\n", b"\xef\xbb"] {
+            let error = of(bytes).0.producer_errors[0].failure.to_string();
+            assert!(error.starts_with("1 bad line: line 1: in"), "{error}");
+            assert!(error.contains(" utf-8 "), "{error}");
         }
     }
-    let alive = Arc::new(());
-    let input = BufReader::new(Endless {
-        _alive: alive.clone(),
-    });
-    let report = actix_rt::System::new().block_on(async {
-        let pipeline = Pipeline::new("endless")
-            .producer(Lines::new(input, text))
-            .stage(stage_fn(
-                "drop",
-                async |_: String, _: &TaskContext<'_, ()>| Ok(()),
-            ));
-        let handle = pipeline.start().await.unwrap();
-        while handle.snapshot().counts.done == 0 {
-            actix_rt::time::sleep(Duration::from_millis(1)).await;
-        }
-        let grace = Duration::from_secs(10);
-        handle.shutdown(Shutdown::Drain(grace)).await.unwrap()
-    });
-    assert_eq!(report.counts.accepted, report.counts.done);
-    // The reader is dropped with its thread, which ends at its next line.
-    let began = std::time::Instant::now();
-    while Arc::strong_count(&alive) > 1 {
-        assert!(began.elapsed() < Duration::from_secs(10));
-        thread::sleep(Duration::from_millis(1));
-    }
+}
+
+#[test]
+fn f11_no_control_character_of_a_line_is_shown() {
+    let input = Cursor::new("\u{1b}[31m\u{202e}\r\u{7}x\n");
+    let (report, _) = run(Lines::new(input, |line| {
+        Err::<(), _>(format!("no: {line}\nWARN all is well"))
+    }));
+    let failure = &report.producer_errors[0].failure;
+    let bad = failure.error().downcast_ref::<BadLines>().unwrap();
+    let plain = r"no: \u{1b}[31m\u{202e}\r\u{7}x\nWARN all is well";
+    assert_eq!(bad.named(), [(1, plain.to_owned())]);
+    assert_eq!(bad.to_string(), format!("1 bad line: line 1: {plain}"));
 }

@@ -1,8 +1,13 @@
-use std::{io::Write as _, time::Instant};
+use std::{io::Write as _, sync::Arc, time::Instant};
 
 use batrun::{PipelineHandle, prelude::*};
 use tempfile::{TempDir, tempdir};
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
+
+use notify::{
+    Event, EventKind,
+    event::{ModifyKind, RenameMode},
+};
 
 use super::*;
 
@@ -88,6 +93,123 @@ fn a_file_comes_once_it_is_complete() {
         drop(slow);
         assert_eq!(running.next().await, "slow");
         running.shutdown().await;
+    });
+}
+
+#[test]
+fn f18_a_file_that_is_linked_into_the_folder_comes() {
+    test(async {
+        let folder = folder();
+        let mut running = Running::start(watch(&folder)).await;
+        assert_eq!(running.next().await, "first");
+        let elsewhere = tempdir().unwrap();
+        let theirs = elsewhere.path().join("theirs");
+        fs::write(&theirs, "content").unwrap();
+        fs::hard_link(&theirs, folder.path().join("linked")).unwrap();
+        assert_eq!(running.next().await, "linked");
+        // As a mailbox gets its mail: linked, and the other name removed.
+        fs::hard_link(&theirs, folder.path().join("delivered")).unwrap();
+        fs::remove_file(&theirs).unwrap();
+        assert_eq!(running.next().await, "delivered");
+        // One that is read at once, as an indexer does.
+        fs::write(&theirs, "content").unwrap();
+        fs::hard_link(&theirs, folder.path().join("indexed")).unwrap();
+        fs::remove_file(&theirs).unwrap();
+        fs::read(folder.path().join("indexed")).unwrap();
+        assert_eq!(running.next().await, "indexed");
+        let report = running.shutdown().await;
+        assert!(report.producer_errors.is_empty(), "{report}");
+    });
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn f18_a_file_without_a_name_that_gets_one_comes() {
+    use rustix::fs::{AtFlags, CWD, Mode, OFlags, linkat, open};
+    use std::os::fd::AsRawFd;
+    test(async {
+        let folder = folder();
+        let mut running = Running::start(watch(&folder)).await;
+        assert_eq!(running.next().await, "first");
+        let flags = OFlags::TMPFILE | OFlags::RDWR;
+        let Ok(nameless) = open(folder.path(), flags, Mode::RUSR | Mode::WUSR) else {
+            return; // This file system has none.
+        };
+        rustix::io::write(&nameless, b"content").unwrap();
+        let its = format!("/proc/self/fd/{}", nameless.as_raw_fd());
+        let name = folder.path().join("named");
+        linkat(CWD, its, CWD, &name, AtFlags::SYMLINK_FOLLOW).unwrap();
+        assert_eq!(running.next().await, "named");
+        running.shutdown().await;
+    });
+}
+
+#[cfg(unix)]
+#[test]
+fn f19_a_link_that_is_swapped_leads_to_the_new_folder() {
+    use std::os::unix::fs::symlink;
+    test(async {
+        let base = tempdir().unwrap();
+        let at = |name: &str| base.path().join(name);
+        for folder in ["one", "two"] {
+            fs::create_dir(at(folder)).unwrap();
+            fs::write(at(folder).join(format!("first of {folder}")), "").unwrap();
+        }
+        symlink(at("one"), at("link")).unwrap();
+        let producer = WatchFolder::new(at("link"), Some as Make).existing();
+        let mut running = Running::start(producer).await;
+        assert_eq!(running.next().await, "first of one");
+        // As `ln -sfn` does it.
+        symlink(at("two"), at("new")).unwrap();
+        fs::rename(at("new"), at("link")).unwrap();
+        assert_eq!(running.next().await, "first of two");
+        fs::write(at("two/later"), "").unwrap();
+        assert_eq!(running.next().await, "later");
+        // The old one means nothing any more.
+        fs::remove_dir_all(at("one")).unwrap();
+        fs::write(at("two/last"), "").unwrap();
+        while running.next().await != "last" {}
+        let report = running.shutdown().await;
+        assert!(report.producer_errors.is_empty(), "{report}");
+    });
+}
+
+#[cfg(unix)]
+#[test]
+fn f19_a_folder_above_that_is_made_anew_is_followed() {
+    test(async {
+        let base = tempdir().unwrap();
+        let at = |name: &str| base.path().join(name);
+        fs::create_dir_all(at("above/inbox")).unwrap();
+        fs::write(at("above/inbox/first"), "").unwrap();
+        let producer = WatchFolder::new(at("above/inbox"), Some as Make).existing();
+        let mut running = Running::start(producer).await;
+        assert_eq!(running.next().await, "first");
+        fs::rename(at("above"), at("old")).unwrap();
+        fs::create_dir_all(at("above/inbox")).unwrap();
+        fs::write(at("above/inbox/second"), "").unwrap();
+        assert_eq!(running.next().await, "second");
+        running.shutdown().await;
+    });
+}
+
+#[test]
+fn f19_a_folder_above_that_is_gone_ends_it() {
+    test(async {
+        let base = tempdir().unwrap();
+        let (above, moved) = (base.path().join("above"), base.path().join("moved"));
+        fs::create_dir_all(above.join("inbox")).unwrap();
+        fs::write(above.join("inbox/first"), "").unwrap();
+        let run = Pipeline::new("watch")
+            .producer(WatchFolder::new(above.join("inbox"), Some as Make).existing())
+            .stage(crate::map("move", move |_: PathBuf| {
+                fs::rename(&above, &moved).unwrap();
+            }))
+            .run();
+        let report = tokio::time::timeout(Duration::from_secs(20), run).await;
+        let report = report.unwrap().unwrap();
+        let error = report.producer_errors[0].failure.to_string();
+        assert!(error.ends_with("removed or moved"), "{error}");
     });
 }
 
@@ -202,25 +324,35 @@ fn a_shutdown_ends_the_thread() {
 #[test]
 fn lost_events_are_noticed_and_bounded() {
     let (sender, events) = sync_channel(2);
-    let lost = Arc::new(AtomicBool::new(false));
-    let tell = Tell {
-        root: "folder".into(),
-        sender,
-        lost: lost.clone(),
-    };
+    let tell = Tell::new("folder".into(), sender);
     let event = |kind| Ok(Event::new(kind).add_path("file".into()));
     let complete = EventKind::Modify(ModifyKind::Name(RenameMode::To));
     for _ in 0..2 {
         tell.event(event(complete));
     }
-    assert!(!lost.load(Ordering::SeqCst));
+    assert!(!tell.were_lost());
     tell.event(event(complete));
-    assert!(lost.swap(false, Ordering::SeqCst));
+    assert!(tell.were_lost());
     assert_eq!(events.try_iter().count(), 2);
     let rescan = Event::new(EventKind::Other).set_flag(notify::event::Flag::Rescan);
     tell.event(Ok(rescan));
-    assert!(lost.load(Ordering::SeqCst));
+    assert!(tell.were_lost());
     assert!(matches!(events.try_recv(), Ok(News::Wake)));
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn f18_new_names_are_bounded() {
+    let (sender, _events) = sync_channel(2 * WAITING);
+    let tell = Tell::new("folder".into(), sender);
+    for n in 0..=WAITING {
+        assert!(!tell.were_lost());
+        let made = Event::new(EventKind::Create(notify::event::CreateKind::File));
+        tell.event(Ok(made.add_path(n.to_string().into())));
+    }
+    // They come with the search that follows.
+    assert!(tell.were_lost());
+    assert!(tell.linked().is_empty());
 }
 
 #[test]
@@ -230,21 +362,34 @@ fn after_lost_events_all_files_come_again() {
         let root = folder.path().to_owned();
         let producer = move |tasks: Intake<PathBuf>| async move {
             let (sender, events) = sync_channel(WAITING);
-            let lost = Arc::new(AtomicBool::new(true));
-            sender.send(News::Wake).unwrap();
-            // Without events, it ends after that one.
-            drop(sender);
-            reading::submit_all("batrun-watch", tasks, None, move |ahead| {
+            let tell = Tell::new(root.clone(), sender);
+            tell.event(Ok(
+                Event::new(EventKind::Other).set_flag(notify::event::Flag::Rescan)
+            ));
+            let none = Progress::default();
+            reading::submit_all("batrun-watch", tasks, None, &none, move |ahead| {
+                let mut calls = 0;
                 let mut watch = Watch {
-                    watcher: notify::recommended_watcher(|_| {})?,
+                    root: root.clone(),
+                    tell,
+                    watcher: None,
+                    watched: None,
+                    missing: false,
                     look: Look {
                         recursive: false,
                         hidden: false,
                     },
-                    make: Some as Make,
+                    // The second time it ends with its folder.
+                    make: |path| {
+                        calls += 1;
+                        if calls == 2 {
+                            fs::rename(&root, root.with_extension("moved")).unwrap();
+                        }
+                        Some(path)
+                    },
                     ahead,
                 };
-                watch.run(&root, true, &events, &lost)
+                watch.run(true, &events)
             })
             .await
         };

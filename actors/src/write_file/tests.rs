@@ -1,7 +1,10 @@
+use std::fs::{File, Permissions};
+
 use batrun::{prelude::*, report::Report, state::Rollback};
 use tempfile::{TempDir, tempdir};
 
 use super::*;
+use crate::killed;
 
 /// The part of a test between the write and the end of the task.
 type Then = fn(&Path) -> Result<(), Failure>;
@@ -14,7 +17,6 @@ fn run(folder: &TempDir, then: Then) -> Report {
 type Stage = WriteFile<PathBuf, fn(&PathBuf) -> PathBuf, fn(&PathBuf) -> &'static str>;
 
 fn run_with(folder: &TempDir, then: Then, with: fn(Stage) -> Stage) -> Report {
-    let stage: Stage = WriteFile::new(|path| path.clone(), |_| "new");
     let then = stage_fn(
         "then",
         async move |path: PathBuf, _: &TaskContext<'_, ()>| then(&path),
@@ -23,7 +25,7 @@ fn run_with(folder: &TempDir, then: Then, with: fn(Stage) -> Stage) -> Report {
         .block_on(
             Pipeline::new("write")
                 .producer(from_iter([folder.path().join("file")]))
-                .stage(with(stage))
+                .stage(with(new()))
                 .stage(then)
                 .run(),
         )
@@ -160,6 +162,17 @@ fn a_file_that_is_gone_needs_no_cancel() {
     assert_eq!(rollback(&report), &Rollback::Complete { undos: 1 });
 }
 
+/// The undo of a rename, as the next process finds it.
+fn renamed(path: &Path, temporary: &Path, before: Option<Before>) -> Renamed {
+    let content = fs::read(temporary).unwrap();
+    killed::reread(&Renamed {
+        path: Name(path.to_owned()),
+        temporary: Name(temporary.to_owned()),
+        written: Written::of(&fs::metadata(temporary).unwrap(), &content),
+        before,
+    })
+}
+
 #[test]
 fn a_cancel_may_be_called_twice() {
     let folder = tempdir().unwrap();
@@ -171,15 +184,10 @@ fn a_cancel_may_be_called_twice() {
         let before = look(&path, LARGEST).unwrap();
         let temporary = temporary_for(&path).unwrap();
         write_new(&temporary, b"new", None).unwrap();
-        let written = Written {
-            mark: mark(&fs::metadata(&temporary).unwrap()),
-            content: b"new"[..].into(),
-        };
-        // Before the rename, and twice after it.
-        restore(&path, &written, before.as_ref()).unwrap();
+        let undo = renamed(&path, &temporary, before);
         fs::rename(&temporary, &path).unwrap();
         for _ in 0..2 {
-            restore(&path, &written, before.as_ref()).unwrap();
+            undo::restore(&undo).unwrap();
             assert_eq!(content(&folder).as_deref(), old);
         }
     }
@@ -224,18 +232,12 @@ fn a_folder_that_is_not_there_fails_the_task() {
 
 #[test]
 fn an_undo_shows_no_contents() {
-    let undo = WriteFileUndo(Step::Renamed {
-        path: "a/file".into(),
-        written: Written {
-            mark: Mark {
-                modified: None,
-                inode: None,
-            },
-            content: b"secret"[..].into(),
-        },
-        before: None,
-    });
-    assert_eq!(format!("{undo:?}"), "remove a/file");
+    let folder = tempdir().unwrap();
+    let path = folder.path().join("file");
+    fs::write(&path, "secret").unwrap();
+    let before = look(&path, LARGEST).unwrap();
+    let undo = WriteFileUndo(Step::Renamed(renamed("a/file".as_ref(), &path, before)));
+    assert_eq!(format!("{undo:?}"), "restore a/file (6 bytes)");
 }
 
 #[test]
@@ -254,8 +256,113 @@ fn what_replaces_a_secret_is_never_open_to_others() {
     let folder = tempdir().unwrap();
     // It is private even if the file's permissions are never set afterwards.
     let path = folder.path().join("secret");
-    let own = Permissions::from_mode(0o600);
-    let options = private(Some(&own));
+    let own = Access::of(&Permissions::from_mode(0o600));
+    let options = private(Some(own));
     let file = options.open(&path).unwrap();
     assert_eq!(file.metadata().unwrap().permissions().mode() & 0o777, 0o600);
+}
+
+fn new() -> Stage {
+    WriteFile::new(|path| path.clone(), |_| "new")
+}
+
+#[test]
+fn f26_the_undo_runs_after_a_restart() {
+    for old in [None, Some("old")] {
+        let folder = tempdir().unwrap();
+        if let Some(old) = old {
+            fs::write(folder.path().join("file"), old).unwrap();
+        }
+        let outcome = killed::after_it(new, folder.path().join("file"), || {
+            assert_eq!(content(&folder).as_deref(), Some("new"));
+        });
+        assert_eq!(outcome.rollback, Rollback::Complete { undos: 1 });
+        assert_eq!(content(&folder).as_deref(), old);
+        assert_eq!(names(&folder).len(), old.iter().count());
+    }
+}
+
+#[test]
+fn f26_a_file_that_another_wrote_before_the_restart_stays() {
+    let folder = tempdir().unwrap();
+    let path = folder.path().join("file");
+    let outcome = killed::after_it(new, path.clone(), || {
+        // The first one is kept, so that its inode isn't free to be used again.
+        fs::rename(&path, folder.path().join("kept")).unwrap();
+        fs::write(&path, "new").unwrap();
+    });
+    assert!(outcome.rollback.is_stuck(), "{outcome}");
+    assert_eq!(content(&folder).as_deref(), Some("new"));
+}
+
+#[test]
+fn f26_a_kill_before_the_rename_leaves_what_another_wrote() {
+    for (old, theirs) in [
+        (None, None),
+        (None, Some("theirs")),
+        (Some("old"), None),
+        (Some("old"), Some("old")),
+        (Some("old"), Some("theirs")),
+    ] {
+        let folder = tempdir().unwrap();
+        let path = folder.path().join("file");
+        if let Some(old) = old {
+            fs::write(&path, old).unwrap();
+        }
+        let before = look(&path, LARGEST).unwrap();
+        let temporary = temporary_for(&path).unwrap();
+        write_new(&temporary, b"new", None).unwrap();
+        let undo = renamed(&path, &temporary, before);
+        // Killed here, and another one writes or removes the file.
+        match theirs {
+            Some(theirs) => fs::write(&path, theirs).unwrap(),
+            None => undo::remove(&path).unwrap(),
+        }
+        undo::restore(&undo).unwrap();
+        assert_eq!(content(&folder).as_deref(), theirs);
+        assert_eq!(names(&folder).len(), theirs.iter().count());
+    }
+}
+
+#[test]
+fn f26_a_kill_of_the_undo_leaves_nothing_behind() {
+    let folder = tempdir().unwrap();
+    let path = folder.path().join("file");
+    fs::write(&path, "old").unwrap();
+    let before = look(&path, LARGEST).unwrap();
+    let temporary = temporary_for(&path).unwrap();
+    write_new(&temporary, b"new", None).unwrap();
+    let undo = renamed(&path, &temporary, before);
+    fs::rename(&temporary, &path).unwrap();
+    // The undo was killed while it wrote the old content.
+    fs::write(undo::name_of_old(&temporary), "ol").unwrap();
+    undo::restore(&undo).unwrap();
+    assert_eq!(content(&folder).as_deref(), Some("old"));
+    assert_eq!(names(&folder), ["file"]);
+}
+
+#[test]
+fn f26_a_new_file_never_replaces_one_that_came_in_between() {
+    let folder = tempdir().unwrap();
+    let (from, to) = (folder.path().join("from"), folder.path().join("to"));
+    fs::write(&from, "new").unwrap();
+    fs::write(&to, "theirs").unwrap();
+    let error = place_file(&from, &to).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::AlreadyExists);
+    assert_eq!(fs::read_to_string(&to).unwrap(), "theirs");
+}
+
+#[test]
+fn f26_an_undo_that_is_repeated_may_find_its_folder_gone() {
+    let folder = tempdir().unwrap();
+    let inner = folder.path().join("inner");
+    fs::create_dir(&inner).unwrap();
+    let (path, temporary) = (inner.join("file"), inner.join("temporary"));
+    fs::write(&temporary, "new").unwrap();
+    let undo = renamed(&path, &temporary, None);
+    fs::rename(&temporary, &path).unwrap();
+    undo::restore(&undo).unwrap();
+    // Killed before that was recorded. Meanwhile the undo of the folder has run.
+    fs::remove_dir(&inner).unwrap();
+    undo::restore(&undo).unwrap();
 }

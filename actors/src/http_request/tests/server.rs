@@ -1,7 +1,7 @@
 //! A server on the loopback that records requests and answers as the test says.
 
 use std::{
-    io::{BufRead, BufReader, Write},
+    io::{BufRead, BufReader, Read, Write},
     net::{SocketAddr, TcpListener, TcpStream},
     sync::{Arc, Mutex, PoisonError, mpsc},
     thread,
@@ -15,6 +15,8 @@ pub(super) const PATIENCE: Duration = Duration::from_secs(10);
 pub(super) enum Answer {
     /// This, and then the connection is kept.
     Text(String),
+    /// The same, of any bytes.
+    Bytes(Vec<u8>),
     /// This, and then the connection is closed.
     Cut(String),
     Silence,
@@ -153,6 +155,11 @@ fn serve(mut stream: &TcpStream, answer: &dyn Fn(&Seen) -> Answer, notes: &Mutex
                     return;
                 }
             }
+            Answer::Bytes(bytes) => {
+                if stream.write_all(&bytes).is_err() {
+                    return;
+                }
+            }
             Answer::Cut(text) => {
                 stream.write_all(text.as_bytes()).ok();
                 return;
@@ -160,4 +167,29 @@ fn serve(mut stream: &TcpStream, answer: &dyn Fn(&Seen) -> Answer, notes: &Mutex
             Answer::Silence => {}
         }
     }
+}
+
+/// A server that does this with each connection. Its threads end with the test's process.
+pub(super) fn raw(serve: impl Fn(TcpStream) + Send + Sync + 'static) -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let serve = Arc::new(serve);
+    thread::spawn(move || {
+        for stream in listener.incoming() {
+            let (stream, serve) = (stream.unwrap(), serve.clone());
+            thread::spawn(move || serve(stream));
+        }
+    });
+    address
+}
+
+/// Reads a request up to the end of its headers, and not a byte more.
+pub(super) fn head(stream: &mut TcpStream) -> String {
+    let mut head = Vec::new();
+    let mut byte = [0];
+    while !head.ends_with(b"\r\n\r\n") {
+        stream.read_exact(&mut byte).unwrap();
+        head.push(byte[0]);
+    }
+    String::from_utf8(head).unwrap()
 }
