@@ -114,8 +114,10 @@
 //! - A **bad item** is logged and skipped, and the producer's error at its end names it.
 
 mod bad_lines;
-#[cfg(feature = "http")]
+#[cfg(any(feature = "http", feature = "postgres"))]
 mod certificates;
+#[cfg(any(feature = "http", feature = "postgres"))]
+mod chain;
 #[cfg(all(unix, feature = "command"))]
 mod command;
 #[cfg(feature = "csv")]
@@ -124,7 +126,7 @@ mod functions;
 #[cfg(feature = "http")]
 mod http_request;
 mod interval;
-#[cfg(feature = "http")]
+#[cfg(any(feature = "http", feature = "postgres", feature = "sqlite"))]
 mod layout;
 mod lines;
 mod make_directory;
