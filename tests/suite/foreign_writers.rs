@@ -126,7 +126,8 @@ async fn f09_a_journal_whose_files_are_removed_or_replaced_records_nothing_more(
         fs::copy(with(path, "-wal"), with(path, ".copy")).unwrap();
         fs::rename(with(path, ".copy"), with(path, "-wal")).unwrap();
     };
-    let all: [(&str, &dyn Fn(&Path)); 7] = [
+    type Meddle<'a> = &'a dyn Fn(&Path);
+    let all: [(&str, Meddle<'_>); 7] = [
         ("all removed", &remove_all),
         ("file removed", &remove_file),
         ("log removed", &remove_log),
