@@ -109,7 +109,7 @@ type Then<I, O> = Arc<dyn Fn(I, Response) -> Result<O, Failure> + Send + Sync>;
 /// - A body that ends with its connection (no `Content-Length`, no chunks) and whose connection ends
 ///   early can't be told from a complete one over `http`.
 /// - A connection that isn't made within 5 s counts as refused, TLS and a proxy's tunnel included.
-/// - An answer's headers may be 400 KiB in all.
+/// - An answer over HTTP/1.1 may have 100 headers, of about 400 KiB in all.
 ///
 /// ```no_run
 /// use batrun::prelude::*;

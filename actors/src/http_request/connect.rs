@@ -138,7 +138,7 @@ impl Service<Uri> for Dial {
                 if let Some((user, password)) = proxy.raw_auth() {
                     socks = socks.with_auth(user.to_owned(), password.to_owned());
                 }
-                boxed(socks.call(to))
+                boxed(socks.call(with_port(&to)))
             }
             scheme => {
                 let scheme = scheme.unwrap_or_default().to_owned();
@@ -146,6 +146,19 @@ impl Service<Uri> for Dial {
             }
         }
     }
+}
+
+/// The URL with its port, which `SocksV5` takes for 443 where there is none.
+fn with_port(url: &Uri) -> Uri {
+    let port = match url.scheme_str() {
+        Some("https") => 443,
+        _ => 80,
+    };
+    let mut parts = url.clone().into_parts();
+    if let Some(host) = url.host().filter(|_| url.port().is_none()) {
+        parts.authority = format!("{host}:{port}").parse().ok();
+    }
+    Uri::from_parts(parts).unwrap_or_else(|_| url.clone())
 }
 
 fn boxed<T, E: Into<BoxError>>(

@@ -4,6 +4,7 @@ mod server;
 mod choices;
 mod data;
 mod nginx;
+mod reset;
 mod wire;
 
 use std::{

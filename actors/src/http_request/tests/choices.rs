@@ -1,10 +1,15 @@
 //! What a program may choose: redirects, proxies, unpacking, trust.
 
-use std::{env, io::Write, process};
+use std::{
+    env,
+    io::{self, Read, Write},
+    net::TcpStream,
+    process, thread,
+};
 
 use flate2::{Compression, write::GzEncoder};
 
-use super::*;
+use super::{server::raw, *};
 use crate::Tls;
 
 /// Answers `/go/STATUS` with a redirect to `/there` below `to`, and everything else with 200.
@@ -286,4 +291,44 @@ fn the_proxies_of_the_environment_are_used_if_told_so() {
     assert_eq!(seen.header("proxy-authorization"), user);
     assert!(end.contains("failed in HttpRequest"), "{end}");
     assert!(!end.contains("secret") && !end.contains("hidden"), "{end}");
+}
+
+/// It is told the name, and connects to it, here always to the same server.
+#[test]
+fn a_socks_proxy_of_the_environment_is_used() {
+    let server = status(200);
+    let to = server.root().replace("http://", "");
+    let proxy = raw(move |mut client| {
+        let mut next = |length: u8| {
+            let mut bytes = vec![0; length.into()];
+            client.read_exact(&mut bytes).unwrap();
+            bytes
+        };
+        // Version 5 and the ways to log in; of these, none is chosen.
+        let [5, ways] = next(2)[..] else { panic!() };
+        next(ways);
+        client.write_all(&[5, 0]).unwrap();
+        let mut next = |length: u8| {
+            let mut bytes = vec![0; length.into()];
+            client.read_exact(&mut bytes).unwrap();
+            bytes
+        };
+        // Connect to a name, whose length follows, and a port.
+        let [5, 1, 0, 3, length] = next(5)[..] else {
+            panic!()
+        };
+        assert_eq!(next(length), b"shop.invalid");
+        assert_eq!(next(2), [0, 80]);
+        client.write_all(&[5, 0, 0, 1, 0, 0, 0, 0, 0, 0]).unwrap();
+        let mut server = TcpStream::connect(&to).unwrap();
+        let (mut back, mut forth) = (server.try_clone().unwrap(), client.try_clone().unwrap());
+        thread::spawn(move || io::copy(&mut back, &mut forth));
+        io::copy(&mut client, &mut server).ok();
+    });
+    let address = format!("socks5h://{proxy}");
+    let environment = [("BATRUN_TEST_PROXIES", "1"), ("ALL_PROXY", &*address)];
+    let end = fetch_in("http://shop.invalid/7", &environment);
+    assert!(end.contains("done"), "{end}");
+    assert_eq!(server.seen()[0].target, "/7");
+    assert_eq!(server.seen()[0].header("host"), Some("shop.invalid"));
 }

@@ -296,3 +296,38 @@ fn a_request_that_was_written_is_not_sent_again() {
     let targets = server.seen().into_iter().map(|seen| seen.target);
     assert_eq!(targets.collect::<Vec<_>>(), ["/1", "/2", "/3"]);
 }
+
+#[test]
+fn an_answer_may_have_many_headers_and_large_ones() {
+    for (count, size, fits) in [
+        (90, 10, true),
+        (1, 380 << 10, true),
+        (101, 10, false),
+        (1, 2 << 20, false),
+    ] {
+        let header = format!("X-A: {}\r\n", "x".repeat(size)).repeat(count);
+        let text = format!("HTTP/1.1 200 OK\r\n{header}\r\n");
+        let server = Server::start(move |_| Answer::Cut(text.clone()));
+        let (outcome, _) = done(get(&server));
+        assert_eq!(outcome.is_done(), fits, "{count} of {size}: {outcome}");
+    }
+}
+
+/// Nothing was sent, so nothing is taken back.
+#[test]
+fn a_server_that_does_not_shake_hands_is_left() {
+    let (hold, held) = mpsc::channel();
+    let hold = Mutex::new(hold);
+    let address = raw(move |stream| hold.lock().unwrap().send(stream).unwrap());
+    let stage = HttpRequest::new(move |_: &String| Request::post(format!("https://{address}/")))
+        .cancel_with(|_| Request::delete("http://127.0.0.1:9/"));
+    let (outcome, report) = done(stage);
+    let failure = failure(&outcome);
+    assert!(
+        failure.to_string().contains("no connection within 5s"),
+        "{failure}"
+    );
+    assert!(failure.is_retryable());
+    assert_eq!(report.stages[0].counts.cancelled, 0);
+    drop(held);
+}
