@@ -116,8 +116,10 @@
 //! - A **bad item** is logged and skipped, and the producer's error at its end names it.
 
 mod bad_lines;
-#[cfg(feature = "http")]
+#[cfg(any(feature = "http", feature = "postgres"))]
 mod certificates;
+#[cfg(any(feature = "http", feature = "postgres"))]
+mod chain;
 #[cfg(all(unix, feature = "command"))]
 mod command;
 #[cfg(feature = "csv")]

@@ -1,11 +1,12 @@
 //! What went wrong, as a text without secrets, and whether the server may have got the request.
 
-use std::{error::Error, io, iter};
+use std::error::Error;
 
 use batrun::Failure;
 use hyper_util::client::legacy;
 
 use super::{Request, connect::UnknownProxy, exchange::Broken};
+use crate::chain::{chain, find, is_distrust};
 
 pub(super) fn broken(request: &Request, error: &legacy::Error) -> Broken {
     let text = format!("{request:?}: {}", text(error));
@@ -26,15 +27,6 @@ pub(super) fn broken(request: &Request, error: &legacy::Error) -> Broken {
     } else {
         Broken::sent(Failure::new(text))
     }
-}
-
-/// `true` if the server is not the one that it has to be, which another attempt won't change.
-fn is_distrust(error: &(dyn Error + 'static)) -> bool {
-    use rustls::Error::{InvalidCertificate, NoCertificatesPresented, UnsupportedNameType};
-    matches!(
-        find::<rustls::Error>(error),
-        Some(InvalidCertificate(_) | NoCertificatesPresented | UnsupportedNameType)
-    )
 }
 
 /// The error with all its sources.
@@ -59,22 +51,4 @@ pub(super) fn text(error: &(dyn Error + 'static)) -> String {
         text.push_str(&part);
     }
     text
-}
-
-fn find<'a, E: Error + 'static>(error: &'a (dyn Error + 'static)) -> Option<&'a E> {
-    chain(error).find_map(|error| error.downcast_ref())
-}
-
-/// The error and all its sources. The source of an error that is within an `io::Error` is not that
-/// one's source, but that of the one within.
-fn chain<'a>(error: &'a (dyn Error + 'static)) -> impl Iterator<Item = &'a (dyn Error + 'static)> {
-    iter::successors(Some(error), |&error| {
-        let within = error
-            .downcast_ref::<io::Error>()
-            .and_then(|error| error.get_ref())
-            .map(|error| error as &(dyn Error + 'static));
-        within.or_else(|| error.source())
-    })
-    // Some error may be its own source.
-    .take(32)
 }

@@ -3,6 +3,7 @@
 mod server;
 mod choices;
 mod data;
+mod nginx;
 mod wire;
 
 use std::{

@@ -5,8 +5,9 @@ mod postgres;
 #[cfg(feature = "sqlite")]
 mod sqlite;
 mod statement;
+mod undo;
 
-use std::{fmt, sync::Arc};
+use std::sync::Arc;
 
 use batrun::{
     Failure, TaskContext,
@@ -18,6 +19,7 @@ pub use postgres::Postgres;
 #[cfg(feature = "sqlite")]
 pub use sqlite::Sqlite;
 pub use statement::{Statement, Value};
+pub use undo::SqlUndo;
 
 /// Stages that run SQL: `Sql::sqlite` and `Sql::postgres`, each with the feature of its name.
 ///
@@ -35,6 +37,7 @@ pub use statement::{Statement, Value};
 /// should touch only what this task did: `DELETE .. WHERE id = ..` with an id of the task's own, not
 /// `SET balance = 10`. An undo is made from the context before the run: to restore a row's earlier
 /// values, let an earlier stage read them into the context, or keep them in a table of your own.
+/// With a journal, an undo is kept in it with its values: see [`SqlUndo`].
 ///
 /// # Limits
 /// - A statement must not begin or end a transaction itself.
@@ -77,22 +80,6 @@ impl<I> Plan<I> {
             return Ok(None);
         };
         task.on_cancel(SqlUndo(undo(input).into())).await.map(Some)
-    }
-}
-
-/// The undo of an SQL stage: the statements that take its transaction back.
-///
-/// Its `Debug` shows their texts without the values, because reports print it.
-#[derive(Clone)]
-pub struct SqlUndo(Arc<[Statement]>);
-
-impl fmt::Debug for SqlUndo {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (index, statement) in self.0.iter().enumerate() {
-            let between = if index == 0 { "" } else { "; " };
-            write!(f, "{between}{statement:?}")?;
-        }
-        Ok(())
     }
 }
 

@@ -1,7 +1,9 @@
 //! Transactions on SQLite.
 
+mod database;
+
 use std::{
-    path::{Path, PathBuf},
+    path::PathBuf,
     thread,
     time::{Duration, Instant},
 };
@@ -10,11 +12,13 @@ use batrun::{CancelContext, Failure, Stage, TaskContext, stage::StopSignal};
 use rusqlite::{
     Batch, Connection, Error, ErrorCode, ToSql,
     fallible_iterator::FallibleIterator,
+    ffi::SQLITE_READONLY_DBMOVED,
     params_from_iter,
     types::{ToSqlOutput, ValueRef},
 };
 
 use super::{Broken, Plan, Sql, SqlUndo, Statement, Value, give_up, make, stopped};
+use database::Database;
 
 /// Time for which SQLite waits for a lock, before the stage looks whether its task is being
 /// stopped.
@@ -77,7 +81,8 @@ impl Sql {
                 run: make(statements),
                 undo: None,
             },
-            connection: None,
+            database: None,
+            opened: false,
         }
     }
 }
@@ -90,7 +95,8 @@ impl Sql {
 ///
 /// # Errors
 /// - May be tried again: a lock that did not become free within [`busy`](Self::busy), errors of the
-///   disk, a full disk, and a database that can't be opened.
+///   disk, a full disk, a database that can't be opened, and one whose file was replaced or removed
+///   during the transaction (its undo stays if it may have been committed).
 /// - Permanent: everything else (a constraint, a mistake in a statement, another number of rows
 ///   than [expected](Statement::expect_rows)).
 ///
@@ -98,7 +104,17 @@ impl Sql {
 /// A task that is late or cancelled stops at once if it waits for a lock, and soon if a statement
 /// takes long; nothing of its transaction is left. A `COMMIT` that has begun is waited for.
 ///
+/// # A file that is replaced
+/// On Unix, the stage looks before each transaction whether the path still leads to the file that it
+/// has open, and to that one's write-ahead log; if not, it opens the database anew. It looks again
+/// after the `COMMIT`. A database that was there and is gone is not created again: tasks fail, and may
+/// be tried again, until it is back.
+///
+/// # Values
+/// NaN is refused, because SQLite would make it NULL.
+///
 /// # Limits
+/// - A file that is replaced and put back within one transaction isn't noticed.
 /// - An undo waits for the lock as long as a run does: make [`busy`](Self::busy) longer than the
 ///   longest transaction.
 /// - With `:memory:`, each worker has a database of its own.
@@ -106,7 +122,9 @@ pub struct Sqlite<I> {
     path: PathBuf,
     busy: Duration,
     plan: Plan<I>,
-    connection: Option<Connection>,
+    database: Option<Database>,
+    /// `true` once the database was there. It is not created again then.
+    opened: bool,
 }
 
 impl<I> Sqlite<I> {
@@ -132,19 +150,46 @@ impl<I> Sqlite<I> {
         statements: &[Statement],
         stop: Option<StopSignal>,
     ) -> Result<(), Broken> {
-        let connection = match self.connection.take() {
-            Some(connection) => connection,
-            None => open(&self.path).map_err(|error| Broken {
-                failure: failure(error),
-                unsure: false,
-            })?,
+        let broken = |failure, unsure| Broken { failure, unsure };
+        let mut database = match self.database.take() {
+            Some(database) if database.is_current() => database,
+            _ => self.open().map_err(|failure| broken(failure, false))?,
         };
-        let done = transact(&connection, statements, self.busy, stop);
+        let done = transact(&mut database, statements, self.busy, stop);
+        let current = database.is_current();
         // A connection with a transaction still open is dropped, which rolls that back.
-        if connection.is_autocommit() {
-            self.connection = Some(connection);
+        if current && database.connection.is_autocommit() {
+            self.database = Some(database);
         }
-        done
+        match done {
+            // With a write-ahead log, SQLite says that it has committed in any case.
+            Ok(()) if !current => Err(broken(self.replaced(), true)),
+            done => done,
+        }
+    }
+
+    fn open(&mut self) -> Result<Database, Failure> {
+        let database = Database::open(&self.path, !self.opened).and_then(|database| {
+            database.connection.busy_timeout(BREATH)?;
+            Ok(database)
+        });
+        let database = database.map_err(|error| match self.opened {
+            true => Failure::new(format!(
+                "the database {} was there before and can't be opened any more: {error}",
+                self.path.display()
+            )),
+            false => failure(error),
+        })?;
+        self.opened = true;
+        Ok(database)
+    }
+
+    fn replaced(&self) -> Failure {
+        Failure::new(format!(
+            "the file of the database {} was replaced or removed during the transaction, which may \
+             have gone with it",
+            self.path.display()
+        ))
     }
 }
 
@@ -154,7 +199,8 @@ impl<I> Clone for Sqlite<I> {
             path: self.path.clone(),
             busy: self.busy,
             plan: self.plan.clone(),
-            connection: None,
+            database: None,
+            opened: false,
         }
     }
 }
@@ -181,21 +227,20 @@ impl<I: Send + 'static> Stage for Sqlite<I> {
     }
 }
 
-fn open(path: &Path) -> Result<Connection, Error> {
-    let connection = Connection::open(path)?;
-    connection.busy_timeout(BREATH)?;
-    Ok(connection)
-}
-
 fn transact(
-    connection: &Connection,
+    database: &mut Database,
     statements: &[Statement],
     busy: Duration,
     stop: Option<StopSignal>,
 ) -> Result<(), Broken> {
     let asked = stop.clone();
     let stopping = || asked.as_ref().is_some_and(StopSignal::is_stopping);
-    let worked = patiently(connection, "BEGIN IMMEDIATE", busy, stopping).and_then(|()| {
+    let begun = patiently(&database.connection, "BEGIN IMMEDIATE", busy, stopping);
+    if begun.is_ok() {
+        database.find_log();
+    }
+    let connection = &database.connection;
+    let worked = begun.and_then(|()| {
         connection.progress_handler(STEPS, stop.map(|stop| move || stop.is_stopping()));
         let worked = work(connection, statements);
         // Without the handler from here on: it must not interrupt a COMMIT or a ROLLBACK.
@@ -274,6 +319,10 @@ fn execute(connection: &Connection, statement: &Statement) -> Result<u64, Error>
 
 impl ToSql for Value {
     fn to_sql(&self) -> rusqlite::Result<ToSqlOutput<'_>> {
+        if matches!(self, Value::Real(real) if real.is_nan()) {
+            let text = "SQLite would store NaN as NULL: bind None, or another number";
+            return Err(Error::ToSqlConversionFailure(text.into()));
+        }
         Ok(ToSqlOutput::Borrowed(match self {
             Value::Null => ValueRef::Null,
             Value::Int(int) => ValueRef::Integer(*int),
@@ -293,6 +342,11 @@ fn is_busy(error: &Error) -> bool {
 }
 
 fn failure(error: Error) -> Failure {
+    if matches!(&error, Error::SqliteFailure(error, _) if error.extended_code == SQLITE_READONLY_DBMOVED)
+    {
+        // The next attempt opens the new file.
+        return Failure::new(error);
+    }
     match error.sqlite_error_code() {
         Some(
             ErrorCode::DatabaseBusy

@@ -19,7 +19,7 @@ use batrun::Failure;
 pub struct Statement {
     pub(super) text: String,
     pub(super) values: Vec<Value>,
-    rows: Option<u64>,
+    pub(super) rows: Option<u64>,
 }
 
 impl Statement {

@@ -232,8 +232,26 @@ fn in_an_environment() {
         Ok(_) => stage.proxies_from_environment(),
         Err(_) => stage,
     };
+    let stage = match env::var("BATRUN_TEST_ROOT") {
+        Ok(root) => stage.tls(Tls::only_added_roots().add_root_file(root).unwrap()),
+        Err(_) => stage,
+    };
     let (outcome, _) = done(stage);
     println!("{}", outcome.end);
+}
+
+/// Has a process with that environment fetch the URL, and returns what it printed.
+pub(super) fn fetch_in(url: &str, environment: &[(&str, &str)]) -> String {
+    let mut child = process::Command::new(env::current_exe().unwrap());
+    let (_, module) = module_path!().split_once("::").unwrap();
+    child
+        .args(["--exact", "--ignored", "--nocapture"])
+        .arg(format!("{module}::in_an_environment"))
+        .env("BATRUN_TEST_URL", url)
+        .envs(environment.iter().copied());
+    let output = child.output().unwrap();
+    assert!(output.status.success(), "{output:?}");
+    String::from_utf8(output.stdout).unwrap()
 }
 
 #[test]
@@ -242,21 +260,11 @@ fn the_proxies_of_the_environment_are_used_if_told_so() {
         "CONNECT" => answer(502, ""),
         _ => answer(200, ""),
     });
+    let address = proxy.root().replace("//", "//me:hidden@");
     let run = |url: &str, told: bool, except: &str| {
-        let mut child = process::Command::new(env::current_exe().unwrap());
-        let module = module_path!().split_once("::").unwrap().1;
-        child
-            .args(["--exact", "--ignored", "--nocapture"])
-            .arg(format!("{module}::in_an_environment"))
-            .env("BATRUN_TEST_URL", url)
-            .env("ALL_PROXY", proxy.root().replace("//", "//me:hidden@"))
-            .env("NO_PROXY", except);
-        if told {
-            child.env("BATRUN_TEST_PROXIES", "1");
-        }
-        let output = child.output().unwrap();
-        assert!(output.status.success(), "{output:?}");
-        String::from_utf8(output.stdout).unwrap()
+        let told = if told { "BATRUN_TEST_PROXIES" } else { "_" };
+        let environment = [("ALL_PROXY", &*address), ("NO_PROXY", except), (told, "1")];
+        fetch_in(url, &environment)
     };
     let server = status(200);
     run(&format!("{}/direct", server.root()), false, "");

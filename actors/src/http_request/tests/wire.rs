@@ -17,7 +17,7 @@ fn text(server: &'static str) -> Server {
     Server::start(move |_| Answer::Text(server.to_owned()))
 }
 
-fn body(stage: HttpRequest<String>) -> String {
+pub(super) fn body(stage: HttpRequest<String>) -> String {
     let (outcome, _) = done(stage.then(|_, response| Ok(response.into_body())));
     let body = outcome.output.unwrap_or_else(|| panic!("{}", outcome.end));
     String::from_utf8(body).unwrap()

@@ -1,4 +1,7 @@
-use std::{fmt::Display, time::Instant};
+mod gone;
+mod tls;
+
+use std::{fmt::Display, pin::pin, time::Instant};
 
 use batrun::{
     Outcome,
@@ -6,6 +9,8 @@ use batrun::{
     prelude::*,
     state::{End, Rollback},
 };
+use futures::future::{Either, select};
+use tokio::time::sleep;
 
 use super::*;
 

@@ -1,3 +1,7 @@
+// It replaces and links files as only Unix allows.
+#[cfg(unix)]
+mod moved;
+
 use std::{
     sync::mpsc,
     time::{Duration, Instant},
