@@ -12,7 +12,9 @@ use batrun::{
     journal::{Durability, Journal},
     prelude::*,
 };
-use batrun_actors::{Command, HttpRequest, MakeDirectory, Program, Request, WriteFile, try_map};
+use batrun_actors::{
+    Command, HttpRequest, MakeDirectory, Program, Request, Sql, Statement, WriteFile, try_map,
+};
 use serde::{Deserialize, Serialize};
 
 use crate::world::{Asked, Ended, World};
@@ -136,6 +138,16 @@ async fn start(world: &World, server: &str, journal: Journal) -> Handle {
                 .cancel_with(move |number| Request::delete(give_back(number)))
                 .workers(3)
                 .retry(retry),
+        )
+        .stage(
+            Sql::sqlite(world.database(), |number: &u64| {
+                Statement::new("INSERT INTO bookings VALUES (?1)").bind(*number as i64)
+            })
+            .cancel_with(|number: &u64| {
+                Statement::new("DELETE FROM bookings WHERE number = ?1").bind(*number as i64)
+            })
+            .workers(2)
+            .retry(retry),
         )
         .stage(try_map("check", |number: u64| match number % 4 {
             1 => Err(Failure::permanent("it is refused")),

@@ -48,7 +48,7 @@ fn variable(name: &str) -> Option<u64> {
 
 #[test]
 fn each_order_is_wholly_there_or_not_at_all() {
-    let kills = variable("BATRUN_KILLS").unwrap_or(50);
+    let kills = variable("BATRUN_KILLS").unwrap_or(80);
     let seed = variable("BATRUN_SEED").unwrap_or_else(|| {
         let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
         now.unwrap().as_millis() as u64
@@ -63,6 +63,7 @@ fn each_order_is_wholly_there_or_not_at_all() {
         server: Server::start(),
         numbers: Numbers(seed),
     };
+    killer.world.make_database();
     let began = Instant::now();
     let died = (1..=kills).try_for_each(|run| killer.kill(run));
     let ended = died.and_then(|()| killer.finish(kills + 1));

@@ -7,6 +7,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use rusqlite::Connection;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 #[derive(Clone)]
@@ -101,6 +102,29 @@ impl World {
         self.folder.join(format!("made/{number}"))
     }
 
+    pub(crate) fn database(&self) -> PathBuf {
+        self.folder.join("bookings.db")
+    }
+
+    /// Makes the database, in which nothing keeps an order from being booked twice.
+    pub(crate) fn make_database(&self) {
+        let database = Connection::open(self.database()).unwrap();
+        let make = "PRAGMA journal_mode = WAL; CREATE TABLE bookings (number INTEGER NOT NULL)";
+        database.execute_batch(make).unwrap();
+    }
+
+    /// The number of bookings of each order.
+    fn bookings(&self) -> BTreeMap<u64, usize> {
+        let database = Connection::open(self.database()).unwrap();
+        let text = "SELECT number, count(*) FROM bookings GROUP BY number";
+        let mut statement = database.prepare(text).unwrap();
+        let row = |row: &rusqlite::Row<'_>| {
+            Ok((row.get::<_, i64>(0)? as u64, row.get::<_, i64>(1)? as usize))
+        };
+        let rows = statement.query_map((), row).unwrap();
+        rows.map(Result::unwrap).collect()
+    }
+
     /// Writes a line down: once this has returned, no kill takes it back.
     pub(crate) fn note<N: Note>(&self, note: &N) {
         // A kill can cut a write short. The next line must not be taken for its rest.
@@ -164,7 +188,7 @@ impl World {
             }
         }
         let charged: BTreeMap<u64, usize> = done.iter().map(|number| (*number, 1)).collect();
-        for (what, found) in [("charges", charges)] {
+        for (what, found) in [("charges", charges), ("bookings", &self.bookings())] {
             for (number, count) in found
                 .iter()
                 .filter(|found| charged.get(found.0) != Some(found.1))
