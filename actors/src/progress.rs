@@ -42,6 +42,7 @@ pub(crate) struct State {
     pub(crate) read: Position,
     pub(crate) accepted: Position,
     pub(crate) tasks: u64,
+    pub(crate) known: u64,
     pub(crate) bad: u64,
 }
 
@@ -57,11 +58,15 @@ impl Progress {
         self.state().accepted
     }
 
-    /// Number of lines or rows that were accepted as tasks. With [`resume`](crate::Lines::resume),
-    /// those that an earlier run had submitted are among them; the report's number of accepted tasks
-    /// is without them.
+    /// Number of lines or rows that were accepted as tasks by this run.
     pub fn tasks(&self) -> u64 {
         self.state().tasks
+    }
+
+    /// Number of lines or rows that an earlier run had submitted, which are passed over. Always 0
+    /// without [`resume`](crate::Lines::resume).
+    pub fn known(&self) -> u64 {
+        self.state().known
     }
 
     /// Number of bad lines or rows that were read.
@@ -81,12 +86,14 @@ impl fmt::Debug for Progress {
             read,
             accepted,
             tasks,
+            known,
             bad,
         } = *self.state();
         f.debug_struct("Progress")
             .field("read", &read)
             .field("accepted", &accepted)
             .field("tasks", &tasks)
+            .field("known", &known)
             .field("bad", &bad)
             .finish()
     }

@@ -78,13 +78,18 @@ pub(crate) async fn submit_all<C: Send + 'static>(
                 submit = submit.key(key);
             }
         }
-        if let Err(refused) = submit.await {
-            return Err(refused.into_failure());
-        }
+        let ticket = match submit.await {
+            Ok(ticket) => ticket,
+            Err(refused) => return Err(refused.into_failure()),
+        };
         if let Some(end) = end {
             let mut state = progress.state();
             state.accepted = end;
-            state.tasks += 1;
+            if ticket.is_known() {
+                state.known += 1;
+            } else {
+                state.tasks += 1;
+            }
         }
     }
     // The channel is closed, so the thread has ended and this join doesn't block the arbiter.
@@ -243,9 +248,13 @@ impl End {
     fn told(&self) -> String {
         let state = *self.progress.state();
         let (source, tasks, bad) = (&self.source, state.tasks, state.bad);
+        let known = match state.known {
+            0 => String::new(),
+            known => format!(", {known} known from an earlier run"),
+        };
         if self.is_whole {
             return format!(
-                "{source}: read up to {}, {tasks} tasks, {bad} bad",
+                "{source}: read up to {}, {tasks} tasks, {bad} bad{known}",
                 state.read
             );
         }
@@ -254,7 +263,7 @@ impl End {
             more => format!("{more} lines more were read and are not accepted"),
         };
         let accepted = state.accepted;
-        format!("{source}: stopped after {accepted}, {tasks} tasks, {bad} bad; {more}")
+        format!("{source}: stopped after {accepted}, {tasks} tasks, {bad} bad{known}; {more}")
     }
 }
 

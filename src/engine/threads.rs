@@ -2,7 +2,7 @@
 
 use std::{
     sync::{
-        Mutex,
+        Arc, Mutex,
         atomic::{AtomicBool, Ordering},
         mpsc::{self, TryRecvError},
     },
@@ -118,14 +118,14 @@ impl Threads {
     pub(crate) fn retire(&self, thread: Arbiter) {
         thread.stop();
         // An ended thread keeps its stack until it is joined, and a pool may be resized for ever.
-        let waiting = thread::Builder::new()
-            .name("batrun-join".to_owned())
-            .spawn(move || {
-                thread.join().ok();
-            });
-        let retired = &mut panic_guard::lock(&self.owned).retired;
-        retired.retain(|waiting| !waiting.is_finished());
-        retired.extend(waiting);
+        let joined = spawn("batrun-join", thread, |thread| drop(thread.join()));
+        let owned = &mut *panic_guard::lock(&self.owned);
+        owned.retired.retain(|waiting| !waiting.is_finished());
+        match joined {
+            Ok(waiting) => owned.retired.push(waiting),
+            // It is joined at the end.
+            Err(thread) => owned.arbiters.push(thread),
+        }
     }
 
     /// A call has not returned in time: whatever thread it is on may outlive the pipeline.
@@ -162,41 +162,86 @@ impl Threads {
     }
 
     fn end(&self, waits: bool, then: impl FnOnce() + Send + 'static) -> Option<JoinHandle<()>> {
-        let Owned {
-            arbiters,
-            retired,
-            system,
-        } = std::mem::take(&mut *panic_guard::lock(&self.owned));
-        let abandoned = self.abandoned.load(Ordering::SeqCst);
-        if !waits && arbiters.is_empty() && retired.is_empty() && system.is_none() {
+        let owned = std::mem::take(&mut *panic_guard::lock(&self.owned));
+        if !waits && owned.arbiters.is_empty() && owned.retired.is_empty() && owned.system.is_none()
+        {
             then();
             return None;
         }
-        let clear = move || {
-            for arbiter in &arbiters {
-                arbiter.stop();
-            }
-            for arbiter in arbiters {
-                if abandoned {
-                    join_for(move || drop(arbiter.join()));
-                } else {
-                    arbiter.join().ok();
-                }
-            }
-            for waiting in retired {
-                waiting.join().ok();
-            }
-            if let Some(PrivateSystem { end, thread }) = system {
-                end.send(()).ok();
-                thread.join().ok();
-            }
+        let abandoned = self.abandoned.load(Ordering::SeqCst);
+        let clear = move |(owned, then): (Owned, Box<dyn FnOnce() + Send>)| {
+            owned.end_and_join(abandoned);
             then();
         };
-        thread::Builder::new()
-            .name("batrun-end".to_owned())
-            .spawn(clear)
-            .ok()
+        match spawn("batrun-end", (owned, Box::new(then) as Box<_>), clear) {
+            Ok(ending) => Some(ending),
+            Err((owned, then)) => {
+                logging::warning!(
+                    "there is no thread to wait for those of the pipeline, which end by themselves; \
+                     raise the limits of threads and memory"
+                );
+                owned.end();
+                then();
+                None
+            }
+        }
     }
+}
+
+impl Owned {
+    fn end_and_join(self, abandoned: bool) {
+        for arbiter in &self.arbiters {
+            arbiter.stop();
+        }
+        for arbiter in self.arbiters {
+            if abandoned {
+                join_for(move || drop(arbiter.join()));
+            } else {
+                arbiter.join().ok();
+            }
+        }
+        for waiting in self.retired {
+            waiting.join().ok();
+        }
+        if let Some(PrivateSystem { end, thread }) = self.system {
+            end.send(()).ok();
+            thread.join().ok();
+        }
+    }
+
+    /// The same without a wait.
+    fn end(self) {
+        for arbiter in &self.arbiters {
+            arbiter.stop();
+        }
+        if let Some(PrivateSystem { end, .. }) = self.system {
+            end.send(()).ok();
+        }
+    }
+}
+
+/// Starts a thread with a value; gives that back where there is no thread to be had.
+fn spawn<T: Send + 'static>(
+    name: &str,
+    value: T,
+    run: impl FnOnce(T) + Send + 'static,
+) -> Result<JoinHandle<()>, T> {
+    #[cfg(test)]
+    if tests::NO_THREADS.get() {
+        return Err(value);
+    }
+    let handed = Arc::new(Mutex::new(Some(value)));
+    let taken = handed.clone();
+    let started = thread::Builder::new().name(name.to_owned()).spawn(move || {
+        let value = panic_guard::lock(&taken).take();
+        if let Some(value) = value {
+            run(value);
+        }
+    });
+    started.or_else(|_| match panic_guard::lock(&handed).take() {
+        Some(value) => Err(value),
+        None => unreachable!("a thread that was not started has taken its value"),
+    })
 }
 
 /// Waits for a thread, but not for ever.
@@ -210,5 +255,63 @@ fn join_for(join: impl FnOnce() + Send + 'static) {
         });
     if waiting.is_ok() && joined.recv_timeout(JOIN).is_err() {
         logging::warning!("a thread whose call has not returned is left behind");
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use std::{cell::Cell, sync::atomic::AtomicBool};
+
+    use super::*;
+
+    thread_local! {
+        /// As if the system had no more threads.
+        pub(super) static NO_THREADS: Cell<bool> = const { Cell::new(false) };
+    }
+
+    /// The arbiter's thread ends, and so does what it runs.
+    fn ends(arbiter: &ArbiterHandle) -> bool {
+        let (sender, ended) = mpsc::channel::<()>();
+        // Dropped with the arbiter, or at once if that has ended.
+        arbiter.spawn(async move {
+            std::future::pending::<()>().await;
+            drop(sender);
+        });
+        ended.recv_timeout(Duration::from_secs(20)) == Err(mpsc::RecvTimeoutError::Disconnected)
+    }
+
+    #[test]
+    fn n6_without_a_thread_to_wait_on_the_threads_end_and_the_report_is_given() {
+        actix_rt::System::new().block_on(async {
+            let threads = Threads::own(vec![Arbiter::new(), Arbiter::new()]);
+            let blocking = Arbiter::new();
+            let mut all = threads.arbiters.clone();
+            all.push(blocking.handle());
+            NO_THREADS.set(true);
+            threads.retire(blocking);
+            let told = std::sync::Arc::new(AtomicBool::new(false));
+            let tells = told.clone();
+            assert!(
+                threads
+                    .leave(move || tells.store(true, Ordering::SeqCst))
+                    .is_none()
+            );
+            NO_THREADS.set(false);
+            assert!(told.load(Ordering::SeqCst));
+            assert!(all.iter().all(ends));
+        });
+    }
+
+    #[test]
+    fn n6_a_thread_that_nobody_could_wait_for_is_waited_for_at_the_end() {
+        actix_rt::System::new().block_on(async {
+            let threads = Threads::own(Vec::new());
+            NO_THREADS.set(true);
+            threads.retire(Arbiter::new());
+            NO_THREADS.set(false);
+            assert_eq!(threads.owned.lock().unwrap().arbiters.len(), 1);
+            threads.leave(|| {}).unwrap().join().unwrap();
+        });
     }
 }

@@ -42,6 +42,12 @@ impl<O> Ticket<O> {
         self.task.as_ref().map_or(TaskId(0), |task| task.id())
     }
 
+    /// `true` if this submit has added no task: an earlier one had the same
+    /// [key](crate::submit::Submit::key), and this is a ticket of that one's task.
+    pub fn is_known(&self) -> bool {
+        self.task.as_ref().is_some_and(|task| in_ledger(task))
+    }
+
     /// Cancels the task: it stops, and its undos run. Returns at once, `true` if this call decided
     /// the task's end; `false` if it had ended, or was about to, for another reason.
     ///
@@ -51,13 +57,18 @@ impl<O> Ticket<O> {
         let Some(shared) = Shared::of(task) else {
             return false;
         };
-        let in_ledger = matches!(task.details().answer, Some(TicketAnswer::InLedger(_)));
-        if in_ledger {
+        if in_ledger(task) {
             let task = shared.table.find(task.id());
             return task.is_some_and(|task| shared.cancel(&task, StopCause::User));
         }
         shared.cancel(task, StopCause::User)
     }
+}
+
+/// The record stands for a task that another submit has added.
+fn in_ledger(task: &Task) -> bool {
+    // Without a look behind the lock for nearly every task, which has nothing there.
+    task.has_details() && matches!(task.details().answer, Some(TicketAnswer::InLedger(_)))
 }
 
 impl<O> Drop for Ticket<O> {

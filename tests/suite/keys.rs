@@ -58,6 +58,7 @@ async fn j1_a_key_stands_for_one_task() {
     let first = handle.submit(7).key("seven").await.unwrap();
     // While it is in flight.
     let second = handle.submit(8).key("seven").await.unwrap();
+    assert_eq!((first.is_known(), second.is_known()), (false, true));
     assert_eq!(second.id(), first.id());
     assert_eq!(handle.snapshot().counts.accepted, 1);
     gate.notify_one();
