@@ -61,10 +61,7 @@ pub(crate) fn root_store(
     Ok(store)
 }
 
-pub(crate) fn certified_key_of_files(
-    chain: &Path,
-    key: &Path,
-) -> Result<Arc<CertifiedKey>, String> {
+pub(crate) fn certified_key_of_files(chain: &Path, key: &Path) -> Result<CertifiedKey, String> {
     let (chain_name, key_name) = (chain.display().to_string(), key.display().to_string());
     certified_key((&chain_name, &read(chain)?), (&key_name, &read(key)?))
 }
@@ -73,7 +70,7 @@ pub(crate) fn certified_key_of_files(
 pub(crate) fn certified_key(
     (chain_from, chain): (&str, &[u8]),
     (key_from, key): (&str, &[u8]),
-) -> Result<Arc<CertifiedKey>, String> {
+) -> Result<CertifiedKey, String> {
     let chain = certificates(chain_from, chain)?;
     // The error has no part of the key in it.
     let key = PrivateKeyDer::from_pem_slice(key).map_err(|error| {
@@ -81,10 +78,9 @@ pub(crate) fn certified_key(
             "{key_from}: there is no private key in it that can be used without a password: {error}"
         )
     })?;
-    let pair = CertifiedKey::from_der(chain, key, &provider()).map_err(|error| {
+    CertifiedKey::from_der(chain, key, &provider()).map_err(|error| {
         format!(
             "the certificate of {chain_from} and the key of {key_from} can't be used together: {error}"
         )
-    })?;
-    Ok(Arc::new(pair))
+    })
 }

@@ -37,7 +37,7 @@ use crate::certificates;
 pub struct Tls {
     system: bool,
     roots: Vec<CertificateDer<'static>>,
-    identity: Option<Arc<CertifiedKey>>,
+    identity: Option<CertifiedKey>,
 }
 
 #[cfg_attr(

@@ -71,15 +71,19 @@ impl<I> Clone for Plan<I> {
 }
 
 impl<I> Plan<I> {
-    async fn register<'t>(
-        &self,
-        input: &I,
-        task: &'t TaskContext<'_, SqlUndo>,
-    ) -> Result<Option<Registered<'t>>, UndoError> {
-        let Some(undo) = &self.undo else {
-            return Ok(None);
-        };
-        task.on_cancel(SqlUndo(undo(input).into())).await.map(Some)
+    fn undo(&self, input: &I) -> Option<SqlUndo> {
+        let undo = self.undo.as_ref()?;
+        Some(SqlUndo(undo(input).into()))
+    }
+}
+
+async fn register<'t>(
+    undo: Option<SqlUndo>,
+    task: &'t TaskContext<'_, SqlUndo>,
+) -> Result<Option<Registered<'t>>, UndoError> {
+    match undo {
+        Some(undo) => task.on_cancel(undo).await.map(Some),
+        None => Ok(None),
     }
 }
 

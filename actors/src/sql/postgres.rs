@@ -11,7 +11,7 @@ use std::{sync::Arc, time::Duration};
 use batrun::{CancelContext, Failure, Stage, TaskContext};
 use tokio::time::timeout;
 
-use super::{Plan, Sql, SqlUndo, Statement, give_up, make};
+use super::{Plan, Sql, SqlUndo, Statement, give_up, make, register};
 use session::Session;
 
 /// Time for an answer that takes the server no work. After it, the connection is dropped.
@@ -174,7 +174,7 @@ impl<I: Send + 'static> Stage for Postgres<I> {
     async fn run(&mut self, input: I, task: &TaskContext<'_, SqlUndo>) -> Result<I, Failure> {
         let statements = (self.plan.run)(&input);
         let session = self.session().await?;
-        let undo = self.plan.register(&input, task).await?;
+        let undo = register(self.plan.undo(&input), task).await?;
         // Shielded: a statement that was sent takes effect even if its future is dropped.
         task.shield(async {
             match session.transact(&statements, Some(task)).await {

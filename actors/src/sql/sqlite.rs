@@ -17,7 +17,7 @@ use rusqlite::{
     types::{ToSqlOutput, ValueRef},
 };
 
-use super::{Broken, Plan, Sql, SqlUndo, Statement, Value, give_up, make, stopped};
+use super::{Broken, Plan, Sql, SqlUndo, Statement, Value, give_up, make, register, stopped};
 use database::Database;
 
 /// Time for which SQLite waits for a lock, before the stage looks whether its task is being
@@ -214,7 +214,12 @@ impl<I: Send + 'static> Stage for Sqlite<I> {
 
     async fn run(&mut self, input: I, task: &TaskContext<'_, SqlUndo>) -> Result<I, Failure> {
         let statements = (self.plan.run)(&input);
-        let undo = self.plan.register(&input, task).await?;
+        let undo = self.plan.undo(&input);
+        // Otherwise it would be found only when the undo runs.
+        if let Some(SqlUndo(undo)) = &undo {
+            check(undo)?;
+        }
+        let undo = register(undo, task).await?;
         match self.transact(&statements, Some(task.signal())) {
             Ok(()) => Ok(input),
             Err(broken) => Err(give_up(broken, undo).await),
@@ -315,6 +320,13 @@ fn execute(connection: &Connection, statement: &Statement) -> Result<u64, Error>
     } else {
         connection.changes()
     })
+}
+
+/// # Errors
+/// A permanent failure if a value can't be stored.
+fn check(statements: &[Statement]) -> Result<(), Failure> {
+    let mut values = statements.iter().flat_map(|statement| &statement.values);
+    values.try_for_each(|value| value.to_sql().map(|_| ()).map_err(failure))
 }
 
 impl ToSql for Value {

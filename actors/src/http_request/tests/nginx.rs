@@ -63,6 +63,31 @@ fn nginx_is_not_sent_anything_unless_its_certificate_is_trusted() {
     assert_eq!(body(nginx.get(Secure, "who").tls(both)), "HTTP/2.0 ");
 }
 
+/// The authority is made one of the system's by a variable, so it is a process of its own.
+#[cfg(target_os = "linux")]
+#[test]
+#[ignore = "needs nginx; its path is in BATRUN_NGINX"]
+fn nginx_is_trusted_if_the_system_trusts_its_authority() {
+    let nginx = Nginx::start();
+    let url = format!("{}/who", nginx.root(Secure));
+    for (file, expected) in [("ca.pem", "done"), ("client.pem", "UnknownIssuer")] {
+        let file = nginx.path(file);
+        let environment = [("SSL_CERT_FILE", file.to_str().unwrap())];
+        let end = fetch_in(&url, &environment);
+        assert!(end.contains(expected), "{end}");
+    }
+    let nothing = nginx.path("www/text");
+    let environment = [
+        ("SSL_CERT_FILE", nothing.to_str().unwrap()),
+        ("SSL_CERT_DIR", "/nonexistent"),
+    ];
+    let end = fetch_in(&url, &environment);
+    assert!(
+        end.contains("the system's root certificates can't be used"),
+        "{end}"
+    );
+}
+
 #[test]
 #[ignore = "needs nginx; its path is in BATRUN_NGINX"]
 fn nginx_knows_a_client_by_its_certificate() {

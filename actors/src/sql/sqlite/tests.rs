@@ -340,3 +340,59 @@ fn values_arrive_and_no_report_shows_them() {
         .unwrap();
     assert_eq!(seen, "NULL-70.5'secret'X'0102'1");
 }
+
+#[test]
+fn f24_nan_is_refused() {
+    let world = World::new();
+    let insert = |real: f64| {
+        Sql::sqlite(world.path(), move |_: &i64| {
+            Statement::new("INSERT INTO t (name) VALUES (?1)").bind(real)
+        })
+    };
+    for nan in [f64::NAN, -f64::NAN] {
+        let report = run(insert(nan), Ok(()));
+        assert_eq!(failed(&report), (FailureKind::Permanent, &Rollback::None));
+        let shown = report.last_failures[0].end.to_string();
+        assert!(shown.contains("NaN as NULL"), "{shown}");
+    }
+    for real in [f64::INFINITY, f64::NEG_INFINITY, f64::MIN, 1e-320] {
+        assert_eq!(run(insert(real), Ok(())).counts.done, 1);
+    }
+    let kept = "SELECT count(*) FROM t WHERE name IN (?1, ?2, ?3, ?4)";
+    let values = [f64::INFINITY, f64::NEG_INFINITY, f64::MIN, 1e-320];
+    let count = world.database.query_row(kept, values, |row| row.get(0));
+    assert_eq!(count, Ok(4));
+}
+
+/// Or it would fail when it runs, and leave the task stuck.
+#[test]
+fn f24_nan_in_an_undo_is_refused_before_the_run() {
+    let world = World::new();
+    let stage = Sql::sqlite(world.path(), |id: &i64| insert(*id))
+        .cancel_with(|_: &i64| Statement::new("DELETE FROM t WHERE name = ?1").bind(f64::NAN));
+    let report = run(stage, Err("no"));
+    assert_eq!(failed(&report), (FailureKind::Permanent, &Rollback::None));
+    assert_eq!(world.ids(), [0; 0]);
+}
+
+/// It must compile, too.
+#[test]
+fn an_undo_is_kept_in_a_journal() {
+    let world = World::new();
+    let journal = world.folder.path().join("sql.journal");
+    let journal = batrun::journal::Journal::open(journal).unwrap();
+    let fail = stage_fn("fail", async |_: i64, _: &TaskContext<()>| {
+        Err::<(), _>(Failure::permanent("no"))
+    });
+    let pipeline = Pipeline::new("sql").journal(journal);
+    let pipeline = pipeline.stage(world.adding()).stage(fail);
+    let outcome = actix_rt::System::new().block_on(async {
+        let handle = pipeline.start().await.unwrap();
+        let outcome = handle.submit(1).await.unwrap().outcome().await.unwrap();
+        let drain = Shutdown::Drain(Duration::from_secs(10));
+        handle.shutdown(drain).await.unwrap();
+        outcome
+    });
+    assert_eq!(outcome.rollback, Rollback::Complete { undos: 1 });
+    assert_eq!(world.ids(), [0; 0]);
+}

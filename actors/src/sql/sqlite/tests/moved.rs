@@ -171,26 +171,3 @@ fn f23_a_commit_into_a_file_that_was_replaced_is_not_done() {
     assert!(stage.transact(&[insert(3)], None).is_ok());
     assert_eq!(ids(&path), [3]);
 }
-
-#[test]
-fn f24_nan_is_refused() {
-    let world = World::new();
-    let insert = |real: f64| {
-        Sql::sqlite(world.path(), move |_: &i64| {
-            Statement::new("INSERT INTO t (name) VALUES (?1)").bind(real)
-        })
-    };
-    for nan in [f64::NAN, -f64::NAN] {
-        let report = run(insert(nan), Ok(()));
-        assert_eq!(failed(&report), (FailureKind::Permanent, &Rollback::None));
-        let shown = report.last_failures[0].end.to_string();
-        assert!(shown.contains("NaN as NULL"), "{shown}");
-    }
-    for real in [f64::INFINITY, f64::NEG_INFINITY, f64::MIN, 1e-320] {
-        assert_eq!(run(insert(real), Ok(())).counts.done, 1);
-    }
-    let kept = "SELECT count(*) FROM t WHERE name IN (?1, ?2, ?3, ?4)";
-    let values = [f64::INFINITY, f64::NEG_INFINITY, f64::MIN, 1e-320];
-    let count = world.database.query_row(kept, values, |row| row.get(0));
-    assert_eq!(count, Ok(4));
-}
