@@ -238,8 +238,8 @@ fn spawn<T: Send + 'static>(
             run(value);
         }
     });
-    started.or_else(|_| match panic_guard::lock(&handed).take() {
-        Some(value) => Err(value),
+    started.map_err(|_| match panic_guard::lock(&handed).take() {
+        Some(value) => value,
         None => unreachable!("a thread that was not started has taken its value"),
     })
 }
