@@ -29,7 +29,7 @@ pub enum HttpVersion {
     Http2,
 }
 
-/// How a stage reaches servers. Its clones share what was read of TLS.
+/// The way in which a stage reaches servers. Its clones share the TLS settings that were read.
 #[derive(Clone)]
 pub(super) struct Wire {
     pub(super) tls: Tls,

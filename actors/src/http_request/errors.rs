@@ -1,4 +1,4 @@
-//! What went wrong, as a text without secrets, and whether the server may have got the request.
+//! Errors as texts without secrets, and the answer to whether the server may have got the request.
 
 use std::error::Error;
 

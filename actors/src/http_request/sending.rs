@@ -79,7 +79,7 @@ pub(super) fn message(request: &Request, key: &str, decompress: bool) -> Result<
 }
 
 impl Message {
-    /// What hyper sends.
+    /// The message with its body, as hyper sends it.
     ///
     /// # Errors
     /// A permanent failure: the request names another length than the body has.

@@ -1,4 +1,4 @@
-//! What a program may choose: redirects, proxies, unpacking, trust.
+//! The choices of a program: redirects, proxies, unpacking, trust.
 
 use std::{
     env,

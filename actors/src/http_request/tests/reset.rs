@@ -1,4 +1,4 @@
-//! What a server says over HTTP/2 by resetting a request.
+//! Servers that reset a request over HTTP/2.
 
 use std::sync::atomic::{AtomicU32, Ordering};
 

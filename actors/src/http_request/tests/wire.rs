@@ -1,4 +1,4 @@
-//! What a server may legally send, and what it may do that nginx never does.
+//! Answers that a server may legally send, and things that nginx never does.
 
 use std::{
     io::{Read, Write},
@@ -119,7 +119,7 @@ fn early(status: u16, after: After) -> (SocketAddr, mpsc::Sender<()>, mpsc::Rece
     (address, go, ends)
 }
 
-/// What the channel gives, while the thread's other futures go on.
+/// Returns what the channel gives, while the thread's other futures go on.
 async fn within<T>(channel: &mpsc::Receiver<T>) -> T {
     let received = async {
         loop {

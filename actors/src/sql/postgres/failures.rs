@@ -1,4 +1,4 @@
-//! What an error of the server's or of its connection means for a task.
+//! The meaning of a server's or a connection's error for a task.
 
 use std::io;
 

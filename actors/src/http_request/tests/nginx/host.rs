@@ -22,7 +22,7 @@ pub(super) struct Nginx {
     pub(super) ports: [u16; 4],
 }
 
-/// What the servers differ in.
+/// The difference between the servers.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Kind {
     Plain,
@@ -142,7 +142,7 @@ fn certify(folder: &Path) {
     }
 }
 
-/// What each of the servers has.
+/// The pages of each server.
 const PAGES: &str = r#"
     root www;
     client_max_body_size 64k;

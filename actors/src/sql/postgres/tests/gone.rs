@@ -73,7 +73,7 @@ fn a_transaction_that_is_dropped_is_stopped_in_the_server() {
     });
 }
 
-/// What a kill of the process leaves: nobody asks the server to stop.
+/// As after a kill of the process: nobody asks the server to stop.
 #[test]
 #[ignore = "needs a PostgreSQL server; its address is in BATRUN_POSTGRES"]
 fn a_server_notices_amid_a_statement_that_its_client_is_gone() {

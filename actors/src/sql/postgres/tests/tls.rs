@@ -29,7 +29,7 @@ async fn roles(world: &World) {
     }
 }
 
-/// Whether the connection is encrypted, or why there is none.
+/// `true` if the connection is encrypted; the error says why there is none.
 async fn encrypted(address: &str) -> Result<bool, Failure> {
     let session = Session::open(address).await?;
     let query = "SELECT ssl FROM pg_stat_ssl WHERE pid = pg_backend_pid()";
