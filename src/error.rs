@@ -68,6 +68,15 @@ pub enum BuildError {
     /// More stages than can be started: at most 1,000.
     #[error("pipeline {0:?} has more than 1,000 stages")]
     TooManyStages(String),
+    /// Logs, reports and a journal know a pipeline by its name.
+    #[error("a pipeline has an empty name; give Pipeline::new(..) one")]
+    NoPipelineName,
+    /// Logs, reports and a journal know a stage by its name.
+    #[error("a stage of pipeline {0:?} has an empty name; give it one with .named(..)")]
+    NoStageName(String),
+    /// Nothing would ever be accepted.
+    #[error("pipeline {0:?} has max_stuck(0), with which nothing is accepted; allow at least 1")]
+    ZeroStuck(String),
     /// Workers are counted from 1.
     #[error("stage {0:?} has zero workers; it needs at least one")]
     ZeroWorkers(String),

@@ -196,6 +196,11 @@ fn rollback_started(end: End) -> Entry {
 }
 
 fn checked_key(key: &str) -> Result<Box<str>, LedgerError> {
+    if key.is_empty() {
+        return Err(LedgerError::refused(
+            "the key is empty; give one, or leave .key(..) out",
+        ));
+    }
     if key.len() > MAX_KEY_BYTES {
         return Err(LedgerError::refused(format_args!(
             "the key has {} bytes, and at most {MAX_KEY_BYTES} are allowed",

@@ -283,6 +283,9 @@ impl<I: Send + 'static, C: Send + 'static, D: 'static> Pipeline<I, C, D> {
     }
 
     fn check(&self) -> Result<(), BuildError> {
+        if self.parts.name.is_empty() {
+            return Err(BuildError::NoPipelineName);
+        }
         if self.parts.stages.is_empty() {
             return Err(BuildError::NoStage(self.parts.name.clone()));
         }
@@ -290,6 +293,9 @@ impl<I: Send + 'static, C: Send + 'static, D: 'static> Pipeline<I, C, D> {
             return Err(BuildError::TooManyStages(self.parts.name.clone()));
         }
         for (n, stage) in self.parts.stages.iter().enumerate() {
+            if stage.name.is_empty() {
+                return Err(BuildError::NoStageName(self.parts.name.clone()));
+            }
             stage.check()?;
             if self.parts.stages[..n]
                 .iter()
@@ -312,6 +318,9 @@ impl<I: Send + 'static, C: Send + 'static, D: 'static> Pipeline<I, C, D> {
         }
         if self.parts.options.max_in_flight == Some(0) {
             return Err(BuildError::ZeroInFlight(self.parts.name.clone()));
+        }
+        if self.parts.options.max_stuck == 0 {
+            return Err(BuildError::ZeroStuck(self.parts.name.clone()));
         }
         #[cfg(feature = "testing")]
         self.parts.options.faults.check(&self.parts.stages)?;

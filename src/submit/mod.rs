@@ -168,7 +168,7 @@ impl<'a, C: Send + 'static, O> Submit<'a, C, O> {
     /// same key: if one that is in flight or whose outcome is kept has it, nothing is submitted, and
     /// the ticket is that task's. For pipelines with a journal.
     ///
-    /// At most 1,024 bytes: a longer key is refused with [`SubmitError::Unrecorded`], as is any key on
+    /// 1 to 1,024 bytes: an empty or longer key is refused with [`SubmitError::Unrecorded`], as is any key on
     /// a pipeline without a journal. Like every limit, it is given before the first poll; once the
     /// task is being recorded, it changes nothing.
     ///

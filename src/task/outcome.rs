@@ -233,6 +233,10 @@ impl fmt::Display for Stuck {
         for StuckUndo { stage, undo, error } in &self.undos {
             parts.push(format!("{stage}: {undo} ({error})"));
         }
+        if parts.is_empty() {
+            // It was set aside, and its end says why.
+            parts.push("it waits for a person".to_owned());
+        }
         f.write_str(&parts.join(", "))
     }
 }

@@ -295,3 +295,16 @@ async fn j4_the_journal_of_another_pipeline_is_refused() {
     let handle = start(on_disk(&disk), &stage).await;
     handle.shutdown(Shutdown::Abort).await.unwrap();
 }
+
+#[actix::test]
+async fn j1_an_empty_key_is_refused() {
+    let handle = start(on_disk(&Disk::new()), &Counted::default()).await;
+    match handle.submit(7).key("").await {
+        Err(SubmitError::Unrecorded(7, why)) => assert!(why.contains("the key is empty"), "{why}"),
+        _ => panic!("it was accepted"),
+    }
+    // Nothing else is refused for that.
+    handle.submit(7).await.unwrap().outcome().await.unwrap();
+    let report = handle.shutdown(Shutdown::Abort).await.unwrap();
+    assert_eq!((report.counts.accepted, report.suspended), (1, None));
+}

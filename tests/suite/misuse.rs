@@ -59,6 +59,18 @@ fn g13_a_build_error_names_the_stage() {
         error(Pipeline::new("p").stage(named()).max_in_flight(0)),
         BuildError::ZeroInFlight("p".to_owned())
     );
+    assert_eq!(
+        error(Pipeline::new("p").stage(named()).max_stuck(0)),
+        BuildError::ZeroStuck("p".to_owned())
+    );
+    assert_eq!(
+        error(Pipeline::new("").stage(named())),
+        BuildError::NoPipelineName
+    );
+    assert_eq!(
+        error(Pipeline::new("p").stage(named().named(""))),
+        BuildError::NoStageName("p".to_owned())
+    );
     let none = still(Pipeline::new("p").stage(named()).arbiters(0).run());
     assert!(matches!(
         none,

@@ -402,6 +402,10 @@ async fn j4_a_context_that_does_not_decode_is_set_aside() {
         outcome.to_string().contains("its context can't be decoded"),
         "{outcome}"
     );
+    assert!(
+        outcome.to_string().ends_with("stuck: it waits for a person"),
+        "{outcome}"
+    );
     let ticket = handle.submit(7).await.unwrap();
     assert_eq!(ticket.outcome().await.unwrap().output, Some(7));
     handle.shutdown(DRAIN).await.unwrap();

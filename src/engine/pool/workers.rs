@@ -3,6 +3,8 @@
 //! Pure bookkeeping: the pool tells it what happened, and asks. *Local* means on the pool's own
 //! thread, where a message needs to wake nobody.
 
+use std::{cmp::Reverse, collections::BinaryHeap};
+
 use actix::{Addr, Arbiter};
 
 use crate::{
@@ -67,6 +69,13 @@ pub(super) struct WorkerSet<S: Stage> {
     /// Busy without fences.
     unfenced: usize,
     remote: usize,
+    /// Numbers below the length of `slots` that no worker has, the lowest first.
+    vacant: BinaryHeap<Reverse<u32>>,
+    /// The one that runs undos only.
+    spare: Option<u32>,
+    /// Those that have a stage value, and those that aren't leaving: the spare one aside.
+    built: usize,
+    staying: usize,
 }
 
 impl<S: Stage> WorkerSet<S> {
@@ -79,6 +88,10 @@ impl<S: Stage> WorkerSet<S> {
             blocked_local: 0,
             unfenced: 0,
             remote: 0,
+            vacant: BinaryHeap::new(),
+            spare: None,
+            built: 0,
+            staying: 0,
         }
     }
 
@@ -87,11 +100,11 @@ impl<S: Stage> WorkerSet<S> {
         let worker = if self.has_idle(reach) {
             self.idle_local.pop().or_else(|| self.idle_remote.pop())
         } else if reach == Reach::AnywhereOrSpare {
-            let is_free = |slot: &Option<WorkerSlot<S>>| {
-                slot.as_ref()
-                    .is_some_and(|slot| slot.spare && slot.state == WorkerState::Idle)
+            let is_idle = |worker: &u32| {
+                self.get(*worker)
+                    .is_some_and(|slot| slot.state == WorkerState::Idle)
             };
-            self.slots.iter().position(is_free).map(|n| n as u32)
+            self.spare.filter(is_idle)
         } else {
             None
         }?;
@@ -142,6 +155,10 @@ impl<S: Stage> WorkerSet<S> {
         let busy = |state| matches!(state, WorkerState::Busy(_)) && slot.local;
         let blocked = |state| state == WorkerState::Blocked && slot.local;
         let unfenced = |state| state == WorkerState::Busy(Starts::Unfenced);
+        let built = |state| !matches!(state, WorkerState::Building);
+        let stays = |state| !matches!(state, WorkerState::Leaving);
+        self.built = self.built + usize::from(built(state)) - usize::from(built(before));
+        self.staying = self.staying + usize::from(stays(state)) - usize::from(stays(before));
         self.busy_local = self.busy_local + usize::from(busy(state)) - usize::from(busy(before));
         self.blocked_local =
             self.blocked_local + usize::from(blocked(state)) - usize::from(blocked(before));
@@ -187,31 +204,29 @@ impl<S: Stage> WorkerSet<S> {
     }
 
     pub(super) fn has_spare(&self) -> bool {
-        self.slots.iter().flatten().any(|slot| slot.spare)
+        self.spare.is_some()
     }
 
     pub(super) fn is_empty(&self) -> bool {
-        self.slots.iter().all(Option::is_none)
+        self.vacant.len() == self.slots.len()
     }
 
     /// Number of workers that have a stage value, the spare one aside.
     pub(super) fn built(&self) -> usize {
-        let built = |slot: &&WorkerSlot<S>| slot.state != WorkerState::Building && !slot.spare;
-        self.slots.iter().flatten().filter(built).count()
+        self.built
     }
 
     /// Number of workers that aren't leaving, the spare one aside.
     pub(super) fn staying(&self) -> usize {
-        let stays = |slot: &&WorkerSlot<S>| !slot.spare && slot.state != WorkerState::Leaving;
-        self.slots.iter().flatten().filter(stays).count()
+        self.staying
     }
 
-    /// A number that no worker has.
+    /// A number that no worker has. It stays free until a worker is added under it.
     pub(super) fn vacant(&self) -> u32 {
-        self.slots
-            .iter()
-            .position(Option::is_none)
-            .unwrap_or(self.slots.len()) as u32
+        match self.vacant.peek() {
+            Some(Reverse(lowest)) => *lowest,
+            None => self.slots.len() as u32,
+        }
     }
 
     pub(super) fn add(&mut self, worker: u32, addr: Addr<Worker<S>>, placement: Placement) {
@@ -221,6 +236,11 @@ impl<S: Stage> WorkerSet<S> {
             thread,
         } = placement;
         self.remote += usize::from(!local);
+        if spare {
+            self.spare = Some(worker);
+        } else {
+            self.staying += 1;
+        }
         let slot = Some(WorkerSlot {
             addr,
             state: WorkerState::Building,
@@ -233,6 +253,8 @@ impl<S: Stage> WorkerSet<S> {
         if at == self.slots.len() {
             self.slots.push(slot);
         } else {
+            debug_assert_eq!(self.vacant(), worker);
+            self.vacant.pop();
             self.slots[at] = slot;
         }
     }
@@ -242,6 +264,12 @@ impl<S: Stage> WorkerSet<S> {
         // So that it counts no more.
         self.set(worker, WorkerState::Leaving);
         let slot = self.slots.get_mut(worker as usize)?.take()?;
+        self.vacant.push(Reverse(worker));
+        if self.spare == Some(worker) {
+            self.spare = None;
+        }
+        // One that leaves has counted as built, as it has not to be waited for.
+        self.built -= usize::from(!slot.spare);
         self.unfenced -= usize::from(slot.leaves_unfenced);
         self.remote -= usize::from(!slot.local);
         slot.thread
@@ -290,6 +318,7 @@ impl<S: Stage> WorkerSet<S> {
 
     /// Leaves them behind: a thread whose call still runs ends once that has returned.
     pub(super) fn abandon(&mut self) {
+        self.vacant.clear();
         for slot in self.slots.drain(..).flatten() {
             slot.addr.do_send(ToWorker::Suspend);
             if let Some(thread) = slot.thread {
