@@ -283,7 +283,7 @@ async fn j1_threads_that_submit_the_same_key_get_the_same_task() {
     let (_folder, path) = journal_path();
     let journal = Journal::open_with(path, Durability::Process).unwrap();
     let handle = echo(journal).await;
-    for key in ["", "a\0b", "a\0c", "a", &"k".repeat(1024)] {
+    for key in [" ", "a\0b", "a\0c", "a", &"k".repeat(1024)] {
         let threads: Vec<_> = (0..4)
             .map(|_| {
                 let (handle, key) = (handle.clone(), key.to_owned());
