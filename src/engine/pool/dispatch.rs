@@ -13,7 +13,10 @@ use super::{
 use crate::{
     clock::Nanos,
     engine::worker::inbox::{BatchMode, Job, Starts, ToWorker, UndoJob},
-    shared::{hop::TaskMsg, messages::ToReporter},
+    shared::{
+        hop::{Batch, TaskMsg},
+        messages::ToReporter,
+    },
     stage::Stage,
 };
 
@@ -129,6 +132,14 @@ impl<S: Stage> Pool<S> {
         {
             throttle.rest();
         }
+    }
+
+    /// Puts tasks back that a worker was given and has not started, with their permits.
+    pub(super) fn put_back(&mut self, rest: Batch<S::Input>, evicted: &mut Evicted) {
+        if let Some(throttle) = &mut self.throttle {
+            throttle.give_back(rest.len());
+        }
+        self.queue.put_back(rest, evicted);
     }
 
     /// The workers that may have the next batch. Quick calls stay on this thread: to fetch a task from

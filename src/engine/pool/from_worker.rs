@@ -33,7 +33,7 @@ impl<S: Stage> Handler<FromWorker<S::Input>> for Pool<S> {
                 rest,
                 reason,
             } => {
-                self.queue.put_back(rest, &mut evicted);
+                self.put_back(rest, &mut evicted);
                 if reason == WaitReason::Room {
                     self.workers.set(worker, WorkerState::Blocked);
                 } else {
@@ -45,7 +45,7 @@ impl<S: Stage> Handler<FromWorker<S::Input>> for Pool<S> {
             FromWorker::UndoWaits { worker } => self.workers.set(worker, WorkerState::Waiting),
             FromWorker::Idle { worker, rest, pace } => {
                 self.workers.set(worker, WorkerState::Idle);
-                self.queue.put_back(rest, &mut evicted);
+                self.put_back(rest, &mut evicted);
                 // Unknown where it had to wait, which it has said.
                 if let Some(now) = pace {
                     self.calls_wait = false;
@@ -54,7 +54,7 @@ impl<S: Stage> Handler<FromWorker<S::Input>> for Pool<S> {
             }
             FromWorker::Rebuilds { worker, rest } => {
                 self.workers.set(worker, WorkerState::Building);
-                self.queue.put_back(rest, &mut evicted);
+                self.put_back(rest, &mut evicted);
             }
             FromWorker::Retry {
                 task,
@@ -87,7 +87,7 @@ impl<S: Stage> Handler<FromWorker<S::Input>> for Pool<S> {
                 self.shared
                     .tell_reporter(ToReporter::CancelDone { task, undo, result });
             }
-            FromWorker::HandedBack { rest } => self.queue.put_back(rest, &mut evicted),
+            FromWorker::HandedBack { rest } => self.put_back(rest, &mut evicted),
             FromWorker::Died { worker } => return self.worker_died(worker, ctx),
             FromWorker::Left { worker } => {
                 if let Some(thread) = self.workers.remove(worker) {
