@@ -15,7 +15,7 @@ use super::{
 use crate::{
     failure::{Failure, FailureKind},
     panic_guard,
-    shared::{hop::Batch, messages::ToReporter},
+    shared::hop::Batch,
     stage::Stage,
 };
 
@@ -36,12 +36,6 @@ impl<S: Stage> Drop for BatchRun<'_, S> {
             // The first may have come between the two columns.
             self.rest.cut_to_pairs();
             self.out.cut_to_pairs();
-            let out = mem::replace(&mut self.out, Batch::new());
-            if !out.is_empty() {
-                let sent = Box::pin(self.once_recorded(out));
-                // This thread may run nothing more.
-                self.env.shared.tell_reporter(ToReporter::RunDetached(sent));
-            }
             self.flush();
             let mut rest = mem::replace(&mut self.rest, Batch::new());
             rest.reverse();
