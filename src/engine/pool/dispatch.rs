@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     clock::Nanos,
-    engine::worker::inbox::{BatchMode, Job, Starts, ToWorker, UndoJob},
+    engine::worker::inbox::{BatchMode, Job, Parcel, Starts, ToWorker, UndoJob},
     shared::{
         hop::{Batch, TaskMsg},
         messages::ToReporter,
@@ -77,11 +77,13 @@ impl<S: Stage> Pool<S> {
                 Reach::AnywhereOrSpare
             };
             let state = WorkerState::Busy(Starts::Fenced);
+            let pool = self.own_address(ctx);
             let Some(worker) = self.workers.assign(reach, state) else {
                 self.undos.push_front(job);
                 break;
             };
-            worker.addr.do_send(ToWorker::Job(Job::Undo(job)));
+            let job = Parcel::new(Job::Undo(job), pool);
+            worker.addr.do_send(ToWorker::Job(job));
         }
         let waiting = !self.undos.is_empty();
         // A worker in the middle of a batch hands the rest back, and is free; not where the whole batch
@@ -122,10 +124,12 @@ impl<S: Stage> Pool<S> {
             } else {
                 WorkerState::Busy(mode.starts)
             };
+            let pool = self.own_address(ctx);
             let Some(worker) = self.workers.assign(reach, state) else {
                 unreachable!("has_idle has found a worker")
             };
-            worker.addr.do_send(ToWorker::Job(Job::Run { batch, mode }));
+            let job = Parcel::new(Job::Run { batch, mode }, pool);
+            worker.addr.do_send(ToWorker::Job(job));
         }
         if let Some(throttle) = &mut self.throttle
             && self.queue.is_empty()

@@ -6,6 +6,7 @@ use super::{Pool, queue::Evicted, workers::WorkerState};
 use crate::{
     engine::worker::{
         call_end::StageValue,
+        death::worker_died,
         env::{FromWorker, NextAttempt, WaitReason},
     },
     shared::messages::ToReporter,
@@ -88,6 +89,12 @@ impl<S: Stage> Handler<FromWorker<S::Input>> for Pool<S> {
                     .tell_reporter(ToReporter::CancelDone { task, undo, result });
             }
             FromWorker::HandedBack { rest } => self.put_back(rest, &mut evicted),
+            FromWorker::UndoHandedBack(job) => self.undos.push_front(job),
+            FromWorker::UndoDied { task, undo } => {
+                let result = Err(worker_died());
+                self.shared
+                    .tell_reporter(ToReporter::CancelDone { task, undo, result });
+            }
             FromWorker::Died { worker } => return self.worker_died(worker, ctx),
             FromWorker::Left { worker } => {
                 if let Some(thread) = self.workers.remove(worker) {

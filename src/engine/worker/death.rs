@@ -9,7 +9,7 @@ use std::mem;
 use super::{
     call_end::StageValue,
     env::{FromWorker, WorkerEnv},
-    inbox::{Inbox, Job, UndoJob},
+    inbox::UndoJob,
     run_batch::BatchRun,
 };
 use crate::{
@@ -44,16 +44,6 @@ impl<S: Stage> Drop for BatchRun<'_, S> {
     }
 }
 
-/// Gives back the jobs that a dying worker has not begun.
-pub(super) fn hand_back<S: Stage>(env: &WorkerEnv<S>, inbox: &Inbox<S::Input>) {
-    for job in inbox.take_all() {
-        panic_guard::catch_quietly(|| match job {
-            Job::Run { batch: rest, .. } => env.tell(FromWorker::HandedBack { rest }),
-            Job::Undo(job) => undo_died(env, job),
-        });
-    }
-}
-
 /// The answer that the reporter waits for, whatever becomes of this worker.
 pub(super) struct Answer<'a, S: Stage> {
     pub(super) env: &'a WorkerEnv<S>,
@@ -82,19 +72,8 @@ impl<S: Stage> Answer<'_, S> {
 
 impl<S: Stage> Drop for Answer<'_, S> {
     fn drop(&mut self) {
-        if let Some(job) = self.job.take() {
-            undo_died(self.env, job);
+        if let Some(UndoJob { task, undo, .. }) = self.job.take() {
+            self.env.tell(FromWorker::UndoDied { task, undo });
         }
     }
-}
-
-/// The worker died before this undo was through.
-pub(super) fn undo_died<S: Stage>(env: &WorkerEnv<S>, UndoJob { task, undo, .. }: UndoJob) {
-    env.tell(FromWorker::UndoDone {
-        worker: env.worker,
-        task,
-        undo,
-        result: Err(worker_died()),
-        stage_value: StageValue::Rebuild,
-    });
 }
