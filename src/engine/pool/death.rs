@@ -38,9 +38,11 @@ impl<S: Stage> Pool<S> {
         self.stop_if_closed(ctx);
     }
 
-    /// This worker has started the task, and it has not got any further.
+    /// This worker has started the task, and it has not got any further: it waits for no other attempt, and
+    /// none is being cleaned up.
     fn was_at(&self, task: &TaskRef, worker: u32) -> bool {
         task.worker() == worker
+            && task.is_at_work()
             && matches!(task.state(), State::Running(stage) | State::Stopping(stage) if stage == self.stage)
     }
 
