@@ -1,8 +1,8 @@
 //! A pool handles the messages of its workers.
 
-use actix::Handler;
+use actix::{AsyncContext, Handler};
 
-use super::{Pool, queue::Evicted, workers::WorkerState};
+use super::{Pool, death::AFTER_DEATH, queue::Evicted, workers::WorkerState};
 use crate::{
     engine::worker::{
         call_end::StageValue,
@@ -91,11 +91,17 @@ impl<S: Stage> Handler<FromWorker<S::Input>> for Pool<S> {
             FromWorker::HandedBack { rest } => self.put_back(rest, &mut evicted),
             FromWorker::UndoHandedBack(job) => self.undos.push_front(job),
             FromWorker::UndoDied { task, undo } => {
-                let result = Err(worker_died());
-                self.shared
-                    .tell_reporter(ToReporter::CancelDone { task, undo, result });
+                ctx.run_later(AFTER_DEATH, move |pool, _| {
+                    let result = Err(worker_died());
+                    pool.shared
+                        .tell_reporter(ToReporter::CancelDone { task, undo, result });
+                });
+                return;
             }
-            FromWorker::Died { worker } => return self.worker_died(worker, ctx),
+            FromWorker::Died { worker } => {
+                ctx.run_later(AFTER_DEATH, move |pool, ctx| pool.worker_died(worker, ctx));
+                return;
+            }
             FromWorker::Left { worker } => {
                 if let Some(thread) = self.workers.remove(worker) {
                     self.threads.retire(thread);
