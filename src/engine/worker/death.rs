@@ -13,6 +13,7 @@ use super::{
     run_batch::BatchRun,
 };
 use crate::{
+    clock::Cycles,
     failure::{Failure, FailureKind},
     panic_guard,
     shared::hop::Batch,
@@ -36,6 +37,10 @@ impl<S: Stage> Drop for BatchRun<'_, S> {
             // The first may have come between the two columns.
             self.rest.cut_to_pairs();
             self.out.cut_to_pairs();
+            if self.preparing {
+                // It fails with the others, and is counted as failed.
+                self.tally.start(Cycles::default());
+            }
             self.flush();
             let mut rest = mem::replace(&mut self.rest, Batch::new());
             rest.reverse();

@@ -65,7 +65,10 @@ impl<S: Stage> BatchRun<'_, S> {
                     .flatten(),
             };
             let record = env.shared.record(id, change);
-            if self.wait_for_record(record).await == Flow::Suspended {
+            self.preparing = true;
+            let flow = self.wait_for_record(record).await;
+            self.preparing = false;
+            if flow == Flow::Suspended {
                 panic_guard::drop_quietly(input);
                 return Prepared::Suspended;
             }
