@@ -7,7 +7,8 @@ use std::{
     any::Any,
     fmt::Display,
     panic::{AssertUnwindSafe, catch_unwind},
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    task::{Wake, Waker},
 };
 
 /// The value that a panic was raised with.
@@ -57,6 +58,31 @@ pub(crate) fn printed(print: impl FnOnce() -> String) -> String {
         drop_quietly(payload);
         "(printing it panicked)".to_owned()
     })
+}
+
+/// A waker for things that others wake: it may be the user's own, and whoever wakes it must not die of it.
+pub(crate) fn quiet_waker(waker: &Waker) -> Waker {
+    Waker::from(Arc::new(QuietWaker(Some(waker.clone()))))
+}
+
+struct QuietWaker(Option<Waker>);
+
+impl Wake for QuietWaker {
+    fn wake(self: Arc<Self>) {
+        self.wake_by_ref();
+    }
+
+    fn wake_by_ref(self: &Arc<Self>) {
+        if let Some(waker) = &self.0 {
+            catch_quietly(|| waker.wake_by_ref());
+        }
+    }
+}
+
+impl Drop for QuietWaker {
+    fn drop(&mut self) {
+        drop_quietly(self.0.take());
+    }
 }
 
 /// Locks. None of our locks is held while code of the user's runs, so none is poisoned; a poisoned

@@ -15,6 +15,10 @@ use crate::{
 /// can be encoded can be decoded, and the program is to hear of it now, not after a crash.
 const TRIALS: u32 = 64;
 
+/// A value that takes more bytes counts as so many. The copies are never freed, and it is the type that is
+/// tried, not the content.
+const TRIAL_BYTES: usize = 1 << 14;
+
 /// The codecs of a pipeline's stages, in the order of the stages.
 pub(crate) struct StageCodecs(Vec<TriedCodec>);
 
@@ -40,7 +44,9 @@ impl StageCodecs {
     pub(super) fn encode_context(&self, context: Value<'_>) -> Result<Vec<u8>, LedgerError> {
         let TriedCodec { codec, inputs, .. } = self.tried(0).map_err(LedgerError::new)?;
         let bytes = encoded((codec.encode_input)(context), "the context")?;
-        try_out(inputs, "the context", || (codec.decode_input)(&bytes))?;
+        try_out(inputs, bytes.len(), "the context", || {
+            (codec.decode_input)(&bytes)
+        })?;
         Ok(bytes)
     }
 
@@ -51,7 +57,9 @@ impl StageCodecs {
     ) -> Result<Vec<u8>, LedgerError> {
         let TriedCodec { codec, outputs, .. } = self.tried(stage).map_err(LedgerError::new)?;
         let bytes = encoded((codec.encode_output)(output), "the output")?;
-        try_out(outputs, "the output", || (codec.decode_output)(&bytes))?;
+        try_out(outputs, bytes.len(), "the output", || {
+            (codec.decode_output)(&bytes)
+        })?;
         Ok(bytes)
     }
 
@@ -62,7 +70,7 @@ impl StageCodecs {
     ) -> Result<Vec<u8>, LedgerError> {
         let TriedCodec { codec, undos, .. } = self.tried(stage).map_err(LedgerError::new)?;
         let bytes = encoded((codec.encode_undo)(undo), "an undo")?;
-        try_out(undos, "an undo", || {
+        try_out(undos, bytes.len(), "an undo", || {
             (codec.decode_undo)(&bytes).map(|undo| Box::new(undo) as Box<dyn Any + Send>)
         })?;
         Ok(bytes)
@@ -105,6 +113,7 @@ fn encoded(bytes: Option<Result<Vec<u8>, String>>, what: &str) -> Result<Vec<u8>
 /// Decodes one of the first values of its kind.
 fn try_out(
     tried: &AtomicU32,
+    bytes: usize,
     what: &str,
     decode: impl FnOnce() -> Result<Box<dyn Any + Send>, String>,
 ) -> Result<(), LedgerError> {
@@ -113,7 +122,8 @@ fn try_out(
     }
     match decode() {
         Ok(decoded) => {
-            tried.fetch_add(1, Ordering::Relaxed);
+            let trials = 1 + u32::try_from(bytes / TRIAL_BYTES).unwrap_or(TRIALS);
+            tried.fetch_add(trials.min(TRIALS), Ordering::Relaxed);
             // It stands for the same thing as the value that is at work, which its drop may end.
             mem::forget(decoded);
             Ok(())

@@ -108,6 +108,14 @@ impl Throttle {
         Ok(())
     }
 
+    /// Takes permits back of which no use was made.
+    pub(crate) fn give_back(&mut self, permits: usize) {
+        let permits = u128::try_from(permits).unwrap_or(0);
+        self.next = self
+            .next
+            .saturating_sub(permits.saturating_mul(self.period));
+    }
+
     /// No task is waiting: time that goes by now is not caught up with, beyond the burst.
     pub(crate) fn rest(&mut self) {
         self.waited = false;
@@ -152,6 +160,18 @@ mod tests {
         throttle.rest();
         assert_eq!(throttle.take(SECOND), Ok(()));
         assert_eq!(throttle.take(SECOND), Err(SECOND + 1_000_000));
+    }
+
+    #[test]
+    fn g10_a_permit_that_is_given_back_can_be_taken_again() {
+        let mut throttle = RateLimit::per_second(1).throttle();
+        assert_eq!(throttle.take(SECOND), Ok(()));
+        throttle.give_back(1);
+        assert_eq!(throttle.take(SECOND), Ok(()));
+        assert_eq!(throttle.take(SECOND), Err(2 * SECOND));
+        throttle.give_back(usize::MAX);
+        assert_eq!(throttle.take(SECOND), Ok(()));
+        assert!(throttle.take(SECOND).is_err());
     }
 
     #[test]

@@ -12,7 +12,8 @@ use serde::Serialize;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct StageCounts {
-    /// Attempts started: calls of the stage, and copies of its input that panicked before one.
+    /// Attempts started: calls of the stage, and those whose worker died before one, or whose copy of the
+    /// input panicked.
     pub started: u64,
     /// Attempts whose result went on to the next stage or the ticket.
     pub finished: u64,

@@ -4,6 +4,7 @@ use std::{
     collections::VecDeque,
     mem,
     sync::{Arc, Mutex},
+    task::Context,
 };
 
 use futures::{Stream, stream};
@@ -110,7 +111,7 @@ impl OutcomeFeed {
             Channel::Silent | Channel::Closed => None,
         };
         drop(channel);
-        stream::unfold(listener, async |listener| {
+        let mut outcomes = Box::pin(stream::unfold(listener, async |listener| {
             let (mut receiver, recent) = listener?;
             match receiver.recv().await {
                 Ok(outcome) => Some((Ok(Outcome::clone(&outcome)), Some((receiver, recent)))),
@@ -119,6 +120,13 @@ impl OutcomeFeed {
                 }
                 Err(RecvError::Closed) => None,
             }
+        }));
+        // Whoever sends an outcome wakes the listener, whose waker may be the user's own.
+        stream::poll_fn(move |cx| {
+            let waker = panic_guard::quiet_waker(cx.waker());
+            outcomes
+                .as_mut()
+                .poll_next(&mut Context::from_waker(&waker))
         })
     }
 }

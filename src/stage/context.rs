@@ -19,6 +19,7 @@ use super::{
 };
 use crate::{
     clock::NEVER,
+    panic_guard,
     shared::Shared,
     task::{Key, StageIx, State, TaskId, TaskRef},
 };
@@ -204,8 +205,9 @@ impl<'a, U: Clone + Debug + Send + 'static> TaskContext<'a, U> {
 
     /// Wakes the futures that wait for [`stopping`](Self::stopping).
     pub(crate) fn wake_watchers(&self) {
-        for waker in self.watch.watchers.borrow_mut().drain(..) {
-            waker.wake();
+        for waker in self.watch.watchers.take() {
+            // It may be the user's own.
+            panic_guard::catch_quietly(|| waker.wake());
         }
     }
 

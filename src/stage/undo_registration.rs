@@ -32,6 +32,8 @@ pub(crate) fn register<U: Clone + Debug + Send + 'static>(
         State::Stopping(_) => true,
         // It was given up: its rollback is over, so an undo would be lost.
         _ => {
+            // The logger is the program's code.
+            drop(details);
             logging::warning!("task {id} was given up; an undo it registers now is refused");
             return Err(UndoError::Stopping(id));
         }

@@ -16,6 +16,7 @@ use super::{
 };
 use crate::{
     ledger::LedgerError,
+    panic_guard,
     task::{Limits, Refusal, TaskRef},
 };
 
@@ -45,6 +46,15 @@ pub(super) enum Slow {
 /// The ticket's hold, or why there is none.
 pub(super) type Answer<C> = Result<TaskRef, SubmitError<C>>;
 
+/// Polls a wait for something that a pool or the reporter gives.
+fn poll_quietly<T>(
+    wait: Pin<&mut (dyn Future<Output = T> + Send)>,
+    cx: &mut Context<'_>,
+) -> Poll<T> {
+    let waker = panic_guard::quiet_waker(cx.waker());
+    wait.poll(&mut Context::from_waker(&waker))
+}
+
 /// The result of a step.
 enum Next<C> {
     Step(Slow),
@@ -60,7 +70,7 @@ impl<C: Send + 'static> Offer<'_, C> {
                     let key = key.take();
                     self.take_room(key)
                 }
-                Slow::Full { wait, key } => match wait.as_mut().poll(cx) {
+                Slow::Full { wait, key } => match poll_quietly(wait.as_mut(), cx) {
                     Poll::Pending => return Poll::Pending,
                     Poll::Ready(Ok(())) => {
                         let key = key.take();

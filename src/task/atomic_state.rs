@@ -134,10 +134,12 @@ impl AtomicState {
 
     /// It waits for a worker, whatever its ending.
     pub(crate) fn is_queued(&self) -> bool {
-        matches!(
-            compose(OPEN, self.place.load(Ordering::Acquire)),
-            State::Queued(_)
-        )
+        matches!(self.if_open(), State::Queued(_))
+    }
+
+    /// The state that it would have if its end were open.
+    pub(crate) fn if_open(&self) -> State {
+        compose(OPEN, self.place.load(Ordering::Acquire))
     }
 }
 

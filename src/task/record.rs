@@ -193,6 +193,11 @@ impl Task {
         self.state.is_queued()
     }
 
+    /// A worker is on it, whether its end is decided or not.
+    pub(crate) fn is_at_work(&self) -> bool {
+        matches!(self.state.if_open(), State::Running(_))
+    }
+
     /// A worker is on it, and its end is open.
     pub(crate) fn is_running(&self) -> bool {
         matches!(self.state(), State::Running(_))

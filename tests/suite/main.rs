@@ -36,6 +36,7 @@ mod stage_down;
 mod hostile_values;
 mod user_values;
 mod worker_death;
+mod lost_jobs;
 
 // Events that coincide: two ends at once, and tasks between two steps.
 mod boundary_cases;

@@ -1,11 +1,14 @@
 //! Values that can be encoded and not decoded again, with a journal.
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::{
+    net::{IpAddr, Ipv4Addr},
+    sync::atomic::{AtomicUsize, Ordering},
+};
 
 use batrun::{SubmitError, prelude::*, testing::Disk};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
-use crate::support::{on_disk, still, summary};
+use crate::support::{DRAIN, live, on_disk, still, summary};
 
 /// A tag makes serde keep the number in between, where it has no room for so large a one.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -138,5 +141,36 @@ fn f10_a_variant_that_does_not_decode_is_refused_after_others_that_do() {
             assert_eq!(accepted, n % 3 > 0, "{n}");
         }
         handle.shutdown(Shutdown::Abort).await.unwrap();
+    });
+}
+
+static DECODED: AtomicUsize = AtomicUsize::new(0);
+
+/// Counts how often one is decoded.
+#[derive(Clone, Debug, Serialize)]
+struct Large(Vec<u8>);
+
+impl<'de> Deserialize<'de> for Large {
+    fn deserialize<D: serde::Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        DECODED.fetch_add(1, Ordering::SeqCst);
+        Ok(Large(Vec::deserialize(from)?))
+    }
+}
+
+#[test]
+fn f10_no_more_than_one_large_value_is_decoded_and_forgotten() {
+    live(async {
+        let disk = Disk::new();
+        let stage = stage_fn("s", async |large: Large, _: &TaskContext<'_, ()>| {
+            Ok(large.0.len())
+        });
+        let pipeline = Pipeline::new("large").journal(on_disk(&disk));
+        let handle = pipeline.stage(stage).start().await.unwrap();
+        for _ in 0..20 {
+            let ticket = handle.submit(Large(vec![1; 1 << 20])).await.unwrap();
+            assert!(ticket.outcome().await.unwrap().is_done());
+        }
+        assert_eq!(DECODED.load(Ordering::SeqCst), 1);
+        handle.shutdown(DRAIN).await.unwrap();
     });
 }

@@ -1,5 +1,7 @@
 //! A pool takes leave of a worker that has died, and gets another one.
 
+use std::time::Duration;
+
 use actix::Context;
 
 use super::Pool;
@@ -10,6 +12,11 @@ use crate::{
     stage::Stage,
     task::{State, TaskRef},
 };
+
+/// A runtime that is ending takes its threads along one after the other, and then this one: its tasks are
+/// left where they are, as by a kill. The others see to a death only after that time, which needs another
+/// turn of the runtime.
+pub(super) const AFTER_DEATH: Duration = Duration::from_millis(5);
 
 impl<S: Stage> Pool<S> {
     /// Fails the task that a dead worker was at, and starts another worker.
@@ -38,9 +45,11 @@ impl<S: Stage> Pool<S> {
         self.stop_if_closed(ctx);
     }
 
-    /// This worker has started the task, and it has not got any further.
+    /// This worker has started the task, and it has not got any further: it waits for no other attempt, and
+    /// none is being cleaned up.
     fn was_at(&self, task: &TaskRef, worker: u32) -> bool {
         task.worker() == worker
+            && task.is_at_work()
             && matches!(task.state(), State::Running(stage) | State::Stopping(stage) if stage == self.stage)
     }
 

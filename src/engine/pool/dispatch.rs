@@ -12,8 +12,11 @@ use super::{
 };
 use crate::{
     clock::Nanos,
-    engine::worker::inbox::{BatchMode, Job, Starts, ToWorker, UndoJob},
-    shared::{hop::TaskMsg, messages::ToReporter},
+    engine::worker::inbox::{BatchMode, Job, Parcel, Starts, ToWorker, UndoJob},
+    shared::{
+        hop::{Batch, TaskMsg},
+        messages::ToReporter,
+    },
     stage::Stage,
 };
 
@@ -74,11 +77,13 @@ impl<S: Stage> Pool<S> {
                 Reach::AnywhereOrSpare
             };
             let state = WorkerState::Busy(Starts::Fenced);
+            let pool = self.own_address(ctx);
             let Some(worker) = self.workers.assign(reach, state) else {
                 self.undos.push_front(job);
                 break;
             };
-            worker.addr.do_send(ToWorker::Job(Job::Undo(job)));
+            let job = Parcel::new(Job::Undo(job), pool);
+            worker.addr.do_send(ToWorker::Job(job));
         }
         let waiting = !self.undos.is_empty();
         // A worker in the middle of a batch hands the rest back, and is free; not where the whole batch
@@ -119,16 +124,26 @@ impl<S: Stage> Pool<S> {
             } else {
                 WorkerState::Busy(mode.starts)
             };
+            let pool = self.own_address(ctx);
             let Some(worker) = self.workers.assign(reach, state) else {
                 unreachable!("has_idle has found a worker")
             };
-            worker.addr.do_send(ToWorker::Job(Job::Run { batch, mode }));
+            let job = Parcel::new(Job::Run { batch, mode }, pool);
+            worker.addr.do_send(ToWorker::Job(job));
         }
         if let Some(throttle) = &mut self.throttle
             && self.queue.is_empty()
         {
             throttle.rest();
         }
+    }
+
+    /// Puts tasks back that a worker was given and has not started, with their permits.
+    pub(super) fn put_back(&mut self, rest: Batch<S::Input>, evicted: &mut Evicted) {
+        if let Some(throttle) = &mut self.throttle {
+            throttle.give_back(rest.len());
+        }
+        self.queue.put_back(rest, evicted);
     }
 
     /// The workers that may have the next batch. Quick calls stay on this thread: to fetch a task from

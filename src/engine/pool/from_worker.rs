@@ -1,11 +1,12 @@
 //! A pool handles the messages of its workers.
 
-use actix::Handler;
+use actix::{AsyncContext, Handler};
 
-use super::{Pool, queue::Evicted, workers::WorkerState};
+use super::{Pool, death::AFTER_DEATH, queue::Evicted, workers::WorkerState};
 use crate::{
     engine::worker::{
         call_end::StageValue,
+        death::worker_died,
         env::{FromWorker, NextAttempt, WaitReason},
     },
     shared::messages::ToReporter,
@@ -33,7 +34,7 @@ impl<S: Stage> Handler<FromWorker<S::Input>> for Pool<S> {
                 rest,
                 reason,
             } => {
-                self.queue.put_back(rest, &mut evicted);
+                self.put_back(rest, &mut evicted);
                 if reason == WaitReason::Room {
                     self.workers.set(worker, WorkerState::Blocked);
                 } else {
@@ -45,7 +46,7 @@ impl<S: Stage> Handler<FromWorker<S::Input>> for Pool<S> {
             FromWorker::UndoWaits { worker } => self.workers.set(worker, WorkerState::Waiting),
             FromWorker::Idle { worker, rest, pace } => {
                 self.workers.set(worker, WorkerState::Idle);
-                self.queue.put_back(rest, &mut evicted);
+                self.put_back(rest, &mut evicted);
                 // Unknown where it had to wait, which it has said.
                 if let Some(now) = pace {
                     self.calls_wait = false;
@@ -54,7 +55,7 @@ impl<S: Stage> Handler<FromWorker<S::Input>> for Pool<S> {
             }
             FromWorker::Rebuilds { worker, rest } => {
                 self.workers.set(worker, WorkerState::Building);
-                self.queue.put_back(rest, &mut evicted);
+                self.put_back(rest, &mut evicted);
             }
             FromWorker::Retry {
                 task,
@@ -87,8 +88,20 @@ impl<S: Stage> Handler<FromWorker<S::Input>> for Pool<S> {
                 self.shared
                     .tell_reporter(ToReporter::CancelDone { task, undo, result });
             }
-            FromWorker::HandedBack { rest } => self.queue.put_back(rest, &mut evicted),
-            FromWorker::Died { worker } => return self.worker_died(worker, ctx),
+            FromWorker::HandedBack { rest } => self.put_back(rest, &mut evicted),
+            FromWorker::UndoHandedBack(job) => self.undos.push_front(job),
+            FromWorker::UndoDied { task, undo } => {
+                ctx.run_later(AFTER_DEATH, move |pool, _| {
+                    let result = Err(worker_died());
+                    pool.shared
+                        .tell_reporter(ToReporter::CancelDone { task, undo, result });
+                });
+                return;
+            }
+            FromWorker::Died { worker } => {
+                ctx.run_later(AFTER_DEATH, move |pool, ctx| pool.worker_died(worker, ctx));
+                return;
+            }
             FromWorker::Left { worker } => {
                 if let Some(thread) = self.workers.remove(worker) {
                     self.threads.retire(thread);

@@ -18,7 +18,7 @@ use std::{
     time::Duration,
 };
 
-use actix::{Actor, ActorContext, AsyncContext, Context, Handler, SpawnHandle};
+use actix::{Actor, ActorContext, AsyncContext, Context, Handler, Recipient, SpawnHandle};
 use tokio::sync::Semaphore;
 
 use self::{
@@ -29,7 +29,10 @@ use crate::{
     clock::Nanos,
     engine::{
         threads::Threads,
-        worker::inbox::{ToWorker, UndoJob},
+        worker::{
+            env::FromWorker,
+            inbox::{ToWorker, UndoJob},
+        },
     },
     policy::Throttle,
     report::StageStats,
@@ -92,6 +95,8 @@ pub(crate) struct Pool<S: Stage> {
     start_timer: bool,
     timer: Option<(Nanos, SpawnHandle)>,
     closing: Option<Closing>,
+    /// Its own address, once it was asked for.
+    own_address: Option<Arc<Recipient<FromWorker<S::Input>>>>,
 }
 
 impl<S: Stage> Pool<S> {
@@ -132,7 +137,14 @@ impl<S: Stage> Pool<S> {
             start_timer: false,
             timer: None,
             closing: None,
+            own_address: None,
         }
+    }
+
+    /// Its own address, which each job takes along.
+    fn own_address(&mut self, ctx: &mut Context<Self>) -> Arc<Recipient<FromWorker<S::Input>>> {
+        let address = || Arc::new(ctx.address().recipient());
+        self.own_address.get_or_insert_with(address).clone()
     }
 
     /// Does what is due now, and sets the timer for what is due later.

@@ -56,7 +56,7 @@ impl<S: Stage> Pool<S> {
             config: self.config.clone(),
             factory: self.factory.clone(),
             copy: self.copy,
-            pool: ctx.address().recipient(),
+            pool: self.own_address(ctx),
             hop: self.hop.clone(),
             room: self.room.clone(),
             stats: self.stats.clone(),

@@ -9,13 +9,14 @@ use std::mem;
 use super::{
     call_end::StageValue,
     env::{FromWorker, WorkerEnv},
-    inbox::{Inbox, Job, UndoJob},
+    inbox::UndoJob,
     run_batch::BatchRun,
 };
 use crate::{
+    clock::Cycles,
     failure::{Failure, FailureKind},
     panic_guard,
-    shared::{hop::Batch, messages::ToReporter},
+    shared::hop::Batch,
     stage::Stage,
 };
 
@@ -36,26 +37,14 @@ impl<S: Stage> Drop for BatchRun<'_, S> {
             // The first may have come between the two columns.
             self.rest.cut_to_pairs();
             self.out.cut_to_pairs();
-            let out = mem::replace(&mut self.out, Batch::new());
-            if !out.is_empty() {
-                let sent = Box::pin(self.once_recorded(out));
-                // This thread may run nothing more.
-                self.env.shared.tell_reporter(ToReporter::RunDetached(sent));
+            if self.preparing {
+                // It fails with the others, and is counted as failed.
+                self.tally.start(Cycles::default());
             }
             self.flush();
             let mut rest = mem::replace(&mut self.rest, Batch::new());
             rest.reverse();
             self.env.tell(FromWorker::HandedBack { rest });
-        });
-    }
-}
-
-/// Gives back the jobs that a dying worker has not begun.
-pub(super) fn hand_back<S: Stage>(env: &WorkerEnv<S>, inbox: &Inbox<S::Input>) {
-    for job in inbox.take_all() {
-        panic_guard::catch_quietly(|| match job {
-            Job::Run { batch: rest, .. } => env.tell(FromWorker::HandedBack { rest }),
-            Job::Undo(job) => undo_died(env, job),
         });
     }
 }
@@ -88,19 +77,8 @@ impl<S: Stage> Answer<'_, S> {
 
 impl<S: Stage> Drop for Answer<'_, S> {
     fn drop(&mut self) {
-        if let Some(job) = self.job.take() {
-            undo_died(self.env, job);
+        if let Some(UndoJob { task, undo, .. }) = self.job.take() {
+            self.env.tell(FromWorker::UndoDied { task, undo });
         }
     }
-}
-
-/// The worker died before this undo was through.
-pub(super) fn undo_died<S: Stage>(env: &WorkerEnv<S>, UndoJob { task, undo, .. }: UndoJob) {
-    env.tell(FromWorker::UndoDone {
-        worker: env.worker,
-        task,
-        undo,
-        result: Err(worker_died()),
-        stage_value: StageValue::Rebuild,
-    });
 }

@@ -9,7 +9,7 @@ use std::{
 use actix::{Message, Recipient};
 use tokio::sync::Semaphore;
 
-use super::call_end::StageValue;
+use super::{call_end::StageValue, inbox::UndoJob};
 use crate::{
     clock::Nanos,
     engine::threads::Present,
@@ -65,6 +65,10 @@ pub(crate) enum FromWorker<I> {
     },
     /// Tasks of a worker that is dying, which it had not started.
     HandedBack { rest: Batch<I> },
+    /// An undo of a worker that is dying, which it had not started.
+    UndoHandedBack(UndoJob),
+    /// Its actor died while it ran this undo.
+    UndoDied { task: TaskRef, undo: usize },
     /// Its actor died in the middle of something.
     Died { worker: u32 },
     /// It has left.
@@ -99,7 +103,7 @@ pub(crate) struct WorkerEnv<S: Stage> {
     pub(crate) config: Arc<StageConfig>,
     pub(crate) factory: StageFactory<S>,
     pub(crate) copy: Option<CopyInput<S>>,
-    pub(crate) pool: Recipient<FromWorker<S::Input>>,
+    pub(crate) pool: Arc<Recipient<FromWorker<S::Input>>>,
     pub(crate) hop: Hop<S::Output>,
     /// Room in the own queue, given back for each task that has left it.
     pub(crate) room: Arc<Semaphore>,

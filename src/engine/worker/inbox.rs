@@ -4,18 +4,20 @@ use std::{
     cell::{Cell, RefCell},
     collections::VecDeque,
     future::poll_fn,
+    sync::Arc,
     task::Poll,
 };
 
-use actix::Message;
+use actix::{Message, Recipient};
 
+use super::env::FromWorker;
 use crate::{shared::hop::Batch, task::TaskRef};
 
 /// From a pool to one of its workers.
 #[derive(Message)]
 #[rtype(result = "()")]
-pub(crate) enum ToWorker<I> {
-    Job(Job<I>),
+pub(crate) enum ToWorker<I: Send + 'static> {
+    Job(Parcel<I>),
     /// The task that you are on may have been stopped: look.
     CheckStop,
     /// Leave once you have nothing left.
@@ -30,6 +32,36 @@ pub(crate) enum Job<I> {
     Run { batch: Batch<I>, mode: BatchMode },
     /// Run this undo.
     Undo(UndoJob),
+}
+
+/// A job on its way. If its worker dies before it takes it, with its mailbox or before the message
+/// has come, it goes back to the pool by itself.
+pub(crate) struct Parcel<I: Send + 'static> {
+    job: Option<Job<I>>,
+    pool: Arc<Recipient<FromWorker<I>>>,
+}
+
+impl<I: Send + 'static> Parcel<I> {
+    pub(crate) fn new(job: Job<I>, pool: Arc<Recipient<FromWorker<I>>>) -> Self {
+        let job = Some(job);
+        Parcel { job, pool }
+    }
+
+    fn take(mut self) -> Option<Job<I>> {
+        self.job.take()
+    }
+}
+
+impl<I: Send + 'static> Drop for Parcel<I> {
+    fn drop(&mut self) {
+        match self.job.take() {
+            None => {}
+            Some(Job::Run { batch: rest, .. }) => {
+                self.pool.do_send(FromWorker::HandedBack { rest });
+            }
+            Some(Job::Undo(job)) => self.pool.do_send(FromWorker::UndoHandedBack(job)),
+        }
+    }
 }
 
 /// An undo that is to run.
@@ -59,14 +91,14 @@ pub(crate) enum Starts {
     Unfenced,
 }
 
-pub(super) struct Inbox<I> {
-    jobs: RefCell<VecDeque<Job<I>>>,
+pub(super) struct Inbox<I: Send + 'static> {
+    jobs: RefCell<VecDeque<Parcel<I>>>,
     check_stop: Cell<bool>,
     quit: Cell<bool>,
     suspend: Cell<bool>,
 }
 
-impl<I> Inbox<I> {
+impl<I: Send + 'static> Inbox<I> {
     pub(super) fn new() -> Self {
         Inbox {
             jobs: RefCell::new(VecDeque::new()),
@@ -97,7 +129,7 @@ impl<I> Inbox<I> {
                 return Poll::Ready(None);
             }
             match self.jobs.borrow_mut().pop_front() {
-                Some(job) => Poll::Ready(Some(job)),
+                Some(job) => Poll::Ready(job.take()),
                 None if self.quit.get() => Poll::Ready(None),
                 None => Poll::Pending,
             }
@@ -106,7 +138,7 @@ impl<I> Inbox<I> {
     }
 
     /// What it has not begun with.
-    pub(super) fn take_all(&self) -> VecDeque<Job<I>> {
+    pub(super) fn take_all(&self) -> VecDeque<Parcel<I>> {
         self.jobs.take()
     }
 

@@ -134,13 +134,14 @@ impl<S: Stage> Drop for Life<S> {
     fn drop(&mut self) {
         panic_guard::drop_quietly(self.value.take());
         if !self.env.left.get() && !self.inbox.is_suspended() {
-            death::hand_back(&self.env, &self.inbox);
+            // What it has not begun goes back to the pool, before that hears of the death.
+            panic_guard::catch_quietly(|| drop(self.inbox.take_all()));
         }
     }
 }
 
 /// `false` when the worker is to leave instead.
-async fn wait_to_rebuild<I>(inbox: &Inbox<I>, delay: Duration) -> bool {
+async fn wait_to_rebuild<I: Send + 'static>(inbox: &Inbox<I>, delay: Duration) -> bool {
     let mut delay = pin!(sleep(delay));
     poll_fn(|cx| {
         if inbox.is_leaving() {

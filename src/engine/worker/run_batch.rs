@@ -54,6 +54,8 @@ pub(super) struct BatchRun<'a, S: Stage> {
     pub(super) tally: Tally,
     /// It had to wait for something.
     waited: bool,
+    /// It waits for the record of a start: the call has not begun.
+    pub(super) preparing: bool,
     /// Its pool knows that it is over.
     pub(super) over: bool,
     /// Records that `out` waits for.
@@ -109,6 +111,7 @@ impl<'a, S: Stage> BatchRun<'a, S> {
             reading: Reading::take(clock),
             tally: Tally::new(clock),
             waited: false,
+            preparing: false,
             over: false,
             unrecorded: AllRecorded::default(),
         }

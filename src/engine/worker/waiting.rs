@@ -19,7 +19,7 @@ use crate::{
     failure::{self, Failure},
     ledger::{AllRecorded, Change, Recorded},
     panic_guard,
-    shared::hop::Batch,
+    shared::{hop::Batch, messages::ToReporter},
     stage::{Stage, TaskContext},
     task::{StopReason, TaskId, TaskRef, fence},
 };
@@ -65,7 +65,10 @@ impl<S: Stage> BatchRun<'_, S> {
                     .flatten(),
             };
             let record = env.shared.record(id, change);
-            if self.wait_for_record(record).await == Flow::Suspended {
+            self.preparing = true;
+            let flow = self.wait_for_record(record).await;
+            self.preparing = false;
+            if flow == Flow::Suspended {
                 panic_guard::drop_quietly(input);
                 return Prepared::Suspended;
             }
@@ -239,23 +242,19 @@ impl<S: Stage> BatchRun<'_, S> {
         }
     }
 
-    /// Sends a batch on once all of it is recorded; the worker goes on meanwhile.
+    /// Sends a batch on once all of it is recorded; the worker goes on meanwhile, or leaves: its thread
+    /// may end before that, so it is none of its business any more.
     pub(super) fn send_once_recorded(&mut self, out: Batch<S::Output>) {
-        actix_rt::spawn(self.once_recorded(out));
-    }
-
-    pub(super) fn once_recorded(
-        &mut self,
-        out: Batch<S::Output>,
-    ) -> impl Future<Output = ()> + Send + use<S> {
         let records: AllRecorded = std::mem::take(&mut self.unrecorded);
         let (shared, hop) = (self.env.shared.clone(), self.env.hop.clone());
-        async move {
+        let sent = async move {
             match records.wait().await {
                 Ok(()) if shared.is_suspended() => {}
                 Ok(()) => hop.send(out),
                 Err(error) => shared.suspend(&error),
             }
-        }
+        };
+        let message = ToReporter::RunDetached(Box::pin(sent));
+        self.env.shared.tell_reporter(message);
     }
 }
