@@ -403,7 +403,9 @@ async fn j4_a_context_that_does_not_decode_is_set_aside() {
         "{outcome}"
     );
     assert!(
-        outcome.to_string().ends_with("stuck: it waits for a person"),
+        outcome
+            .to_string()
+            .ends_with("stuck: it waits for a person"),
         "{outcome}"
     );
     let ticket = handle.submit(7).await.unwrap();
