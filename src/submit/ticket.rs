@@ -3,6 +3,7 @@
 use std::{
     future::poll_fn,
     marker::PhantomData,
+    mem,
     task::{Poll, Waker},
 };
 
@@ -109,16 +110,24 @@ impl<O: 'static> Ticket<O> {
         let mut wait = Wait { task, number: None };
         poll_fn(|cx| {
             let mut details = task.details();
+            if details.answer.is_none() {
+                // Wakers may be the user's own: none is copied or dropped under the lock.
+                drop(details);
+                let waker = cx.waker().clone();
+                details = task.details();
+                if details.answer.is_none() {
+                    let before = wait.with(&mut details, waker);
+                    drop(details);
+                    panic_guard::drop_quietly(before);
+                    return Poll::Pending;
+                }
+            }
             let answer = match &details.answer {
                 Some(TicketAnswer::Outcome(outcome)) => Ok((**outcome).clone()),
                 Some(TicketAnswer::Gone) => Err(Error::Gone),
                 Some(TicketAnswer::Suspended(why)) => Err(Error::Suspended(why.clone())),
                 // Handled above: such a record never gets another answer.
-                Some(TicketAnswer::InLedger(_)) => Err(Error::Gone),
-                None => {
-                    wait.with(&mut details, cx.waker());
-                    return Poll::Pending;
-                }
+                Some(TicketAnswer::InLedger(_)) | None => Err(Error::Gone),
             };
             let output = details.output.take();
             drop(details);
@@ -138,7 +147,7 @@ pub(crate) fn answer(task: &Task, answer: TicketAnswer) {
         return;
     }
     details.answer = Some(answer);
-    let waiting = std::mem::take(&mut details.waiting);
+    let waiting = mem::take(&mut details.waiting);
     drop(details);
     for (_, waker) in waiting {
         // A waker may be the user's own.
@@ -153,7 +162,8 @@ struct Wait<'a> {
 }
 
 impl Wait<'_> {
-    fn with(&mut self, details: &mut Details, waker: &Waker) {
+    /// Returns the waker of the poll before.
+    fn with(&mut self, details: &mut Details, waker: Waker) -> Option<Waker> {
         let number = *self.number.get_or_insert_with(|| {
             details.last_waiting += 1;
             details.last_waiting
@@ -163,19 +173,22 @@ impl Wait<'_> {
             .iter_mut()
             .find(|(waiting, _)| *waiting == number)
         {
-            Some((_, before)) => before.clone_from(waker),
-            None => details.waiting.push((number, waker.clone())),
+            Some((_, before)) => Some(mem::replace(before, waker)),
+            None => {
+                details.waiting.push((number, waker));
+                None
+            }
         }
     }
 }
 
 impl Drop for Wait<'_> {
     fn drop(&mut self) {
-        if let Some(number) = self.number {
-            self.task
-                .details()
-                .waiting
-                .retain(|(waiting, _)| *waiting != number);
-        }
+        let Some(number) = self.number else { return };
+        let mut details = self.task.details();
+        let at = details.waiting.iter().position(|(at, _)| *at == number);
+        let waker = at.map(|at| details.waiting.remove(at));
+        drop(details);
+        panic_guard::drop_quietly(waker);
     }
 }

@@ -126,8 +126,8 @@ impl Task {
             details.output.take(),
             details.end.take(),
             details.answer.take(),
+            std::mem::take(&mut details.waiting),
         );
-        details.waiting.clear();
         details.last_waiting = 0;
         details.spared = (0, 0);
         drop(details);

@@ -48,7 +48,7 @@ fn variable(name: &str) -> Option<u64> {
 
 #[test]
 fn each_order_is_wholly_there_or_not_at_all() {
-    let kills = variable("BATRUN_KILLS").unwrap_or(80);
+    let kills = variable("BATRUN_KILLS").unwrap_or(200);
     let seed = variable("BATRUN_SEED").unwrap_or_else(|| {
         let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
         now.unwrap().as_millis() as u64

@@ -23,7 +23,7 @@ use batrun::{
 };
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use crate::support::{AT_MOST, live, ms};
+use crate::support::{AT_MOST, live, ms, until};
 
 /// Where the value is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -41,7 +41,7 @@ enum Place {
     UndoError,
     /// The value that an undo panics with.
     UndoPayload,
-    /// In a call that is dropped at its deadline.
+    /// In a call that is dropped because its task is cancelled.
     Call,
     /// Held by the stage's value, which is built anew after a panic.
     StageValue,
@@ -124,6 +124,8 @@ struct Trap {
     handle: Mutex<Option<PipelineHandle<Hostile, Hostile>>>,
     sprung: AtomicUsize,
     set: AtomicBool,
+    /// The call that is to be dropped has begun.
+    begun: AtomicBool,
 }
 
 struct PanicsAgain;
@@ -174,6 +176,7 @@ fn trap(method: Method, act: Act) -> Arc<Trap> {
         handle: Mutex::new(None),
         sprung: AtomicUsize::new(0),
         set: AtomicBool::new(true),
+        begun: AtomicBool::new(false),
     });
     traps.push(trap.clone());
     trap
@@ -362,6 +365,7 @@ impl Stage for Second {
         task.on_cancel(self.run.undo(number)).await?;
         let _local = self.run.at(P::Call, number).then(|| self.run.hostile());
         if self.run.at(P::Call, number) {
+            self.run.trap.begun.store(true, Ordering::SeqCst);
             pending::<()>().await;
         }
         self.run.result(context, task.attempt())
@@ -519,12 +523,7 @@ async fn attempt(run: Run, kind: Kind, journal: bool) -> Result<usize, String> {
             true => run.hostile(),
             false => Hostile::harmless(number),
         };
-        let submit = handle.submit(context);
-        let submitted = match run.at(P::Call, number) {
-            true => submit.timeout(ms(20)).await,
-            false => submit.await,
-        };
-        match submitted {
+        match handle.submit(context).await {
             Ok(ticket) => tickets.push((number, ticket)),
             Err(refused) if number == TRAPPED => {
                 // The caller's own drop, which the test guards.
@@ -535,6 +534,10 @@ async fn attempt(run: Run, kind: Kind, journal: bool) -> Result<usize, String> {
             }
             Err(_) => return Err(format!("task {number} was refused")),
         }
+    }
+    if run.place == P::Call {
+        until(|| run.trap.begun.load(Ordering::SeqCst)).await;
+        handle.cancel(tickets[TRAPPED].1.id());
     }
     for (number, ticket) in tickets {
         let outcome = match tokio::time::timeout(AT_MOST, ticket.outcome()).await {
