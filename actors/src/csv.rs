@@ -132,7 +132,8 @@ impl<R, P> Csv<R, P> {
     }
 
     /// Begins with this line, counted from 1: rows that begin before it are read and
-    /// dropped, except for the first row, which names the columns. Default: all rows. [`Progress::accepted`] says where to go on.
+    /// dropped, except for the first row, which names the columns. Default: all rows.
+    /// [`Progress::accepted`] says where to go on.
     pub fn from_line(mut self, line: u64) -> Self {
         self.reading.begin_at(line);
         self

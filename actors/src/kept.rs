@@ -1,4 +1,4 @@
-//! What is in undos, as a journal keeps it: with the number of its layout, names and bytes as they are.
+//! The contents of undos, as a journal keeps them: with the number of the layout, names and bytes as they are.
 
 use std::{
     ffi::{OsStr, OsString},

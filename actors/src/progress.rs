@@ -1,4 +1,4 @@
-//! How far a producer has read, and how far its tasks are accepted.
+//! The place up to which a producer has read, and the one up to which its tasks are accepted.
 
 use std::{
     fmt,

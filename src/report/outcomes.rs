@@ -121,7 +121,7 @@ impl OutcomeFeed {
                 Err(RecvError::Closed) => None,
             }
         }));
-        // Whoever sends an outcome wakes the listener, whose waker may be the user's own.
+        // Sending an outcome wakes the listener, whose waker may be the user's own.
         stream::poll_fn(move |cx| {
             let waker = panic_guard::quiet_waker(cx.waker());
             outcomes

@@ -54,7 +54,7 @@ fn each_order_is_wholly_there_or_not_at_all() {
         now.unwrap().as_millis() as u64
     });
     println!("BATRUN_SEED={seed} BATRUN_KILLS={kills}");
-    // What a killed child has started is this process's from then on.
+    // The programs that a killed child has started are this process's from then on.
     orphans::adopt();
     // Beside what is built, so on a disk.
     let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();

@@ -313,7 +313,7 @@ impl Run {
         }
     }
 
-    /// What a stage makes of a task, after its undo is registered.
+    /// The result of a stage, after its undo is registered.
     fn result(&self, context: Hostile, attempt: u32) -> Result<Hostile, Failure> {
         let number = context.number;
         if number != TRAPPED {

@@ -19,7 +19,7 @@ use notify::{
 
 use super::WAITING;
 
-/// Whether a close of a written file is told.
+/// A close of a written file is told, or isn't.
 const TELLS_CLOSES: bool = cfg!(any(target_os = "linux", target_os = "android"));
 
 /// Time in which a program that makes a file also opens it, in the same call. A file that has not

@@ -117,7 +117,7 @@ pub(crate) struct WorkerEnv<S: Stage> {
 }
 
 impl<S: Stage> Drop for WorkerEnv<S> {
-    /// Whoever drops it without a leave has died: by a panic that no guard has met, or because somebody
+    /// A worker that drops it without a leave has died: by a panic that no guard has met, or because somebody
     /// has stopped the thread, perhaps before the worker came to it.
     fn drop(&mut self) {
         if !self.left.get() {

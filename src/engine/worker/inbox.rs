@@ -137,7 +137,7 @@ impl<I: Send + 'static> Inbox<I> {
         .await
     }
 
-    /// What it has not begun with.
+    /// The jobs that it has not begun.
     pub(super) fn take_all(&self) -> VecDeque<Parcel<I>> {
         self.jobs.take()
     }

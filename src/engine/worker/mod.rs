@@ -134,7 +134,7 @@ impl<S: Stage> Drop for Life<S> {
     fn drop(&mut self) {
         panic_guard::drop_quietly(self.value.take());
         if !self.env.left.get() && !self.inbox.is_suspended() {
-            // What it has not begun goes back to the pool, before that hears of the death.
+            // Jobs that it has not begun go back to the pool, before that hears of the death.
             panic_guard::catch_quietly(|| drop(self.inbox.take_all()));
         }
     }

@@ -1,4 +1,4 @@
-//! What the process around the stage does: it is killed, or has inherited something.
+//! The process around the stage is killed, or has inherited something.
 
 use super::*;
 

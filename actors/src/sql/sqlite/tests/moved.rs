@@ -107,7 +107,7 @@ fn f23_a_log_that_is_removed_is_made_anew() {
         fs::remove_file(folder.path().join("db-wal")).unwrap();
         fs::remove_file(folder.path().join("db-shm")).unwrap();
     });
-    // What was only in the log went with it, and the last one is there.
+    // The rows that were only in the log went with it, and the last one is there.
     assert_eq!(ids(&path).last(), Some(&3));
 }
 
