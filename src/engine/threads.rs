@@ -282,7 +282,7 @@ mod tests {
     }
 
     #[test]
-    fn n6_without_a_thread_to_wait_on_the_threads_end_and_the_report_is_given() {
+    fn g12_n6_without_a_thread_to_wait_on_the_threads_end_and_the_report_is_given() {
         actix_rt::System::new().block_on(async {
             let threads = Threads::own(vec![Arbiter::new(), Arbiter::new()]);
             let blocking = Arbiter::new();
@@ -304,7 +304,7 @@ mod tests {
     }
 
     #[test]
-    fn n6_a_thread_that_nobody_could_wait_for_is_waited_for_at_the_end() {
+    fn g12_n6_a_thread_that_nobody_could_wait_for_is_waited_for_at_the_end() {
         actix_rt::System::new().block_on(async {
             let threads = Threads::own(Vec::new());
             NO_THREADS.set(true);

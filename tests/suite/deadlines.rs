@@ -234,7 +234,7 @@ fn g08_a_deadline_already_past_at_submit_times_out_at_once() {
 }
 
 #[test]
-fn v1_a_result_that_comes_just_after_the_deadline_is_too_late() {
+fn g01_v1_a_result_that_comes_just_after_the_deadline_is_too_late() {
     let report = live(async {
         let handle = Pipeline::new("close")
             .stage(stage_fn("s", async |n: u64, task: &TaskContext<'_, ()>| {
@@ -259,7 +259,7 @@ fn v1_a_result_that_comes_just_after_the_deadline_is_too_late() {
 }
 
 #[test]
-fn v1_a_timeout_does_not_end_early() {
+fn g08_v1_a_timeout_does_not_end_early() {
     let report = live(
         Pipeline::new("early")
             .producer(|tasks: Intake<Instant>| async move {

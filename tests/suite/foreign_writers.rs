@@ -100,7 +100,7 @@ async fn recorded_after(meddle: impl FnOnce(&Path)) -> (usize, String) {
 }
 
 #[actix::test]
-async fn f09_a_journal_whose_files_are_removed_or_replaced_records_nothing_more() {
+async fn j4_f09_a_journal_whose_files_are_removed_or_replaced_records_nothing_more() {
     let with = |path: &Path, suffix: &str| {
         let mut name = path.as_os_str().to_owned();
         name.push(suffix);

@@ -651,17 +651,17 @@ fn try_all(kind: Kind) {
 }
 
 #[test]
-fn k1_hostile_values_in_a_stage_harm_no_other_task() {
+fn g06_k1_hostile_values_in_a_stage_harm_no_other_task() {
     try_all(Kind::Async);
 }
 
 #[test]
-fn k1_hostile_values_in_a_blocking_stage_harm_no_other_task() {
+fn g06_k1_hostile_values_in_a_blocking_stage_harm_no_other_task() {
     try_all(Kind::Blocking);
 }
 
 #[test]
-fn k1_hostile_values_in_an_actor_of_the_users_harm_no_other_task() {
+fn g06_k1_hostile_values_in_an_actor_of_the_users_harm_no_other_task() {
     try_all(Kind::Actor);
 }
 

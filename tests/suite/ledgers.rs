@@ -622,7 +622,7 @@ impl Drop for Panicking {
 }
 
 #[test]
-fn f05_a_ledger_that_panics_suspends_its_pipeline() {
+fn g06_f05_a_ledger_that_panics_suspends_its_pipeline() {
     // One task of two stages, an undo each, the last stage fails: more than ten records.
     for in_future in [false, true] {
         for at in 0..10 {
@@ -655,7 +655,7 @@ fn f05_a_ledger_that_panics_suspends_its_pipeline() {
 }
 
 #[test]
-fn f05_a_ledger_that_panics_when_it_is_asked_or_closed_says_so() {
+fn g06_f05_a_ledger_that_panics_when_it_is_asked_or_closed_says_so() {
     still(async {
         let notes = Notes::default();
         let handle = Pipeline::new("burning")

@@ -151,7 +151,7 @@ fn g10_a_rate_limit_allows_a_burst_after_a_rest() {
 }
 
 #[test]
-fn f07_k2_a_rate_above_the_timers_tick_is_kept() {
+fn g10_f07_k2_a_rate_above_the_timers_tick_is_kept() {
     for rate in [100, 500, 2_000, 20_000] {
         still(async move {
             let began = Instant::now();

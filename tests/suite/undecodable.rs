@@ -102,7 +102,7 @@ fn refused<V: AnyValue>(value: V) -> Vec<String> {
 }
 
 #[test]
-fn f10_a_value_that_does_not_decode_is_refused_as_soon_as_it_is_recorded() {
+fn j4_f10_a_value_that_does_not_decode_is_refused_as_soon_as_it_is_recorded() {
     let local = IpAddr::V4(Ipv4Addr::LOCALHOST);
     let flattened = Flattened {
         id: 1,
@@ -123,7 +123,7 @@ fn f10_a_value_that_does_not_decode_is_refused_as_soon_as_it_is_recorded() {
 }
 
 #[test]
-fn f10_a_variant_that_does_not_decode_is_refused_after_others_that_do() {
+fn j4_f10_a_variant_that_does_not_decode_is_refused_after_others_that_do() {
     still(async {
         let handle = Pipeline::new("variants")
             .journal(on_disk(&Disk::new()))
@@ -158,7 +158,7 @@ impl<'de> Deserialize<'de> for Large {
 }
 
 #[test]
-fn f10_no_more_than_one_large_value_is_decoded_and_forgotten() {
+fn j4_f10_no_more_than_one_large_value_is_decoded_and_forgotten() {
     live(async {
         let disk = Disk::new();
         let stage = stage_fn("s", async |large: Large, _: &TaskContext<'_, ()>| {

@@ -23,7 +23,7 @@ fn explosive() -> Failure {
 }
 
 #[test]
-fn f01_an_error_that_panics_when_dropped_fails_its_attempt_and_nothing_else() {
+fn g06_f01_an_error_that_panics_when_dropped_fails_its_attempt_and_nothing_else() {
     let report = still(
         Pipeline::new("explosive")
             .producer(from_iter(0..200))
@@ -45,7 +45,7 @@ fn f01_an_error_that_panics_when_dropped_fails_its_attempt_and_nothing_else() {
 }
 
 #[test]
-fn f01_an_error_of_an_undo_that_panics_when_dropped_is_a_failed_undo() {
+fn g06_f01_an_error_of_an_undo_that_panics_when_dropped_is_a_failed_undo() {
     let report = still(
         Pipeline::new("explosive")
             .producer(from_iter(0..200))
@@ -94,7 +94,7 @@ impl fmt::Display for Unprintable {
 impl StdError for Unprintable {}
 
 #[test]
-fn f02_an_error_that_panics_when_printed_fails_its_task_and_no_other() {
+fn g06_f02_an_error_that_panics_when_printed_fails_its_task_and_no_other() {
     let report = still(
         Pipeline::new("unprintable")
             .producer(from_iter(0..10))
@@ -130,7 +130,7 @@ impl StdError for Endless {
 }
 
 #[test]
-fn f04_an_error_that_is_its_own_source_is_printed_in_part() {
+fn g06_f04_an_error_that_is_its_own_source_is_printed_in_part() {
     let report = still(
         Pipeline::new("endless")
             .producer(from_iter([1]))
@@ -152,7 +152,7 @@ fn f04_an_error_that_is_its_own_source_is_printed_in_part() {
 }
 
 #[test]
-fn f03_an_error_that_listens_in_its_drop_meets_no_lock() {
+fn g06_f03_an_error_that_listens_in_its_drop_meets_no_lock() {
     still(async {
         let place: Arc<Mutex<Option<PipelineHandle<u32, u32>>>> = Arc::default();
         let to_handle = place.clone();
