@@ -7,12 +7,17 @@
 //! | [`Failure`] | a stage, an undo, a producer |
 //! | [`SubmitError`](crate::SubmitError), [`TrySubmitError`](crate::TrySubmitError) | submitting a task |
 //! | [`UndoError`](crate::stage::UndoError) | registering an undo |
+//! | [`RetryError`] | retrying a stuck task |
+//! | `KeyError` | forgetting or taking back a task by its key |
 //! | [`LedgerError`](crate::ledger::LedgerError), `journal::JournalError` | recording |
 
 use std::sync::Arc;
 
 #[cfg(feature = "journal")]
 use crate::journal::JournalError;
+#[cfg(feature = "journal")]
+use crate::task::EndKind;
+use crate::task::TaskId;
 
 pub use crate::failure::{Failure, FailureKind};
 
@@ -52,6 +57,110 @@ pub enum Error {
     /// The stage is an actor of yours, whose capacity can't be changed while it runs.
     #[error("stage {0:?} is an actor of yours: its capacity can't be changed while it runs")]
     FixedSize(String),
+}
+
+/// A stuck task can't be tried again now.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum RetryError {
+    /// No task of this number is stuck: it was resolved, or it is being retried already.
+    #[error("task {0} isn't stuck")]
+    NotStuck(TaskId),
+    /// It can only go on in another process.
+    #[error(
+        "task {0} can't be retried by this process: {1}; with a journal, stop the pipeline, say          `batrun journal retry` and start it again"
+    )]
+    Unable(TaskId, Arc<str>),
+    /// The pipeline is shutting down, or has ended.
+    #[error("task {0} can't be retried, as the pipeline takes no more tasks")]
+    Closed(TaskId),
+    /// The pipeline is suspended, because its journal or ledger has failed.
+    #[error("task {0} can't be retried, as the pipeline is suspended; the log says why")]
+    Suspended(TaskId),
+}
+
+/// What was asked for can't be done with the task of this key.
+#[cfg(feature = "journal")]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum KeyError {
+    /// No task in flight has this key, and no outcome with it is kept.
+    #[error(
+        "no task with the key {0:?} is known: it was never submitted, or its outcome has expired"
+    )]
+    Unknown(Box<str>),
+    /// The task has no outcome yet. Wait for [`outcome_of`](crate::PipelineHandle::outcome_of), or
+    /// [cancel](crate::PipelineHandle::cancel_key) it.
+    #[error(
+        "task {task} with the key {key:?} is still in flight; cancel it, or wait for its outcome"
+    )]
+    InFlight {
+        /// The key.
+        key: Box<str>,
+        /// The task.
+        task: TaskId,
+    },
+    /// The task is stuck. [Retry](crate::PipelineHandle::retry) or
+    /// [resolve](crate::PipelineHandle::resolve) it.
+    #[error("task {task} with the key {key:?} is stuck; retry or resolve it")]
+    Stuck {
+        /// The key.
+        key: Box<str>,
+        /// The task.
+        task: TaskId,
+    },
+    /// The task has ended, but not well, so there is nothing to take back.
+    #[error("task {task} with the key {key:?} isn't done, it {}; there is nothing to take back", ended(*.end))]
+    NotDone {
+        /// The key.
+        key: Box<str>,
+        /// The task.
+        task: TaskId,
+        /// Its end.
+        end: EndKind,
+    },
+    /// The undos were dropped when the task was done: say
+    /// [`keep_undos`](crate::Pipeline::keep_undos), for later ones.
+    #[error(
+        "the undos of task {task} with the key {key:?} weren't kept; for later tasks, say \
+         .keep_undos() on the pipeline"
+    )]
+    NotKept {
+        /// The key.
+        key: Box<str>,
+        /// The task.
+        task: TaskId,
+    },
+    /// An undo can't be decoded any more. The task stays done.
+    #[error(
+        "task {task} with the key {key:?} can't be taken back: {why}; run a version of the program \
+         that knows it"
+    )]
+    Undecodable {
+        /// The key.
+        key: Box<str>,
+        /// The task.
+        task: TaskId,
+        /// The reason.
+        why: String,
+    },
+    /// The pipeline is shutting down, or has ended.
+    #[error("the pipeline takes no more tasks")]
+    Closed,
+    /// The pipeline is suspended, because its journal has failed.
+    #[error("the pipeline is suspended, because its journal has failed; the log says why")]
+    Suspended,
+}
+
+#[cfg(feature = "journal")]
+fn ended(end: EndKind) -> &'static str {
+    match end {
+        EndKind::Done => "is done",
+        EndKind::Failed => "has failed",
+        EndKind::TimedOut => "timed out",
+        EndKind::Cancelled => "was cancelled",
+        EndKind::TakenBack => "was taken back",
+    }
 }
 
 /// The number of workers that a stage may have.

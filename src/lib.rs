@@ -117,8 +117,8 @@ pub mod state {
     //! [`next`] has every legal transition, in one pure function.
 
     pub use crate::task::{
-        End, Event, Illegal, Key, Rollback, StageIx, StageName, State, StopCause, Stuck, StuckUndo,
-        TaskId, next,
+        End, EndKind, Event, Illegal, Key, Rollback, StageIx, StageName, State, StopCause, Stuck,
+        StuckUndo, TaskId, TaskStatus, next,
     };
 }
 

@@ -21,6 +21,7 @@ pub(crate) mod producer;
 pub(crate) mod worker;
 pub(crate) mod pool;
 pub(crate) mod deadline_driver;
+pub(crate) mod room;
 pub(crate) mod reporter;
 #[cfg(feature = "journal")]
 pub(crate) mod restore;

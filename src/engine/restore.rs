@@ -1,15 +1,14 @@
 //! Puts the tasks that the previous process has left back to where they were.
 
-use std::{
-    any::Any,
-    sync::Arc,
-    task::{Context, Waker},
-};
+use std::{any::Any, sync::Arc};
 
 use actix::Recipient;
 use tokio::sync::Semaphore;
 
-use super::worker::env::{FromWorker, NextAttempt};
+use super::{
+    room::collect,
+    worker::env::{FromWorker, NextAttempt},
+};
 use crate::{
     clock::{NEVER, nanos},
     journal::{Recovered, RecoveredTask, Todo},
@@ -17,7 +16,7 @@ use crate::{
     shared::{
         Shared,
         hop::{Batch, Hop},
-        messages::{Detached, ToReporter},
+        messages::ToReporter,
     },
     task::{Limits, Restored, State, TaskRef, Undo, UndoStatus},
 };
@@ -103,6 +102,7 @@ pub(crate) fn restore(
         last_id,
     } = recovered;
     let live = tasks.len();
+    let any_stuck = !stuck.is_empty();
     if live + stuck.len() > 0 {
         let (pipeline, stuck) = (&shared.name, stuck.len());
         logging::info!("pipeline {pipeline}: {live} tasks go on, {stuck} are stuck");
@@ -130,11 +130,15 @@ pub(crate) fn restore(
     if !collectors.is_empty() {
         shared.tell_reporter(ToReporter::CollectRoom(collectors));
     }
+    if any_stuck {
+        shared.tell_reporter(ToReporter::StuckRestored);
+    }
 }
 
 fn put_back(shared: &Shared, feeds: &mut [Box<dyn RestoreFeed + Send>], task: RecoveredTask) {
     let RecoveredTask {
         id,
+        key,
         attempt,
         spared,
         generation,
@@ -162,7 +166,13 @@ fn put_back(shared: &Shared, feeds: &mut [Box<dyn RestoreFeed + Send>], task: Re
         end,
     };
     let Shared { clock, table, .. } = shared;
-    let record = |past| table.restore(id, &limits, clock.now(), clock.cycles(), past);
+    let record = |past| {
+        let task = table.restore(id, &limits, clock.now(), clock.cycles(), past);
+        if let Some(key) = key {
+            shared.keyed.insert(key.into(), &task);
+        }
+        task
+    };
     match todo {
         Todo::Queue(k, context) => {
             let past = past(State::Queued(k), attempt, generation, k, undos, None);
@@ -205,23 +215,4 @@ fn has_undos(undos: &[Undo], stage: u16, attempt: u32) -> bool {
     undos
         .iter()
         .any(|undo| undo.is_of(stage, attempt) && matches!(undo.status, UndoStatus::Registered))
-}
-
-/// Takes the room that these tasks fill, or, where there is less, all that comes back until they
-/// have it: whoever asks later waits behind this.
-fn collect(room: &Arc<Semaphore>, filled: usize) -> Option<Detached> {
-    let room = room.clone();
-    let filled = u32::try_from(filled).unwrap_or(u32::MAX);
-    let mut collector: Detached = Box::pin(async move {
-        if let Ok(permits) = room.acquire_many_owned(filled).await {
-            permits.forget();
-        }
-    });
-    // This is what puts it into the semaphore's queue.
-    let mut nobody = Context::from_waker(Waker::noop());
-    collector
-        .as_mut()
-        .poll(&mut nobody)
-        .is_pending()
-        .then_some(collector)
 }

@@ -11,6 +11,8 @@ use crate::{
 pub(super) enum Entry {
     Accepted {
         key: Option<Box<str>>,
+        /// The digest of the context, if there is a key.
+        digest: Option<u64>,
         context: Vec<u8>,
         deadline_left: Option<u64>,
         work_timeout: Option<u64>,
@@ -52,5 +54,7 @@ pub(super) enum Entry {
     Done,
     /// The task has any other outcome.
     Ended(Box<Outcome>),
+    /// It was stuck, and what is left of its rollback begins anew.
+    Retried,
     Resolved,
 }

@@ -1,8 +1,12 @@
 //! The ledger of a pipeline with a journal: encodes each change, hands it to the writer, and says
 //! whether the task has to wait until it is written.
 
+use std::sync::Arc;
+
 use super::{
+    digest::digest,
     entry::Entry,
+    key_index::KeyIndex,
     stage_codecs::StageCodecs,
     time::nanos_left,
     users_text::{as_text, shortened},
@@ -19,8 +23,10 @@ const MAX_KEY_BYTES: usize = 1024;
 
 /// A journal that a pipeline records to.
 pub(crate) struct JournalLedger {
-    writer: Writer,
-    codecs: StageCodecs,
+    pub(super) writer: Writer,
+    pub(super) codecs: StageCodecs,
+    /// The keys of tasks that have ended.
+    pub(super) keys: Arc<KeyIndex>,
     stage_names: Vec<StageName>,
     /// The tasks up to this one are older than this process.
     last_recovered: TaskId,
@@ -30,12 +36,14 @@ impl JournalLedger {
     pub(super) fn new(
         writer: Writer,
         codecs: StageCodecs,
+        keys: Arc<KeyIndex>,
         stage_names: Vec<StageName>,
         last_recovered: TaskId,
     ) -> Self {
         JournalLedger {
             writer,
             codecs,
+            keys,
             stage_names,
             last_recovered,
         }
@@ -64,12 +72,17 @@ impl JournalLedger {
                 key,
                 deadline,
                 work_timeout,
-            } => Entry::Accepted {
-                key: key.map(checked_key).transpose()?,
-                context: self.codecs.encode_context(context)?,
-                deadline_left: nanos_left(deadline),
-                work_timeout: nanos_left(work_timeout),
-            },
+            } => {
+                let key = key.map(checked_key).transpose()?;
+                let context = self.codecs.encode_context(context)?;
+                Entry::Accepted {
+                    digest: key.is_some().then(|| digest(&context)),
+                    key,
+                    context,
+                    deadline_left: nanos_left(deadline),
+                    work_timeout: nanos_left(work_timeout),
+                }
+            }
             Change::Started {
                 stage,
                 attempt,
@@ -125,6 +138,7 @@ impl JournalLedger {
                 rollback: shortened(rollback),
                 output: None,
             })),
+            Change::Retried => Entry::Retried,
             Change::Resolved => Entry::Resolved,
         })
     }
@@ -210,6 +224,6 @@ fn checked_key(key: &str) -> Result<Box<str>, LedgerError> {
     Ok(key.into())
 }
 
-fn closed() -> LedgerError {
+pub(super) fn closed() -> LedgerError {
     LedgerError::new("the journal is closed")
 }

@@ -11,7 +11,7 @@ use super::{
     entry::Entry,
     rows::{
         blob::Blob,
-        keyed_outcome::KeyedOutcomeRow,
+        keyed_outcome::{KeyedOutcome, KeyedOutcomeRow},
         meta,
         outcome_block::{OutcomeBlock, OutcomeBlockRow},
         task::TaskRow,
@@ -23,7 +23,7 @@ use super::{
     transitions::Applied,
     undo_state::UndoState,
 };
-use crate::task::{End, Outcome, StageIx, TaskId};
+use crate::task::{End, EndKind, Outcome, StageIx, TaskId};
 
 /// Every task without an outcome, every stuck task, and the changes that are not written yet.
 ///
@@ -34,12 +34,15 @@ pub(super) struct LiveTasks {
     last_stage: StageIx,
     /// Each task is in a box, because a hash table is half empty.
     tasks: HashMap<u64, Box<LiveTask>, BuildHasherDefault<TaskIdHasher>>,
-    /// The tasks with keys that have no outcome yet.
+    /// The tasks with keys that have no outcome yet, and stuck ones: theirs stays taken until a person has
+    /// dealt with them.
     keys: HashMap<Box<str>, u64>,
     last_id: u64,
     last_block: u64,
     /// The number of outcomes that are kept.
     pub(super) outcomes: u64,
+    /// The undos of done tasks with keys are kept.
+    pub(super) keep_undos: bool,
     batch: Batch,
 }
 
@@ -52,6 +55,9 @@ struct Batch {
     stale: Vec<u64>,
     /// New and changed undos: task, number, and the value of a new one.
     undos: Vec<(u64, usize, Option<Vec<u8>>)>,
+    /// The undos of tasks that left in this batch, and are kept.
+    kept_undos: HashMap<u64, Vec<UndoState>>,
+    revived: Vec<RowOp>,
     deletes: Vec<RowOp>,
     outcomes: OutcomeBlock,
     keyed_outcomes: Vec<KeyedOutcomeRow>,
@@ -87,12 +93,13 @@ impl LiveTask {
     }
 }
 
-/// The outcome of a task that had a key.
-pub(super) struct KeyedOutcome {
-    pub(super) key: Box<str>,
-    pub(super) outcome: Outcome,
-    /// The last stage's encoded output, if the task is done.
-    pub(super) output: Option<Vec<u8>>,
+/// The task that has a key and isn't over: it has no outcome yet, or it is stuck.
+pub(super) struct LiveByKey<'a> {
+    pub(super) task: TaskId,
+    /// The digest of its context.
+    pub(super) digest: Option<u64>,
+    pub(super) stuck: Option<&'a Outcome>,
+    pub(super) is_taken_back: bool,
 }
 
 impl LiveTasks {
@@ -108,17 +115,41 @@ impl LiveTasks {
 
     /// Adds a task that is in the store.
     pub(super) fn restore(&mut self, id: u64, state: TaskState) {
-        if let Some(key) = &state.details.key
-            && !state.is_stuck()
-        {
+        if let Some(key) = &state.details.key {
             self.keys.insert(key.clone(), id);
         }
         self.tasks.insert(id, LiveTask::new(state, true));
     }
 
-    /// The task without an outcome that has this key.
-    pub(super) fn with_key(&self, key: &str) -> Option<TaskId> {
-        self.keys.get(key).map(|id| TaskId(*id))
+    /// The task that has this key, unless it is over.
+    pub(super) fn with_key(&self, key: &str) -> Option<LiveByKey<'_>> {
+        let id = *self.keys.get(key)?;
+        let details = &self.tasks.get(&id)?.state.details;
+        let end = details.end.as_ref().map(|end| end.0.kind());
+        Some(LiveByKey {
+            task: TaskId(id),
+            digest: details.digest,
+            stuck: details.stuck.as_ref().map(|outcome| &*outcome.0),
+            is_taken_back: end == Some(EndKind::TakenBack),
+        })
+    }
+
+    /// Adds a task that was done and is to be taken back, with its undos, which the store has kept.
+    pub(super) fn take_back(
+        &mut self,
+        task: u64,
+        key: Box<str>,
+        digest: Option<u64>,
+        undos: Vec<UndoState>,
+    ) {
+        self.keys.insert(key.clone(), task);
+        let mut live = LiveTask::new(TaskState::taken_back(key, digest, undos), false);
+        live.context = Some(Vec::new());
+        (live.dirty, live.stale) = (true, true);
+        self.tasks.insert(task, live);
+        self.batch.dirty.push(task);
+        self.batch.stale.push(task);
+        self.batch.revived.push(RowOp::ReviveUndos { task });
     }
 
     /// Applies an entry. Returns the outcome if it gives one to a task with a key.
@@ -134,6 +165,7 @@ impl LiveTasks {
                 hash_map::Entry::Vacant(place),
                 Entry::Accepted {
                     key,
+                    digest,
                     deadline_left,
                     work_timeout,
                     ..
@@ -143,13 +175,15 @@ impl LiveTasks {
                     self.keys.insert(key.clone(), task);
                 }
                 self.last_id = self.last_id.max(task);
-                let state = TaskState::accepted(key.clone(), *deadline_left, *work_timeout, now);
+                let mut state =
+                    TaskState::accepted(key.clone(), *deadline_left, *work_timeout, now);
+                state.details.digest = *digest;
                 place.insert(LiveTask::new(state, false))
             }
             // A shutdown gave the task up while something was still at work on it.
             (hash_map::Entry::Vacant(_), _) => return Ok(None),
         };
-        if live.state.is_stuck() && !matches!(entry, Entry::Resolved) {
+        if live.state.is_stuck() && !matches!(entry, Entry::Resolved | Entry::Retried) {
             return Ok(None);
         }
         let outcome = match &entry {
@@ -181,6 +215,13 @@ impl LiveTasks {
                 self.batch.undos.push((task, undo, None));
                 task_row
             }
+            Applied::All => {
+                let undos = 0..live.state.undos.len();
+                self.batch
+                    .undos
+                    .extend(undos.map(|undo| (task, undo, None)));
+                true
+            }
             Applied::Left => return Ok(self.remove(task, outcome)),
         };
         if task_row_changed {
@@ -192,13 +233,24 @@ impl LiveTasks {
             }
         }
         let key = live.state.details.key.clone();
-        Ok(outcome.and_then(|outcome| self.add_outcome(key, outcome, None)))
+        let digest = live.state.details.digest;
+        Ok(outcome.and_then(|outcome| self.add_outcome(key, digest, outcome, None)))
     }
 
     /// Removes a task that leaves, with this outcome unless it was resolved.
     fn remove(&mut self, task: u64, outcome: Option<Outcome>) -> Option<KeyedOutcome> {
         let live = self.tasks.remove(&task)?;
-        let has_undos = !live.state.undos.is_empty();
+        let is_done = outcome.as_ref().is_some_and(Outcome::is_done);
+        let TaskState { details, undos, .. } = live.state;
+        let mut has_undos = !undos.is_empty();
+        let mut kept = None;
+        if self.keep_undos && is_done && details.key.is_some() {
+            kept = Some(undos.len() as u32);
+            if mem::take(&mut has_undos) {
+                self.batch.deletes.push(RowOp::KeepUndos { task });
+                self.batch.kept_undos.insert(task, undos);
+            }
+        }
         // A task that came and went within one batch is in no table.
         if live.written || has_undos {
             self.batch
@@ -206,25 +258,34 @@ impl LiveTasks {
                 .push(RowOp::DeleteTask { task, has_undos });
         }
         // The last stage's output counts only if it was in time.
-        let is_done = outcome.as_ref().is_some_and(Outcome::is_done);
-        let (key, output) = (live.state.details.key, live.output.filter(|_| is_done));
-        outcome.and_then(|outcome| self.add_outcome(key, outcome, output))
+        let (key, output) = (details.key, live.output.filter(|_| is_done));
+        if let Some(key) = &key {
+            self.keys.remove(key);
+        }
+        let keyed =
+            outcome.and_then(|outcome| self.add_outcome(key, details.digest, outcome, output));
+        keyed.map(|keyed| KeyedOutcome {
+            undos: kept,
+            ..keyed
+        })
     }
 
     fn add_outcome(
         &mut self,
         key: Option<Box<str>>,
+        digest: Option<u64>,
         outcome: Outcome,
         output: Option<Vec<u8>>,
     ) -> Option<KeyedOutcome> {
         let task = outcome.task.0;
         let keyed = key.map(|key| {
-            self.keys.remove(&key);
             self.batch.outcomes.keys.push((key.clone(), task));
             KeyedOutcome {
                 key,
                 outcome: outcome.clone(),
                 output,
+                digest,
+                undos: None,
             }
         });
         match outcome.end {
@@ -237,8 +298,10 @@ impl LiveTasks {
     /// Gives a restored task, which a restart has set aside, its outcome.
     pub(super) fn quarantine(&mut self, outcome: Outcome, now: u64) -> Result<(), String> {
         let live = self.tasks.get(&outcome.task.0);
-        let key = live.and_then(|live| live.state.details.key.clone());
-        match self.add_outcome(key, outcome, None) {
+        let details = live.map(|live| &live.state.details);
+        let key = details.and_then(|details| details.key.clone());
+        let digest = details.and_then(|details| details.digest);
+        match self.add_outcome(key, digest, outcome, None) {
             Some(keyed) => self.write_keyed_outcome(&keyed, now),
             None => Ok(()),
         }
@@ -250,8 +313,7 @@ impl LiveTasks {
         keyed: &KeyedOutcome,
         now: u64,
     ) -> Result<(), String> {
-        let (key, output) = (keyed.key.clone(), keyed.output.clone());
-        let row = KeyedOutcomeRow::new(key, now, &keyed.outcome, output)?;
+        let row = KeyedOutcomeRow::new(keyed, now)?;
         self.batch.keyed_outcomes.push(row);
         Ok(())
     }
@@ -278,6 +340,7 @@ impl LiveTasks {
     /// Moves the changes since the last time to `ops`.
     pub(super) fn drain(&mut self, now: u64, ops: &mut Vec<RowOp>) -> Result<(), String> {
         self.encode_rows()?;
+        ops.append(&mut self.batch.revived);
         for id in self.batch.dirty.drain(..) {
             let Some(live) = self.tasks.get_mut(&id) else {
                 continue;
@@ -293,11 +356,15 @@ impl LiveTasks {
             live.written = true;
         }
         for (task, undo, value) in self.batch.undos.drain(..) {
-            let live = self.tasks.get(&task);
-            if let Some(state) = live.and_then(|live| live.state.undos.get(undo)) {
+            let undos = match self.tasks.get(&task) {
+                Some(live) => Some(&live.state.undos),
+                None => self.batch.kept_undos.get(&task),
+            };
+            if let Some(state) = undos.and_then(|undos| undos.get(undo)) {
                 ops.push(undo_op(task, undo as u32, state, value)?);
             }
         }
+        self.batch.kept_undos.clear();
         ops.append(&mut self.batch.deletes);
         let block = mem::take(&mut self.batch.outcomes);
         if !block.done.is_empty() || !block.rest.is_empty() {

@@ -33,15 +33,15 @@
 // No two files import each other, not even in a circle of several. From the bottom, each line
 // imports only from those before it:
 //
-// 1. `time`, `codec`, `checksum`, `corrupt`, `durability`, `task_id_hash`,
-//    `users_text`, `stage_codecs`
-// 2. `entry`, `undo_state`
+// 1. `time`, `codec`, `checksum`, `corrupt`, `digest`, `durability`, `task_id_hash`,
+//    `users_text`, `stage_codecs`, `key_rules`
+// 2. `entry`, `undo_state`, `key_index`
 // 3. `task_state`
 // 4. `transitions`, `rows`
 // 5. `store`, `retention`
 // 6. `error`, `live_tasks`
 // 7. `sqlite`, `writer`
-// 8. `options`, `ledger`
+// 8. `options`, `ledger`, then `by_key`
 // 9. `memory`, `recovery`, `inspect`
 
 // A pipeline opens a journal.
@@ -49,11 +49,16 @@ mod options;
 
 mod durability;
 mod error;
+mod key_rules;
 mod retention;
 
 // It records a change, encoded.
 mod ledger;
 
+// It asks and decides by the key of a task.
+mod by_key;
+
+mod digest;
 mod entry;
 mod stage_codecs;
 mod users_text;
@@ -64,6 +69,7 @@ mod writer;
 // changes the task's state,
 mod live_tasks;
 
+mod key_index;
 mod task_id_hash;
 mod task_state;
 mod transitions;
@@ -101,10 +107,12 @@ pub use inspect::{
         JournalOutcome, JournalStage, JournalTask, JournalUndo, JournalUndoStatus, JournalValue,
     },
 };
+pub use key_rules::Ended;
 #[cfg(feature = "testing")]
 pub use memory::{disk::Disk, state::DiskFault};
 pub use options::Journal;
 
+pub(crate) use by_key::Found;
 pub(crate) use codec::{decode, encode};
 pub(crate) use ledger::JournalLedger;
 pub(crate) use recovery::plan::{PipelineSpec, Recovered, RecoveredTask, Todo};

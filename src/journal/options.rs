@@ -7,7 +7,11 @@ use std::{
 };
 
 use super::{
-    durability::Durability, error::JournalError, retention::Retention, sqlite::database::Sqlite,
+    durability::Durability,
+    error::JournalError,
+    key_rules::{Ended, KeyRules},
+    retention::Retention,
+    sqlite::database::Sqlite,
     store::Store,
 };
 
@@ -39,6 +43,7 @@ pub struct Journal {
     pub(super) store: Box<dyn Store>,
     pub(super) path: PathBuf,
     pub(super) retention: Retention,
+    pub(super) rules: KeyRules,
 }
 
 impl Journal {
@@ -67,14 +72,36 @@ impl Journal {
             store,
             path: path.into(),
             retention: Retention::default(),
+            rules: KeyRules::default(),
         }
     }
 
     /// Sets the time for which outcomes are kept, in whole milliseconds. Default: seven days.
     ///
-    /// A key stays taken for as long as the outcome of its task is kept.
+    /// A key stays taken for as long as the outcome of its task is kept, and in any case while its task is
+    /// stuck. In memory a kept outcome with a key takes some 40 bytes.
     pub fn keep_for(mut self, time: Duration) -> Self {
         self.retention.max_age = u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+        self
+    }
+
+    /// Says whose key stays taken once its task has ended. Default: [`Ended::Any`].
+    ///
+    /// With [`Ended::Done`] a failed task gives its key back, so that the same request may be tried anew
+    /// under the same key; its outcome stays until the next task with that key has one.
+    pub fn key_for(mut self, ended: Ended) -> Self {
+        self.rules.taken_by = ended;
+        self
+    }
+
+    /// Says if the same key with another context is refused, with
+    /// [`SubmitError::KeyConflict`](crate::SubmitError::KeyConflict). Default: it is.
+    ///
+    /// Contexts are compared as they are encoded, by a digest. Switch it off for a context whose encoding
+    /// differs each time (a `HashMap` in it, a time stamp), and while a deploy changes its type: a request
+    /// that comes again after that is encoded in another way.
+    pub fn compare_contexts(mut self, compare: bool) -> Self {
+        self.rules.same_context = compare;
         self
     }
 

@@ -28,12 +28,28 @@ pub(super) enum RowOp {
     PutOutcomes(OutcomeBlockRow),
     /// Puts the outcome of a task with a key, in place of an older one with that key.
     PutKeyedOutcome(KeyedOutcomeRow),
-    /// Deletes a block of outcomes, with the rows of the keys in it. A key that another task has
-    /// by now stays.
+    /// Deletes a block of outcomes that was written at this time, with the rows of the keys in it and the
+    /// undos that are kept with them. A key that has another outcome by now stays.
     DeleteOutcomes {
         block: u64,
+        at: u64,
         keys: Vec<(Box<str>, u64)>,
     },
+    /// Deletes the row of a key, with the undos that are kept with it, and leaves the outcome.
+    DeleteKey {
+        key: Box<str>,
+        task: u64,
+    },
+    /// Moves the undos of a task that is done to those that are kept.
+    KeepUndos {
+        task: u64,
+    },
+    /// Moves them back: the task is taken back.
+    ReviveUndos {
+        task: u64,
+    },
+    /// Changes the row of an undo that is kept, and leaves its value.
+    UpdateKeptUndo(UndoRow),
     /// Replaces all stages.
     ReplaceStages(Vec<StageRow>),
     /// Sets a fact about the journal itself, see [`rows::meta`](super::rows::meta).
@@ -89,6 +105,16 @@ pub(super) trait Store: Send {
     /// Once this has returned, the changes survive whatever the store's durability promises. After
     /// an error nobody knows whether they are there, and nothing may be committed any more.
     fn commit(&mut self, ops: &[RowOp]) -> Result<(), StoreError>;
+
+    /// Reads every outcome that has a key, and verifies it.
+    fn keyed_outcomes(&mut self, each: &mut dyn FnMut(KeyedOutcomeRow)) -> Result<(), StoreError>;
+
+    /// The undos that are kept of a task that is done, with their values, in their order. Their checksums
+    /// are not verified yet.
+    fn kept_undos(&mut self, task: u64) -> Result<Vec<(UndoRow, Blob)>, StoreError>;
+
+    /// Reads every undo that is kept, without its value.
+    fn all_kept_undos(&mut self, each: &mut dyn FnMut(UndoRow)) -> Result<(), StoreError>;
 
     /// The outcome of the task that had this key.
     fn keyed_outcome(&mut self, key: &str) -> Result<Option<KeyedOutcomeRow>, StoreError>;

@@ -24,6 +24,9 @@ pub(super) struct TaskDetails {
     /// Has a column of its own.
     #[serde(skip)]
     pub(super) key: Option<Box<str>>,
+    /// The digest of the context that it was submitted with, if it has a key.
+    #[serde(rename = "d", skip_serializing_if = "Option::is_none")]
+    pub(super) digest: Option<u64>,
     /// The current stage's attempt, from 1.
     #[serde(rename = "a")]
     pub(super) attempt: u32,
@@ -89,6 +92,22 @@ impl TaskState {
             position: State::Queued(0),
             details,
             undos: Vec::new(),
+        }
+    }
+
+    /// A task that was done and is to be taken back.
+    pub(super) fn taken_back(key: Box<str>, digest: Option<u64>, undos: Vec<UndoState>) -> Self {
+        let details = TaskDetails {
+            key: Some(key),
+            digest,
+            attempt: 1,
+            end: Some(DebugEq(Box::new(End::TakenBack))),
+            ..TaskDetails::default()
+        };
+        TaskState {
+            position: State::RollingBack,
+            details,
+            undos,
         }
     }
 

@@ -25,6 +25,8 @@ pub(super) enum Applied {
     NewUndo { undo: usize, value: Vec<u8> },
     /// An undo's row has changed, and perhaps the task's own row.
     Undo { undo: usize, task_row: bool },
+    /// The task's own row, and those of all its undos.
+    All,
     /// The task has its outcome and leaves.
     Left,
     /// The task has its outcome and stays, because it is stuck.
@@ -135,7 +137,24 @@ impl TaskState {
                 self.details.stuck = Some(DebugEq(outcome));
                 Ok(Applied::Stuck)
             }
+            Entry::Retried => {
+                self.unstick();
+                Ok(Applied::All)
+            }
             Entry::Resolved => Ok(Applied::Left),
+        }
+    }
+
+    /// Makes a stuck task one that goes on, with every undo that is left to run again.
+    pub(super) fn unstick(&mut self) {
+        self.details.stuck = None;
+        self.details.quarantined = false;
+        for undo in &mut self.undos {
+            if let StoredUndoStatus::Registered | StoredUndoStatus::Failed(..) = undo.status {
+                undo.status = StoredUndoStatus::Registered;
+                undo.interrupted = 0;
+                undo.running = false;
+            }
         }
     }
 

@@ -3,7 +3,10 @@
 use serde::{Deserialize, Serialize};
 
 use super::codec::is_default;
-use crate::{failure::FailureKind, task::StageIx};
+use crate::{
+    failure::FailureKind,
+    task::{StageIx, UndoStatus},
+};
 
 /// The state of an undo. Stored under short names, because every undo's row has them.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -45,4 +48,15 @@ pub(super) enum StoredUndoStatus {
     /// It failed for good, with this error.
     #[serde(rename = "f")]
     Failed(FailureKind, String),
+}
+
+impl StoredUndoStatus {
+    /// The status with which a rollback begins: an undo that has failed is to be tried again.
+    pub(super) fn as_live(&self) -> UndoStatus {
+        match self {
+            StoredUndoStatus::Registered | StoredUndoStatus::Failed(..) => UndoStatus::Registered,
+            StoredUndoStatus::Withdrawn => UndoStatus::Withdrawn,
+            StoredUndoStatus::Undone => UndoStatus::Undone,
+        }
+    }
 }

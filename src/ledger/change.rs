@@ -116,6 +116,8 @@ pub enum Change<'a> {
         /// The result of its rollback.
         rollback: &'a Rollback,
     },
+    /// It was stuck, and the undos that are left are about to run again.
+    Retried,
     /// It was stuck, and a person has dealt with it.
     Resolved,
 }

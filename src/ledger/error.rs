@@ -20,6 +20,9 @@ pub(crate) enum Why {
     Refused,
     /// The key is this task's.
     Known(TaskId),
+    /// The key is that of a task with another context.
+    #[cfg(feature = "journal")]
+    Conflict(TaskId),
 }
 
 impl LedgerError {
@@ -37,6 +40,13 @@ impl LedgerError {
     /// A task can't be accepted because its key is that of another one.
     pub fn known(task: TaskId) -> Self {
         Self::of(Why::Known(task), format_args!("task {task} has this key"))
+    }
+
+    /// A task can't be accepted because its key is that of one with another context.
+    #[cfg(feature = "journal")]
+    pub(crate) fn conflict(task: TaskId) -> Self {
+        let text = format_args!("task {task} has this key, and was submitted with another context");
+        Self::of(Why::Conflict(task), text)
     }
 
     fn of(why: Why, text: impl fmt::Display) -> Self {

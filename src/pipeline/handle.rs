@@ -4,13 +4,16 @@ use std::sync::{Arc, atomic::Ordering};
 
 use futures::Stream;
 
+#[cfg(feature = "journal")]
+use crate::error::KeyError;
 use crate::{
     engine::{
         reporter::shutdown::FinalReport,
         threads::{PrivateSystem, Threads},
     },
-    error::{Error, MOST_WORKERS},
+    error::{Error, MOST_WORKERS, RetryError},
     ledger::Change,
+    panic_guard,
     policy::Shutdown,
     report::{Lagged, OutcomeFeed, Report, Snapshot, StageStats},
     shared::{
@@ -18,7 +21,7 @@ use crate::{
         messages::{ToPool, ToReporter},
     },
     submit::{Intake, OpenGuard, Outbox, Submit, Ticket, TrySubmitError},
-    task::{Limits, Outcome, StopCause, Stuck, TaskId},
+    task::{Limits, Outcome, StopCause, Stuck, TaskId, TaskStatus},
 };
 
 /// A running pipeline: `Clone + Send + Sync`, made to be an actix-web `web::Data`. Made by
@@ -133,6 +136,68 @@ impl<I: Send + 'static, O: Send + 'static> PipelineHandle<I, O> {
             .is_some_and(|task| shared.cancel(&task, StopCause::User))
     }
 
+    /// Cancels the task in flight that has this key, as [`cancel`](Self::cancel) does by number.
+    pub fn cancel_key(&self, key: &str) -> bool {
+        self.inner.shared.cancel_key(key)
+    }
+
+    /// The place where the task with this [key](Submit::key) is now. At once, from memory.
+    ///
+    /// ```
+    /// # use batrun::{prelude::*, state::TaskStatus};
+    /// # fn example(handle: &PipelineHandle<u32, u32>) {
+    /// match handle.status("order-17") {
+    ///     TaskStatus::Unknown => println!("never heard of it"),
+    ///     TaskStatus::Running { stage, attempt, .. } => println!("in {stage}, attempt {attempt}"),
+    ///     TaskStatus::Ended { end, .. } => println!("it is {end}"),
+    ///     elsewhere => println!("{elsewhere:?}"),
+    /// }
+    /// # }
+    /// ```
+    pub fn status(&self, key: &str) -> TaskStatus {
+        self.inner.shared.status(key)
+    }
+
+    /// Gives the [key](Submit::key) of a task that has ended back, and drops its output and the undos that
+    /// were kept. The next `submit` with that key is a new task. `true` if there was one.
+    ///
+    /// Without a journal there is nothing to forget.
+    ///
+    /// # Errors
+    /// [`KeyError::InFlight`], [`KeyError::Stuck`]: nothing is forgotten then.
+    ///
+    /// # Cancel safety
+    /// Once polled, the key is given back, whether this future completes or not.
+    #[cfg(feature = "journal")]
+    pub async fn forget(&self, key: &str) -> Result<bool, KeyError> {
+        self.inner.shared.forget(key).await
+    }
+
+    /// Takes back what the done task with this [key](Submit::key) did: its undos run as in any rollback. The
+    /// ticket, which is ready once that is recorded, gets the task's second outcome,
+    /// [`End::TakenBack`](crate::state::End::TakenBack).
+    ///
+    /// It happens once: if the task is being taken back, or was, the ticket is that one's. The pipeline has
+    /// to [keep the undos](crate::Pipeline::keep_undos) of done tasks.
+    ///
+    /// ```
+    /// # use batrun::prelude::*;
+    /// # async fn example(handle: &PipelineHandle<u32, u32>) -> Result<(), Box<dyn std::error::Error>> {
+    /// let ticket = handle.take_back("order-17").await?;
+    /// println!("{}", ticket.outcome().await?); // task 4 done, then taken back; 3 undos taken back
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// # Errors
+    /// [`KeyError`] names the key and the task; the task stays as it is.
+    ///
+    /// # Cancel safety
+    /// Once polled, the task is taken back, whether this future completes or not.
+    #[cfg(feature = "journal")]
+    pub async fn take_back(&self, key: &str) -> Result<Ticket<O>, KeyError> {
+        self.inner.shared.take_back(key).await.map(Ticket::new)
+    }
+
     /// Every outcome from now on, without outputs. A reader that lags more than 1,024 outcomes behind
     /// gets [`Lagged`] with the number it missed. Ends when the pipeline does.
     pub fn outcomes(
@@ -149,7 +214,7 @@ impl<I: Send + 'static, O: Send + 'static> PipelineHandle<I, O> {
             pipeline: shared.name.clone(),
             counts,
             in_flight: counts.in_flight(),
-            stuck: shared.table.stuck().len(),
+            stuck: shared.table.count_stuck(),
             paused: shared.is_paused(),
             stages: self
                 .inner
@@ -203,9 +268,44 @@ impl<I: Send + 'static, O: Send + 'static> PipelineHandle<I, O> {
         Ok(())
     }
 
-    /// The stuck tasks that nobody has resolved, in the order in which they got stuck.
+    /// The stuck tasks that nobody has [resolved](Self::resolve) or [retried](Self::retry), in the order
+    /// in which they got stuck.
     pub fn stuck(&self) -> Vec<Stuck> {
         self.inner.shared.table.stuck()
+    }
+
+    /// Has the undos that are left of a stuck task run again, as its stages' settings say. Returns at
+    /// once: the task is in flight again, and gets one more outcome.
+    ///
+    /// For a cause that is gone, a bank that answers again, say. The task may get stuck once more. It counts
+    /// as accepted once more, and its tickets have had their answer.
+    ///
+    /// # Errors
+    /// [`RetryError`] names the task and says why not; it stays as it was.
+    pub fn retry(&self, task: TaskId) -> Result<(), RetryError> {
+        self.inner.shared.retry(task)
+    }
+
+    /// [Retries](Self::retry) every stuck task that the filter chooses, and says what became of each.
+    ///
+    /// ```
+    /// # use batrun::{prelude::*, state::Stuck};
+    /// # fn example(handle: &PipelineHandle<u32, u32>) {
+    /// // The bank is back.
+    /// let of_the_bank = |stuck: &Stuck| stuck.undos.iter().any(|undo| &*undo.stage == "pay");
+    /// for refused in handle.retry_all(of_the_bank).into_iter().filter_map(Result::err) {
+    ///     log::warn!("{refused}");
+    /// }
+    /// # }
+    /// ```
+    pub fn retry_all(
+        &self,
+        mut filter: impl FnMut(&Stuck) -> bool,
+    ) -> Vec<Result<TaskId, RetryError>> {
+        let stuck = self.inner.shared.table.stuck();
+        let chosen = stuck.iter().filter(|stuck| filter(stuck));
+        let chosen = chosen.map(|stuck| stuck.task).collect();
+        self.inner.shared.retry_all(chosen)
     }
 
     /// Takes a task off the list of [`stuck`](Self::stuck) ones, because a person has dealt with it.
@@ -224,6 +324,7 @@ impl<I: Send + 'static, O: Send + 'static> PipelineHandle<I, O> {
             shared.suspend(&error);
             return false;
         }
+        panic_guard::drop_quietly(stuck);
         true
     }
 

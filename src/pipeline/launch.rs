@@ -27,6 +27,7 @@ use crate::{
     shared::{
         ActorAddrs, Shared,
         hop::Hop,
+        keyed::KeyedTasks,
         messages::{ToPool, ToProducer},
     },
     stage::StageConfig,
@@ -125,6 +126,7 @@ impl<I: Send + 'static, C: Send + 'static> Parts<I, C> {
                 .collect(),
             codecs: self.stages.iter().filter_map(|stage| stage.codec).collect(),
             recovery: self.options.recovery,
+            keep_undos: self.options.keep_undos,
         };
         let (read, reading) = oneshot::channel();
         std::thread::Builder::new()
@@ -151,8 +153,11 @@ impl<I: Send + 'static, C: Send + 'static> Launchable<I, C> {
         #[cfg(feature = "journal")]
         let (journal, recovered) = self.journal.unzip();
         #[cfg(feature = "journal")]
+        let journal = journal.map(Arc::new);
+        #[cfg(feature = "journal")]
         let ledger = journal
-            .map(|journal| Arc::new(journal) as Arc<dyn Ledger>)
+            .clone()
+            .map(|journal| journal as Arc<dyn Ledger>)
             .or(options.ledger);
         #[cfg(not(feature = "journal"))]
         let ledger = options.ledger;
@@ -166,6 +171,9 @@ impl<I: Send + 'static, C: Send + 'static> Launchable<I, C> {
             name: name.into(),
             clock: Clock::start(),
             ledger: ledger.clone(),
+            #[cfg(feature = "journal")]
+            journal: journal.clone(),
+            keyed: KeyedTasks::default(),
             table: Table::new(shared.clone(), places, front, options.max_stuck),
             stages: stages
                 .iter()
@@ -207,6 +215,7 @@ impl<I: Send + 'static, C: Send + 'static> Launchable<I, C> {
         let reporter = Reporter::new(
             shared.clone(),
             options.order,
+            options.retry_stuck,
             policies.collect(),
             outcomes.clone(),
             shutdown,

@@ -24,7 +24,7 @@ use crate::{
     },
     error::{BuildError, Error},
     ledger::{Ledger, guarded::GuardedLedger},
-    policy::Order,
+    policy::{Order, Retry},
     report::Report,
     shared::hop::{Hop, TaskMsg},
     stage::{ActorStage, Cancel, IntoWork, Keeps, Reply, Stage, Volatile, Work},
@@ -100,6 +100,16 @@ impl<I: Send + 'static, C: Send + 'static> Pipeline<I, C, Durable> {
     /// The way to treat the tasks that an earlier process has left. Default: [`Recovery::Resume`].
     pub fn recovery(mut self, recovery: Recovery) -> Self {
         self.parts.options.recovery = recovery;
+        self
+    }
+
+    /// Keeps the undos of a task with a [key](crate::submit::Submit::key) that is done, as long as its
+    /// outcome, so that it can be [taken back](PipelineHandle::take_back) later. Default: they are dropped
+    /// once the task is done.
+    ///
+    /// The undos of a kept task take up room in the journal's file, and none in memory.
+    pub fn keep_undos(mut self) -> Self {
+        self.parts.options.keep_undos = true;
         self
     }
 }
@@ -236,10 +246,37 @@ impl<I: Send + 'static, C: Send + 'static, D: 'static> Pipeline<I, C, D> {
         self
     }
 
-    /// Number of stuck tasks that may wait for a person before `submit` is refused with
+    /// Number of stuck tasks that may wait before `submit` is refused with
     /// [`SubmitError::Stuck`](crate::SubmitError::Stuck). Default: 1,000.
+    ///
+    /// A pipeline whose undos fail one after the other shouldn't begin more work that it can't take
+    /// back. It accepts tasks again as soon as some are [retried](PipelineHandle::retry) or
+    /// [resolved](PipelineHandle::resolve).
     pub fn max_stuck(mut self, tasks: usize) -> Self {
         self.parts.options.max_stuck = tasks;
+        self
+    }
+
+    /// Has the undos of a stuck task tried again by themselves, on this schedule: the first retry comes
+    /// that long after the task got stuck, and the next ones each time it gets stuck again. Default:
+    /// stuck tasks wait for a person.
+    ///
+    /// For undos that fail as long as another system is down. Take a slow schedule; each round runs
+    /// [`cancel_retry`](crate::IntoWork::cancel_retry) anew:
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use batrun::prelude::*;
+    /// # let pipeline: Pipeline<u32> = Pipeline::new("orders");
+    /// // Every ten minutes, for a day.
+    /// let pipeline = pipeline.retry_stuck(Retry::constant(144, Duration::from_secs(600)));
+    /// # let _ = pipeline;
+    /// ```
+    ///
+    /// Tasks that were stuck when the pipeline started are tried as well. A pipeline that is ending doesn't
+    /// wait for it.
+    pub fn retry_stuck(mut self, retry: Retry) -> Self {
+        self.parts.options.retry_stuck = Some(retry);
         self
     }
 

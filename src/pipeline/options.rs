@@ -6,7 +6,11 @@ use std::{sync::Arc, time::Duration};
 use crate::faults::Faults;
 #[cfg(feature = "journal")]
 use crate::{journal::Journal, policy::Recovery};
-use crate::{ledger::Ledger, policy::Order, stage::config::parallelism};
+use crate::{
+    ledger::Ledger,
+    policy::{Order, Retry},
+    stage::config::parallelism,
+};
 
 pub(super) struct Options {
     pub(super) order: Order,
@@ -14,6 +18,7 @@ pub(super) struct Options {
     pub(super) arbiters: Option<usize>,
     pub(super) max_in_flight: Option<usize>,
     pub(super) max_stuck: usize,
+    pub(super) retry_stuck: Option<Retry>,
     pub(super) max_undos: usize,
     pub(super) abandon_after: Duration,
     pub(super) ledger: Option<Arc<dyn Ledger>>,
@@ -21,6 +26,8 @@ pub(super) struct Options {
     pub(super) journal: Option<Journal>,
     #[cfg(feature = "journal")]
     pub(super) recovery: Recovery,
+    #[cfg(feature = "journal")]
+    pub(super) keep_undos: bool,
     #[cfg(feature = "testing")]
     pub(super) faults: Faults,
 }
@@ -32,6 +39,7 @@ impl Default for Options {
             arbiters: Some(parallelism()),
             max_in_flight: None,
             max_stuck: 1_000,
+            retry_stuck: None,
             max_undos: 1_024,
             abandon_after: Duration::from_secs(60),
             ledger: None,
@@ -39,6 +47,8 @@ impl Default for Options {
             journal: None,
             #[cfg(feature = "journal")]
             recovery: Recovery::default(),
+            #[cfg(feature = "journal")]
+            keep_undos: false,
             #[cfg(feature = "testing")]
             faults: Faults::default(),
         }

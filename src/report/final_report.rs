@@ -87,6 +87,7 @@ impl fmt::Display for Report {
             failed,
             timed_out,
             cancelled,
+            taken_back,
             suspended,
         } = self.counts;
         writeln!(
@@ -99,6 +100,9 @@ impl fmt::Display for Report {
             f,
             "  done {done}, failed {failed}, timed out {timed_out}, cancelled {cancelled}"
         )?;
+        if taken_back > 0 {
+            write!(f, ", taken back {taken_back}")?;
+        }
         if suspended > 0 {
             write!(f, ", suspended {suspended}")?;
         }

@@ -9,8 +9,9 @@ use actix::Message;
 
 use crate::{
     failure::Failure,
+    ledger::Recorded,
     policy::Shutdown,
-    task::{StageIx, TaskRef},
+    task::{Reopened, StageIx, TaskRef},
 };
 
 /// To a pool.
@@ -75,8 +76,15 @@ pub(crate) enum ToReporter {
         task: TaskRef,
         undone: usize,
     },
-    /// Collect the room that restored tasks fill: each future takes some out of a semaphore.
+    /// Tasks were stuck when the process ended.
     #[cfg(feature = "journal")]
+    StuckRestored,
+    /// A task was not accepted after all.
+    Revoked,
+    /// What is left of a stuck task is to be tried again, or a done one taken back, once that is recorded.
+    Reopened(Reopened, Recorded),
+    /// Collect the room that tasks fill which have not asked for any: each future takes some out of a
+    /// semaphore.
     CollectRoom(Vec<Detached>),
     /// A task that is being cleaned up was stopped.
     StoppedWhileCleaning(TaskRef),
@@ -106,7 +114,11 @@ impl ToReporter {
         use ToReporter as T;
         matches!(
             self,
-            T::Stopped(_) | T::CleanUp { .. } | T::StoppedWhileCleaning(_) | T::CancelDone { .. }
+            T::Stopped(_)
+                | T::CleanUp { .. }
+                | T::StoppedWhileCleaning(_)
+                | T::CancelDone { .. }
+                | T::Reopened(..)
         )
     }
 }

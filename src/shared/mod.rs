@@ -4,8 +4,13 @@
 //! [`hop`] carries tasks, [`messages`] are everything else that actors say to each other, and
 //! [`stop`] is how a task is ended from outside.
 
+#[cfg(feature = "journal")]
+mod by_key;
 pub(crate) mod hop;
+pub(crate) mod keyed;
 pub(crate) mod messages;
+mod retry;
+mod status;
 pub(crate) mod stop;
 
 use std::{
@@ -20,7 +25,12 @@ use std::{
 
 use actix::Recipient;
 
-use self::messages::{ToPool, ToProducer, ToReporter};
+use self::{
+    keyed::KeyedTasks,
+    messages::{ToPool, ToProducer, ToReporter},
+};
+#[cfg(feature = "journal")]
+use crate::journal::JournalLedger;
 use crate::{
     clock::{Clock, NEVER, Nanos},
     error::Error,
@@ -35,7 +45,12 @@ pub(crate) struct Shared {
     pub(crate) name: Arc<str>,
     pub(crate) clock: Clock,
     pub(crate) ledger: Option<Arc<dyn Ledger>>,
+    /// The ledger, if it is a journal.
+    #[cfg(feature = "journal")]
+    pub(crate) journal: Option<Arc<JournalLedger>>,
     pub(crate) table: Table,
+    /// The tasks among those in it that have a key.
+    pub(crate) keyed: KeyedTasks,
     pub(crate) stages: Vec<StageName>,
     /// By stage: it is an actor of the user's, whose size is fixed.
     pub(crate) fixed_size: Vec<bool>,

@@ -2,6 +2,8 @@
 
 use std::{fmt, sync::Arc};
 
+#[cfg(feature = "journal")]
+use crate::task::TaskId;
 use crate::{failure::Failure, task::Refusal};
 
 /// The text of [`SubmitError::Closed`].
@@ -17,9 +19,12 @@ pub enum SubmitError<C> {
     /// The pipeline is shutting down, or has ended.
     #[error("{CLOSED}")]
     Closed(C),
-    /// As many tasks are stuck as [`max_stuck`](crate::Pipeline::max_stuck) allows; a person has to
-    /// [resolve](crate::PipelineHandle::resolve) some first.
-    #[error("too many stuck tasks wait for a person: look at `stuck()` and resolve some")]
+    /// As many tasks are stuck as [`max_stuck`](crate::Pipeline::max_stuck) allows:
+    /// [retry](crate::PipelineHandle::retry_all) or [resolve](crate::PipelineHandle::resolve) some
+    /// first.
+    #[error(
+        "as many tasks are stuck as max_stuck allows, so no more are accepted: once the cause is gone,          say retry_all(..), or look at stuck() and resolve(..) them"
+    )]
     Stuck(C),
     /// The journal or ledger has failed, so no task is accepted. The log says why; the next start
     /// goes on from what was recorded.
@@ -29,6 +34,11 @@ pub enum SubmitError<C> {
     /// the pipeline no journal.
     #[error("the task can't be recorded: {1}")]
     Unrecorded(C, Arc<str>),
+    /// The key is that of this task, which was submitted with another context. See
+    /// [`compare_contexts`](crate::journal::Journal::compare_contexts).
+    #[cfg(feature = "journal")]
+    #[error("task {1} has the same key, and was submitted with another context")]
+    KeyConflict(C, TaskId),
 }
 
 impl<C> SubmitError<C> {
@@ -45,6 +55,8 @@ impl<C> SubmitError<C> {
         match self {
             SubmitError::Closed(context) | SubmitError::Stuck(context) => context,
             SubmitError::Suspended(context) | SubmitError::Unrecorded(context, _) => context,
+            #[cfg(feature = "journal")]
+            SubmitError::KeyConflict(context, _) => context,
         }
     }
 }
@@ -64,6 +76,8 @@ impl<C> fmt::Debug for SubmitError<C> {
             SubmitError::Stuck(_) => "Stuck(..)",
             SubmitError::Suspended(_) => "Suspended(..)",
             SubmitError::Unrecorded(..) => "Unrecorded(..)",
+            #[cfg(feature = "journal")]
+            SubmitError::KeyConflict(..) => "KeyConflict(..)",
         })
     }
 }

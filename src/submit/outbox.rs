@@ -153,7 +153,15 @@ impl<C: Send + 'static> Outbox<C> {
     }
 
     /// The task is accepted: sends it on its way. Returns its ticket's hold.
-    pub(super) fn accept(&self, NewTask { task, ticket }: NewTask, context: C) -> TaskRef {
+    pub(super) fn accept(
+        &self,
+        NewTask { task, ticket }: NewTask,
+        context: C,
+        key: Option<Box<str>>,
+    ) -> TaskRef {
+        if let Some(key) = key {
+            self.shared.keyed.insert(key.into(), &task);
+        }
         logging::debug!("task {} accepted", task.id());
         self.push(task, context);
         ticket
@@ -171,6 +179,8 @@ impl<C: Send + 'static> Outbox<C> {
         if self.shared.table.revoke(task) {
             self.shared.table.places.add_permits(1);
         }
+        // It may have been the last one that an ending pipeline waited for.
+        self.shared.tell_reporter(ToReporter::Revoked);
         if let Some(room) = self.room() {
             room.add_permits(1);
         }
@@ -183,6 +193,8 @@ impl<C: Send + 'static> Outbox<C> {
                 self.shared.suspend(error);
                 Err(SubmitError::Suspended(context))
             }
+            #[cfg(feature = "journal")]
+            (Why::Conflict(id), _) => Err(SubmitError::KeyConflict(context, id)),
             (Why::Refused | Why::Known(_), _) => {
                 Err(SubmitError::Unrecorded(context, error.text()))
             }
@@ -208,7 +220,7 @@ impl<C: Send + 'static> Outbox<C> {
         let outbox = self.clone();
         let accepted = async move {
             match recorded.await {
-                Ok(()) => outbox.accept(task, context).leave_ticket(),
+                Ok(()) => outbox.accept(task, context, Some(key)).leave_ticket(),
                 Err(error) => {
                     let refused = outbox.unaccept(task.task, &error, Some(key), context);
                     panic_guard::drop_quietly(refused);

@@ -82,7 +82,7 @@ fn settle<C: Send + 'static>(
     key: Option<Box<str>>,
 ) -> Answer<C> {
     match recorded.ready() {
-        Ok(Ok(())) => Ok(outbox.accept(task, context)),
+        Ok(Ok(())) => Ok(outbox.accept(task, context, key)),
         Ok(Err(error)) => Ok(outbox.unaccept(task.task, &error, key, context)?),
         // This call can't wait: take it back as a dropped `submit` does.
         Err(_later) => {

@@ -162,7 +162,7 @@ impl<C: Send + 'static> Offer<'_, C> {
         let Recording { task, key, .. } = recording;
         let context = self.context.take()?;
         Some(Next::Over(match result {
-            Ok(()) => Ok(self.outbox.accept(task, context)),
+            Ok(()) => Ok(self.outbox.accept(task, context, key)),
             Err(error) => self.outbox.unaccept(task.task, &error, key, context),
         }))
     }

@@ -61,7 +61,6 @@ impl AtomicState {
     }
 
     /// For a record that nobody else looks at: a task that was somewhere before.
-    #[cfg(feature = "journal")]
     pub(crate) fn restore(&self, state: State) {
         self.place.store(place_of(state), Ordering::Relaxed);
         self.ending.store(ending_of(state), Ordering::Release);

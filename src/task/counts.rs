@@ -3,6 +3,9 @@
 use serde::Serialize;
 
 /// The number of accepted tasks, and of those among them that have ended, by outcome.
+///
+/// A task that is [retried](crate::PipelineHandle::retry) or
+/// [taken back](crate::PipelineHandle::take_back) counts once more, as accepted and by its new outcome.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct Counts {
@@ -16,6 +19,8 @@ pub struct Counts {
     pub timed_out: u64,
     /// Tasks that were cancelled, by a user or by the shutdown.
     pub cancelled: u64,
+    /// Tasks that were done, and then [taken back](crate::PipelineHandle::take_back).
+    pub taken_back: u64,
     /// Tasks that a failed ledger left where they were.
     pub suspended: u64,
 }
@@ -23,6 +28,12 @@ pub struct Counts {
 impl Counts {
     /// Tasks accepted that have no outcome yet, their rollbacks included.
     pub fn in_flight(&self) -> u64 {
-        self.accepted - self.done - self.failed - self.timed_out - self.cancelled - self.suspended
+        self.accepted
+            - self.done
+            - self.failed
+            - self.timed_out
+            - self.cancelled
+            - self.taken_back
+            - self.suspended
     }
 }

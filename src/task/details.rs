@@ -30,6 +30,9 @@ pub(crate) enum EndReason {
     Failed(StageIx, Failure),
     TimedOut(StageIx),
     Cancelled(StageIx, StopCause),
+    /// It was done.
+    #[cfg(feature = "journal")]
+    TakenBack,
 }
 
 /// The answer of a ticket.

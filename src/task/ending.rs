@@ -59,6 +59,8 @@ impl Task {
         // It may have gone on while it was being stopped.
         match details.end.as_deref_mut() {
             Some(EndReason::TimedOut(at) | EndReason::Cancelled(at, _)) => *at = stage,
+            #[cfg(feature = "journal")]
+            Some(EndReason::TakenBack) => {}
             Some(EndReason::Failed(..)) | None => {}
         }
         true
@@ -87,6 +89,8 @@ impl Task {
                 stage: name(*stage),
                 cause: *cause,
             }),
+            #[cfg(feature = "journal")]
+            Some(EndReason::TakenBack) => Some(End::TakenBack),
             None => (self.state() == State::Ended).then_some(End::Done),
         }
     }

@@ -1,13 +1,14 @@
 //! A task: its id, its state machine, its record, and the table of those in flight.
 //!
 //! Knows nothing of stages, actors or the pipeline it is in. Bottom first:
-//! [`id`], [`counts`], [`outcome`] and [`state`] are words that everybody uses; [`undo`],
+//! [`id`], [`counts`], [`outcome`], [`status`] and [`state`] are words that everybody uses; [`undo`],
 //! [`limits`], [`details`] and [`atomic_state`] are what a [`record`] is made of; [`ending`] is how
-//! one ends; [`prealloc`], [`timer_wheel`] and [`table`] hold all of them.
+//! one ends, and [`stuck_task`] what is left of one that could not; [`prealloc`], [`timer_wheel`] and [`table`] hold all of them.
 
 pub(crate) mod id;
 pub(crate) mod counts;
 pub(crate) mod outcome;
+pub(crate) mod status;
 pub(crate) mod state;
 pub(crate) mod undo;
 pub(crate) mod limits;
@@ -15,6 +16,7 @@ pub(crate) mod details;
 pub(crate) mod atomic_state;
 pub(crate) mod record;
 pub(crate) mod ending;
+pub(crate) mod stuck_task;
 pub(crate) mod prealloc;
 pub(crate) mod timer_wheel;
 pub(crate) mod table;
@@ -26,6 +28,7 @@ pub use counts::Counts;
 pub use id::{Key, TaskId};
 pub use outcome::{End, Outcome, Rollback, StageName, StopCause, Stuck, StuckUndo};
 pub use state::{Event, Illegal, StageIx, State, next};
+pub use status::{EndKind, TaskStatus};
 
 pub(crate) use atomic_state::fence;
 pub(crate) use details::{EndReason, TicketAnswer};
@@ -34,6 +37,12 @@ pub(crate) use limits::Limits;
 pub(crate) use prealloc::{BlankRecord, RecordLease};
 pub(crate) use record::{Owner, Task, TaskOwner, TaskRef};
 #[cfg(feature = "journal")]
-pub(crate) use table::restore::Restored;
-pub(crate) use table::{Refusal, Table};
+pub(crate) use stuck_task::RestOfRollback;
+pub(crate) use stuck_task::StuckTask;
+#[cfg(feature = "journal")]
+pub(crate) use table::past::Restored;
+pub(crate) use table::{
+    Refusal, Table,
+    stuck::{NotReopened, Reopened},
+};
 pub(crate) use undo::{AnyUndo, Undo, UndoStatus, Undos};

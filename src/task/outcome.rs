@@ -71,6 +71,8 @@ pub enum End {
         /// The cause.
         cause: StopCause,
     },
+    /// It was done, and then [taken back](crate::PipelineHandle::take_back).
+    TakenBack,
 }
 
 /// The cause of a cancelled task.
@@ -191,6 +193,7 @@ impl fmt::Display for End {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             End::Done => f.write_str("done"),
+            End::TakenBack => f.write_str("done, then taken back"),
             End::Failed { stage, failure } => write!(f, "failed in {stage}: {failure}"),
             End::TimedOut { stage } => write!(f, "timed out in {stage}"),
             End::Cancelled {

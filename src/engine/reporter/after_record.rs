@@ -101,7 +101,7 @@ impl Reporter {
             AfterRecord::File(outcome) => {
                 if let Some(active) = self.rollbacks.remove(&slot) {
                     let (end, rollback) = *outcome;
-                    self.file(&active.task, end, rollback, ctx);
+                    self.file(&active.task, end, rollback, active.plan.undone(), ctx);
                 }
             }
         }

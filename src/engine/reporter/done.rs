@@ -89,6 +89,7 @@ impl Reporter {
         let mut answers = Vec::with_capacity(tasks.len());
         for task in &tasks {
             self.clear_undos(task);
+            self.shared.keyed.remove(task.id());
             let outcome = Outcome::done(task.id());
             logging::debug!("{outcome}");
             self.outcomes.send(&outcome);

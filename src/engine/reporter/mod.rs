@@ -3,13 +3,14 @@
 //!
 //! [`done`] is the end of nearly every task. All others are rolled back by [`rollback_driver`], in the
 //! order that [`rollback_plan`] says; [`after_record`] is what it does once a change is recorded,
-//! [`stuck`] what is left to a person. [`shutdown`] is how the pipeline ends.
+//! [`stuck`] what is left to a person, [`retry`] another try of it. [`shutdown`] is how the pipeline ends.
 
 mod done;
 mod rollback_driver;
 pub(crate) mod rollback_plan;
 mod after_record;
 mod stuck;
+mod retry;
 pub(crate) mod shutdown;
 
 use std::{
@@ -19,17 +20,14 @@ use std::{
 };
 
 use actix::{Actor, Context, Handler, Message};
-#[cfg(feature = "journal")]
-use tokio::task::AbortHandle;
-use tokio::task::JoinHandle;
+use tokio::task::{AbortHandle, JoinHandle};
 
 use self::{
     after_record::AfterRecord,
+    retry::StuckRetries,
     rollback_driver::{ActiveRollback, WaitingFor},
     shutdown::{Phase, ShutdownState},
 };
-#[cfg(feature = "journal")]
-use crate::shared::messages::Detached;
 use crate::{
     engine::deadline_driver,
     failure::Failure,
@@ -37,9 +35,14 @@ use crate::{
     logging, panic_guard,
     policy::{OnStuck, Order, Retry},
     report::{LAST_FAILURES, OutcomeFeed, ProducerError, Report, StageStats},
-    shared::{Shared, messages::ToReporter},
+    shared::{
+        Shared,
+        messages::{Detached, ToReporter},
+    },
     submit::{CLOSED, answer},
-    task::{End, Event, Outcome, Refusal, Rollback, TaskRef, TicketAnswer, Undo},
+    task::{
+        End, Event, Outcome, Refusal, Rollback, StuckTask, TaskId, TaskRef, TicketAnswer, Undo,
+    },
 };
 
 /// A stage as the reporter knows it.
@@ -63,8 +66,10 @@ pub(crate) struct Reporter {
     shutdown: ShutdownState,
     deadline_driver: Option<JoinHandle<()>>,
     /// See `collect_room`.
-    #[cfg(feature = "journal")]
     collectors: Vec<AbortHandle>,
+    /// Default: stuck tasks wait for a person.
+    retry_stuck: Option<Retry>,
+    stuck_retries: HashMap<TaskId, StuckRetries>,
     /// Undos of ended tasks, on their way out.
     scrap: Vec<Undo>,
 }
@@ -86,12 +91,15 @@ enum ToSelf {
     },
     /// The delay before another try of this undo has passed.
     Delayed { task: TaskRef, undo: usize },
+    /// The delay before another try of this stuck task has passed.
+    RetryStuck(TaskId),
 }
 
 impl Reporter {
     pub(crate) fn new(
         shared: Arc<Shared>,
         order: Order,
+        retry_stuck: Option<Retry>,
         stages: Vec<StagePolicy>,
         outcomes: Arc<OutcomeFeed>,
         shutdown: ShutdownState,
@@ -109,23 +117,38 @@ impl Reporter {
             producers_left: producers,
             shutdown,
             deadline_driver: None,
-            #[cfg(feature = "journal")]
             collectors: Vec::new(),
+            retry_stuck,
+            stuck_retries: HashMap::new(),
             scrap: Vec::new(),
         }
     }
 
     /// A task that is not done has its outcome.
-    fn file(&mut self, task: &TaskRef, end: End, rollback: Rollback, ctx: &mut Context<Self>) {
+    /// `undone` is the number of its undos that have run.
+    fn file(
+        &mut self,
+        task: &TaskRef,
+        end: End,
+        rollback: Rollback,
+        undone: usize,
+        ctx: &mut Context<Self>,
+    ) {
         task.apply(Event::RolledBack).ok();
-        self.clear_undos(task);
+        let key = self.shared.keyed.remove(task.id());
         let outcome = Outcome::new(task.id(), end, rollback);
         if logging::is_on(log::Level::Debug) {
             logging::debug!("{}", panic_guard::shown(&outcome));
         }
         if let Rollback::Stuck(stuck) = &outcome.rollback {
-            self.shared.table.keep_stuck(stuck.clone());
+            let mut details = task.details();
+            let (why, undos) = (details.end.as_deref().cloned(), details.undos.take());
+            drop(details);
+            let stuck = StuckTask::new(stuck.clone(), key, why, undos, undone);
+            self.shared.table.keep_stuck(stuck);
         }
+        self.clear_undos(task);
+        self.plan_retry(&outcome, ctx);
         if self.last_failures.len() == LAST_FAILURES {
             self.last_failures.pop_front();
         }
@@ -144,10 +167,10 @@ impl Reporter {
         }
     }
 
-    /// Takes the room that restored tasks fill out of the semaphores, as it comes back: they have not
-    /// asked for it.
-    #[cfg(feature = "journal")]
+    /// Takes the room that some tasks fill out of the semaphores, as it comes back: they have not asked
+    /// for it.
     fn collect_room(&mut self, collectors: Vec<Detached>) {
+        self.collectors.retain(|collector| !collector.is_finished());
         for collector in collectors {
             self.collectors
                 .push(actix_rt::spawn(collector).abort_handle());
@@ -218,7 +241,6 @@ impl Drop for Reporter {
         if let Some(driver) = self.deadline_driver.take() {
             driver.abort();
         }
-        #[cfg(feature = "journal")]
         self.collectors.drain(..).for_each(|task| task.abort());
         if self.shutdown.phase() != Phase::Over {
             // The runtime went first.
@@ -253,6 +275,7 @@ impl Handler<ToSelf> for Reporter {
                     self.record_cancel(task.slot, undo, ctx);
                 }
             }
+            ToSelf::RetryStuck(task) => self.retry_now(task),
         }
     }
 }
@@ -294,6 +317,9 @@ impl Handler<ToReporter> for Reporter {
                 self.roll_back_restored(task, undone, ctx);
             }
             #[cfg(feature = "journal")]
+            ToReporter::StuckRestored => self.plan_retries(ctx),
+            ToReporter::Revoked => self.end_if_empty(self.shared.table.counts().in_flight(), ctx),
+            ToReporter::Reopened(reopened, recorded) => self.reopened(reopened, recorded, ctx),
             ToReporter::CollectRoom(collectors) => self.collect_room(collectors),
             ToReporter::AllHandlesDropped => self.all_handles_dropped(ctx),
             ToReporter::ShutDown(how) => self.shut_down(how, ctx),

@@ -95,6 +95,9 @@ impl Reporter {
                 stage: *stage,
                 cause: *cause,
             },
+            // It begins where it is recorded.
+            #[cfg(feature = "journal")]
+            EndReason::TakenBack => return,
         };
         let recorded = self.shared.record(id, change);
         self.begin(task, 0, recorded, ctx);
@@ -112,7 +115,14 @@ impl Reporter {
         self.begin(task, undone, Recorded::now(), ctx);
     }
 
-    fn begin(&mut self, task: TaskRef, undone: usize, recorded: Recorded, ctx: &mut Context<Self>) {
+    /// Begins a rollback once that is recorded. `undone` of the task's undos have run before.
+    pub(super) fn begin(
+        &mut self,
+        task: TaskRef,
+        undone: usize,
+        recorded: Recorded,
+        ctx: &mut Context<Self>,
+    ) {
         let slot = task.slot;
         let details = task.details();
         let on_stuck = |stage| self.policy(stage).on_stuck;

@@ -6,7 +6,6 @@ use crate::{
         error::{JournalError, NotStuck},
         rows::{outcome_block::OutcomeBlockRow, task::TaskRow, undo::UndoRow},
         store::{RowOp, Store, StoreError, TaskRows},
-        undo_state::StoredUndoStatus,
     },
     task::TaskId,
 };
@@ -57,23 +56,18 @@ impl JournalFile {
         (row, _, undos): TaskRows,
         ops: &mut Vec<RowOp>,
     ) -> Result<(), JournalError> {
-        let mut task = row
-            .into_state()
-            .map_err(|corrupt| self.corrupt_error(corrupt))?;
-        task.details.stuck = None;
-        task.details.quarantined = false;
+        let corrupt = |corrupt| self.corrupt_error(corrupt);
+        let mut task = row.into_state().map_err(corrupt)?;
+        for (row, _) in &undos {
+            task.undos.push(row.state().map_err(corrupt)?);
+        }
+        let before = task.undos.clone();
+        task.unstick();
         let row = TaskRow::of(id.0, &task).map_err(|why| self.encode_error(why))?;
         ops.push(RowOp::UpdateTask(row));
-        for (row, _) in undos {
-            let before = row.state().map_err(|corrupt| self.corrupt_error(corrupt))?;
-            let mut undo = before.clone();
-            if let StoredUndoStatus::Registered | StoredUndoStatus::Failed(..) = undo.status {
-                undo.status = StoredUndoStatus::Registered;
-                undo.interrupted = 0;
-                undo.running = false;
-            }
+        for (number, (before, undo)) in before.iter().zip(&task.undos).enumerate() {
             if undo != before {
-                let row = UndoRow::of(id.0, row.undo, &undo);
+                let row = UndoRow::of(id.0, number as u32, undo);
                 ops.push(RowOp::UpdateUndo(
                     row.map_err(|why| self.encode_error(why))?,
                 ));
@@ -96,6 +90,7 @@ impl JournalFile {
             let (number, at) = (row.number, row.at);
             ops.push(RowOp::DeleteOutcomes {
                 block: number,
+                at,
                 keys,
             });
             if !block.rest.is_empty() || !block.done.is_empty() {

@@ -13,7 +13,10 @@ use crate::{
     journal::{
         corrupt::Corrupt,
         durability::Durability,
-        rows::{keyed_outcome::KeyedOutcomeRow, outcome_block::OutcomeBlockRow},
+        rows::{
+            blob::Blob, keyed_outcome::KeyedOutcomeRow, outcome_block::OutcomeBlockRow,
+            undo::UndoRow,
+        },
         store::{RowOp, Store, StoreError, Summary, TaskRows, Writes},
     },
     panic_guard,
@@ -145,6 +148,23 @@ impl Store for MemoryStore {
             }
             Durability::Process => state.unsynced.push(ops.to_vec()),
         }
+        Ok(())
+    }
+
+    fn keyed_outcomes(&mut self, each: &mut dyn FnMut(KeyedOutcomeRow)) -> Result<(), StoreError> {
+        self.tables().keyed_outcomes.into_values().for_each(each);
+        Ok(())
+    }
+
+    fn kept_undos(&mut self, task: u64) -> Result<Vec<(UndoRow, Blob)>, StoreError> {
+        let tables = self.tables();
+        let undos = tables.kept_undos.range((task, 0)..=(task, u32::MAX));
+        Ok(undos.map(|(_, undo)| undo.clone()).collect())
+    }
+
+    fn all_kept_undos(&mut self, each: &mut dyn FnMut(UndoRow)) -> Result<(), StoreError> {
+        let undos = self.tables().kept_undos.into_values();
+        undos.for_each(|(row, _)| each(row));
         Ok(())
     }
 

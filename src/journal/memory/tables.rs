@@ -10,13 +10,17 @@ use crate::journal::{
     store::RowOp,
 };
 
+type Undos = BTreeMap<(u64, u32), (UndoRow, Blob)>;
+
 #[derive(Clone, Default)]
 pub(super) struct Tables {
     pub(super) meta: BTreeMap<String, String>,
     pub(super) stages: Vec<StageRow>,
     pub(super) tasks: BTreeMap<u64, (TaskRow, Blob)>,
     /// By task and number.
-    pub(super) undos: BTreeMap<(u64, u32), (UndoRow, Blob)>,
+    pub(super) undos: Undos,
+    /// Those of tasks that are done, by task and number.
+    pub(super) kept_undos: Undos,
     pub(super) outcomes: BTreeMap<u64, OutcomeBlockRow>,
     pub(super) keyed_outcomes: BTreeMap<Box<str>, KeyedOutcomeRow>,
 }
@@ -56,13 +60,25 @@ impl Tables {
             RowOp::PutKeyedOutcome(row) => {
                 self.keyed_outcomes.insert(row.key.clone(), row.clone());
             }
-            RowOp::DeleteOutcomes { block, keys } => {
+            RowOp::DeleteOutcomes { block, at, keys } => {
                 self.outcomes.remove(block);
                 for (key, task) in keys {
                     let row = self.keyed_outcomes.get(key);
-                    if row.is_some_and(|row| row.task == *task) {
+                    if row.is_some_and(|row| row.task == *task && row.at == *at) {
                         self.keyed_outcomes.remove(key);
+                        self.kept_undos.retain(|(of, _), _| of != task);
                     }
+                }
+            }
+            RowOp::DeleteKey { key, task } => {
+                self.keyed_outcomes.remove(key);
+                self.kept_undos.retain(|(of, _), _| of != task);
+            }
+            RowOp::KeepUndos { task } => move_undos(*task, &mut self.undos, &mut self.kept_undos),
+            RowOp::ReviveUndos { task } => move_undos(*task, &mut self.kept_undos, &mut self.undos),
+            RowOp::UpdateKeptUndo(row) => {
+                if let Some(undo) = self.kept_undos.get_mut(&(row.task, row.undo)) {
+                    undo.0 = row.clone();
                 }
             }
             RowOp::ReplaceStages(stages) => self.stages = stages.clone(),
@@ -70,5 +86,12 @@ impl Tables {
                 self.meta.insert((*name).to_owned(), value.clone());
             }
         }
+    }
+}
+
+fn move_undos(task: u64, from: &mut Undos, to: &mut Undos) {
+    while let Some((place, _)) = from.range((task, 0)..=(task, u32::MAX)).next() {
+        let place = *place;
+        to.extend(from.remove(&place).map(|undo| (place, undo)));
     }
 }

@@ -6,7 +6,7 @@ use super::chunked_vec::ChunkedVec;
 use crate::{
     journal::stage_codecs::StageCodecs,
     policy::Recovery,
-    task::{EndReason, Outcome, StageIx, StageName, Stuck, TaskId, Undo},
+    task::{EndReason, Outcome, StageIx, StageName, StuckTask, TaskId, Undo},
 };
 
 /// The pipeline that starts on a journal.
@@ -16,6 +16,8 @@ pub(crate) struct PipelineSpec {
     pub(crate) stages: Vec<(StageName, u32)>,
     pub(crate) codecs: StageCodecs,
     pub(crate) recovery: Recovery,
+    /// The undos of done tasks with keys are kept.
+    pub(crate) keep_undos: bool,
 }
 
 /// The tasks in a journal at a start.
@@ -23,7 +25,7 @@ pub(crate) struct Recovered {
     /// The tasks that go on, forward or back.
     pub(crate) tasks: ChunkedVec<RecoveredTask>,
     /// All tasks that wait for a person.
-    pub(crate) stuck: Vec<Stuck>,
+    pub(crate) stuck: Vec<StuckTask>,
     /// The outcomes of those among them that this start has set aside.
     pub(crate) quarantined: Vec<Outcome>,
     /// The highest task number so far.
@@ -33,6 +35,7 @@ pub(crate) struct Recovered {
 /// A task that goes on.
 pub(crate) struct RecoveredTask {
     pub(crate) id: TaskId,
+    pub(crate) key: Option<Box<str>>,
     pub(crate) attempt: u32,
     /// The number of attempts of its stage that don't count as tries, because the process ended.
     pub(crate) spared: u32,

@@ -16,7 +16,7 @@ use crate::{
     panic_guard,
     policy::Recovery,
     task::{
-        AnyUndo, End, EndReason, StageIx, StageName, State, StopCause, TaskId, Undo, UndoStatus,
+        AnyUndo, End, EndReason, RestOfRollback, StageIx, StageName, State, StopCause, TaskId, Undo,
     },
 };
 
@@ -62,6 +62,7 @@ impl Planner<'_> {
         match self.decode_and_decide(&mut undos, task, context, values) {
             Ok((left, todo)) => Ok(RecoveredTask {
                 id,
+                key: task.details.key.clone(),
                 attempt: task.details.attempt,
                 spared: task.details.interrupted,
                 generation: task.details.generation,
@@ -93,10 +94,7 @@ impl Planner<'_> {
         let todo = match task.position {
             State::RollingBack | State::Ended => {
                 let end = task.details.end.as_ref().ok_or("it has no end")?;
-                let undone =
-                    |undo: &&UndoState| undo.status == StoredUndoStatus::Undone && !undo.cleaned_up;
-                let undone = task.undos.iter().filter(undone).count();
-                Todo::RollBack(self.end(&end.0)?, undone)
+                Todo::RollBack(self.end(&end.0)?, count_undone(task))
             }
             State::Queued(stage)
             | State::Running(stage)
@@ -162,44 +160,63 @@ impl Planner<'_> {
         })
     }
 
-    fn undo(&self, number: usize, undo: &mut UndoState, value: &[u8]) -> Result<Undo, String> {
-        use StoredUndoStatus::{Failed, Registered, Undone, Withdrawn};
-        let settled = matches!(undo.status, Undone | Withdrawn);
-        let value: Option<Box<dyn AnyUndo>> = if settled {
+    fn undo(&self, number: usize, state: &mut UndoState, value: &[u8]) -> Result<Undo, String> {
+        let settled = is_settled(state);
+        let value = match settled {
             // Nobody needs the value any more, so it may be one that can't be decoded.
-            None
-        } else {
-            self.stages.check_usable(undo.stage)?;
-            let value = (self.spec.codecs.get(undo.stage)?.decode_undo)(value)
-                .map_err(|why| format!("undo {number} can't be decoded: {why}"))?;
-            Some(value)
+            true => None,
+            false => Some(self.decoded(number, state, value)?),
         };
-        if mem::take(&mut undo.running) {
-            undo.interrupted += u32::from(self.last_exit == LastExit::Killed);
+        if mem::take(&mut state.running) {
+            state.interrupted += u32::from(self.last_exit == LastExit::Killed);
         }
-        if undo.interrupted >= MAX_KILLS && !settled {
+        if state.interrupted >= MAX_KILLS && !settled {
             panic_guard::drop_quietly(value);
             return Err(format!(
                 "the process was killed {} times while undo {number} was running",
-                undo.interrupted
+                state.interrupted
             ));
         }
         // Nobody recorded whether it would have been tried again, so it is.
-        if let Failed(..) = undo.status {
-            undo.status = Registered;
+        if let StoredUndoStatus::Failed(..) = state.status {
+            state.status = StoredUndoStatus::Registered;
         }
-        Ok(Undo {
-            stage: undo.stage,
-            attempt: undo.attempt,
-            generation: undo.generation,
-            value,
-            status: match undo.status {
-                Registered | Failed(..) => UndoStatus::Registered,
-                Withdrawn => UndoStatus::Withdrawn,
-                Undone => UndoStatus::Undone,
-            },
-            tries: undo.runs,
-        })
+        Ok(undo(state, value))
+    }
+
+    /// The rest of a stuck task's rollback. The error says why this process can't try it again.
+    pub(super) fn rest(
+        &self,
+        task: &TaskState,
+        values: &[Vec<u8>],
+    ) -> Result<RestOfRollback, String> {
+        let (State::RollingBack, Some(end)) = (task.position, &task.details.end) else {
+            return Err("it was set aside before its rollback had begun".to_owned());
+        };
+        let mut rest = RestOfRollback {
+            end: self.end(&end.0)?,
+            undos: Vec::with_capacity(values.len()),
+            undone: count_undone(task),
+        };
+        for (number, (state, value)) in task.undos.iter().zip(values).enumerate() {
+            let value = match is_settled(state) {
+                true => None,
+                false => Some(self.decoded(number, state, value)?),
+            };
+            rest.undos.push(undo(state, value));
+        }
+        Ok(rest)
+    }
+
+    fn decoded(
+        &self,
+        number: usize,
+        undo: &UndoState,
+        value: &[u8],
+    ) -> Result<Box<dyn AnyUndo>, String> {
+        self.stages.check_usable(undo.stage)?;
+        (self.spec.codecs.get(undo.stage)?.decode_undo)(value)
+            .map_err(|why| format!("undo {number} can't be decoded: {why}"))
     }
 
     fn end(&self, end: &End) -> Result<EndReason, String> {
@@ -213,8 +230,33 @@ impl Planner<'_> {
             End::Failed { stage, failure } => EndReason::Failed(own(stage)?, failure.clone()),
             End::TimedOut { stage } => EndReason::TimedOut(own(stage)?),
             End::Cancelled { stage, cause } => EndReason::Cancelled(own(stage)?, *cause),
+            End::TakenBack => EndReason::TakenBack,
         })
     }
+}
+
+/// An undo as the engine has it.
+fn undo(state: &UndoState, value: Option<Box<dyn AnyUndo>>) -> Undo {
+    Undo {
+        stage: state.stage,
+        attempt: state.attempt,
+        generation: state.generation,
+        value,
+        status: state.status.as_live(),
+        tries: state.runs,
+    }
+}
+
+/// It has run, or must not.
+fn is_settled(undo: &UndoState) -> bool {
+    use StoredUndoStatus::{Undone, Withdrawn};
+    matches!(undo.status, Undone | Withdrawn)
+}
+
+/// Number of undos that the task's rollback has run.
+fn count_undone(task: &TaskState) -> usize {
+    let undone = |undo: &&UndoState| undo.status == StoredUndoStatus::Undone && !undo.cleaned_up;
+    task.undos.iter().filter(undone).count()
 }
 
 /// All counters of a task and its undos.

@@ -1,5 +1,7 @@
 //! Starts a pipeline on a journal.
 
+use std::sync::Arc;
+
 use super::{
     chunked_vec::ChunkedVec,
     plan::{PipelineSpec, Recovered},
@@ -10,10 +12,14 @@ use super::{
 use crate::{
     journal::{
         error::JournalError,
+        key_index::{Kept, KeyChange, KeyIndex},
         ledger::JournalLedger,
         live_tasks::LiveTasks,
         options::Journal,
-        rows::meta::{ENDED, LAST_TASK, ON_PURPOSE, PIPELINE, STILL_RUNNING},
+        rows::{
+            meta::{ENDED, LAST_TASK, ON_PURPOSE, PIPELINE, STILL_RUNNING},
+            undo::UndoRow,
+        },
         store::{RowOp, Store, StoreError, Summary},
         time::wall_clock,
         writer::handle::Writer,
@@ -34,6 +40,7 @@ impl Journal {
             mut store,
             path,
             retention,
+            rules,
         } = self;
         let failed = |error| JournalError::store(&path, error);
         let corrupt = |why: String| JournalError::corrupt(&path, why);
@@ -62,6 +69,8 @@ impl Journal {
         }
         let last_stage = (spec.stages.len() - 1) as StageIx;
         let now = wall_clock();
+        let mut tasks = LiveTasks::new(last_stage, last_id, summary.last_block, summary.outcomes);
+        tasks.keep_undos = spec.keep_undos;
         let mut reader = TaskReader {
             planner: Planner {
                 now,
@@ -69,7 +78,7 @@ impl Journal {
                 spec: &spec,
                 stages: &stages,
             },
-            tasks: LiveTasks::new(last_stage, last_id, summary.last_block, summary.outcomes),
+            tasks,
             ops,
             recovered: Recovered {
                 tasks: ChunkedVec::new(),
@@ -79,6 +88,10 @@ impl Journal {
             },
         };
         read_all(&mut *store, &mut reader, failed, corrupt)?;
+        if stages.changed {
+            renumber_kept_undos(&mut *store, &stages, &mut reader.ops, failed, corrupt)?;
+        }
+        let keys = Arc::new(index(&mut *store, failed, corrupt)?);
         let TaskReader {
             mut tasks,
             mut ops,
@@ -90,10 +103,10 @@ impl Journal {
         }
         tasks.drain(now, &mut ops).map_err(corrupt)?;
         store.commit(&ops).map_err(failed)?;
-        let writer = Writer::start(store, path.clone(), tasks, retention)
+        let writer = Writer::start(store, path.clone(), tasks, retention, (rules, keys.clone()))
             .map_err(|error| JournalError::io(&path, error))?;
         let names = spec.stages.into_iter().map(|(name, _)| name).collect();
-        let ledger = JournalLedger::new(writer, spec.codecs, names, recovered.last_id);
+        let ledger = JournalLedger::new(writer, spec.codecs, keys, names, recovered.last_id);
         Ok((ledger, recovered))
     }
 }
@@ -109,6 +122,49 @@ fn read_all(
         if result.is_ok() {
             result = reader.read(task);
         }
+    });
+    read.map_err(failed)?;
+    result.map_err(corrupt)
+}
+
+/// The keys of all tasks whose outcome is kept.
+fn index(
+    store: &mut dyn Store,
+    failed: impl Fn(StoreError) -> JournalError,
+    corrupt: impl Fn(String) -> JournalError,
+) -> Result<KeyIndex, JournalError> {
+    let index = KeyIndex::default();
+    let mut result = Ok(());
+    let read = store.keyed_outcomes(&mut |row| match row.end() {
+        Ok(end) => {
+            let (task, at) = (TaskId(row.task), row.at);
+            let kept = Kept { task, at, end };
+            index.apply([KeyChange::Kept(row.key, kept)]);
+        }
+        Err(why) => result = Err(why.to_string()),
+    });
+    read.map_err(failed)?;
+    result.map_err(corrupt)?;
+    Ok(index)
+}
+
+/// Writes the undos that are kept with the new numbers of their stages.
+fn renumber_kept_undos(
+    store: &mut dyn Store,
+    stages: &StageMap,
+    ops: &mut Vec<RowOp>,
+    failed: impl Fn(StoreError) -> JournalError,
+    corrupt: impl Fn(String) -> JournalError,
+) -> Result<(), JournalError> {
+    let mut result = Ok(());
+    let renumbered = |row: UndoRow| {
+        let mut undo = row.state().map_err(|corrupt| corrupt.to_string())?;
+        undo.stage = stages.renumber(undo.stage)?;
+        UndoRow::of(row.task, row.undo, &undo)
+    };
+    let read = store.all_kept_undos(&mut |row| match renumbered(row) {
+        Ok(row) => ops.push(RowOp::UpdateKeptUndo(row)),
+        Err(why) => result = Err(why),
     });
     read.map_err(failed)?;
     result.map_err(corrupt)

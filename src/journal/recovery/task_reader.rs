@@ -11,7 +11,7 @@ use crate::{
         undo_state::{StoredUndoStatus, UndoState},
     },
     logging,
-    task::{End, Outcome, Rollback, StageName, State, Stuck, StuckUndo, TaskId},
+    task::{End, Outcome, Rollback, StageName, State, Stuck, StuckTask, StuckUndo, TaskId},
 };
 
 /// The highest task number that is taken for one. Nobody counts that far, and others have to follow.
@@ -45,14 +45,13 @@ impl TaskReader<'_> {
         } = self.verified(rows)?;
         self.recovered.last_id = self.recovered.last_id.max(TaskId(id));
         let before = state.clone();
-        if let Some(outcome) = &state.details.stuck {
-            self.add_stuck(&outcome.0.rollback);
-        } else {
+        if !state.is_stuck() {
             match self.planner.plan(TaskId(id), &mut state, &context, &values) {
                 Ok(task) => self.recovered.tasks.push(task),
                 Err(why) => self.quarantine(TaskId(id), &mut state, &why),
             }
         }
+        self.add_stuck(&state, &values);
         self.write_changes(id, &before, &state)?;
         self.tasks.restore(id, state);
         Ok(())
@@ -91,9 +90,15 @@ impl TaskReader<'_> {
         })
     }
 
-    fn add_stuck(&mut self, rollback: &Rollback) {
-        if let Rollback::Stuck(stuck) = rollback {
-            self.recovered.stuck.push(stuck.clone());
+    /// Lists the task, if it is stuck.
+    fn add_stuck(&mut self, task: &TaskState, values: &[Vec<u8>]) {
+        let outcome = task.details.stuck.as_ref().map(|outcome| &*outcome.0);
+        if let Some(Rollback::Stuck(listed)) = outcome.map(|outcome| &outcome.rollback) {
+            self.recovered.stuck.push(StuckTask {
+                listed: listed.clone(),
+                key: task.details.key.as_deref().map(Into::into),
+                rest: self.planner.rest(task, values),
+            });
         }
     }
 
@@ -150,7 +155,6 @@ impl TaskReader<'_> {
         };
         task.details.quarantined = true;
         task.details.stuck = Some(DebugEq(Box::new(outcome.clone())));
-        self.add_stuck(&outcome.rollback);
         self.recovered.quarantined.push(outcome);
     }
 
@@ -162,7 +166,7 @@ impl TaskReader<'_> {
             (None, Some(end)) => match &*end.0 {
                 End::Failed { stage, .. } | End::TimedOut { stage } => stage.clone(),
                 End::Cancelled { stage, .. } => stage.clone(),
-                End::Done => stages.name(0),
+                End::Done | End::TakenBack => stages.name(0),
             },
             (None, None) => stages.name(0),
         }

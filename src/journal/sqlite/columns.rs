@@ -30,6 +30,8 @@ pub(super) fn task_row(row: &Row<'_>) -> Result<(TaskRow, Blob), Error> {
 
 /// `SELECT`s the columns that [`undo_row`] expects.
 pub(super) const UNDO: &str = "SELECT task, undo, more, sum, value, value_sum FROM undo";
+/// The same for the undos of tasks that are done.
+pub(super) const KEPT_UNDO: &str = "SELECT task, undo, more, sum, value, value_sum FROM kept_undo";
 
 pub(super) fn undo_row(row: &Row<'_>) -> Result<(UndoRow, Blob), Error> {
     let undo = UndoRow {
@@ -62,19 +64,23 @@ pub(super) fn outcome_block_row(row: &Row<'_>) -> Result<OutcomeBlockRow, Error>
 }
 
 /// `SELECT`s the columns that [`keyed_outcome_row`] expects.
-pub(super) const KEPT: &str = "SELECT key, task, at, outcome, output, sum FROM kept";
+pub(super) const KEPT: &str =
+    "SELECT key, task, at, end, digest, undos, outcome, output, sum FROM kept";
 /// The same for one key.
 pub(super) const KEPT_BY_KEY: &str =
-    "SELECT key, task, at, outcome, output, sum FROM kept WHERE key = ?1";
+    "SELECT key, task, at, end, digest, undos, outcome, output, sum FROM kept WHERE key = ?1";
 
 pub(super) fn keyed_outcome_row(row: &Row<'_>) -> Result<KeyedOutcomeRow, Error> {
     Ok(KeyedOutcomeRow {
         key: row.get::<_, String>(0)?.into(),
         task: row.get::<_, i64>(1)? as u64,
         at: row.get::<_, i64>(2)? as u64,
-        outcome: row.get(3)?,
-        output: row.get(4)?,
-        checksum: row.get(5)?,
+        end: row.get::<_, String>(3)?.into(),
+        digest: row.get::<_, Option<i64>>(4)?.map(|digest| digest as u64),
+        undos: row.get(5)?,
+        outcome: row.get(6)?,
+        output: row.get(7)?,
+        checksum: row.get(8)?,
     })
 }
 

@@ -11,10 +11,10 @@ use crate::journal::error::JournalError;
 const APPLICATION_ID: i32 = 0x4274_726e;
 
 /// The version of the tables.
-pub(in crate::journal) const FORMAT: i32 = 1;
+pub(in crate::journal) const FORMAT: i32 = 2;
 
 /// The tables, to the letter as SQLite has them in its schema.
-const TABLES: [&str; 6] = [
+const TABLES: [&str; 7] = [
     "CREATE TABLE word (
     name TEXT PRIMARY KEY, value TEXT NOT NULL, sum INTEGER NOT NULL
 ) WITHOUT ROWID",
@@ -34,8 +34,12 @@ const TABLES: [&str; 6] = [
     sum INTEGER NOT NULL
 )",
     "CREATE TABLE kept (
-    key TEXT PRIMARY KEY, task INTEGER NOT NULL, at INTEGER NOT NULL, outcome BLOB NOT NULL,
-    output BLOB, sum INTEGER NOT NULL
+    key TEXT PRIMARY KEY, task INTEGER NOT NULL, at INTEGER NOT NULL, end TEXT NOT NULL,
+    digest INTEGER, undos INTEGER, outcome BLOB NOT NULL, output BLOB, sum INTEGER NOT NULL
+) WITHOUT ROWID",
+    "CREATE TABLE kept_undo (
+    task INTEGER NOT NULL, undo INTEGER NOT NULL, more BLOB NOT NULL, sum INTEGER NOT NULL,
+    value BLOB NOT NULL, value_sum INTEGER NOT NULL, PRIMARY KEY (task, undo)
 ) WITHOUT ROWID",
 ];
 

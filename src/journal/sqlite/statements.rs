@@ -31,6 +31,18 @@ fn prepared<'s, 'c>(
     })
 }
 
+/// SQLite's integers are signed: the bits stay the same.
+fn signed(number: u64) -> i64 {
+    number as i64
+}
+
+fn delete_kept_undos(connection: &Connection, task: u64) -> Result<(), Error> {
+    connection
+        .prepare_cached("DELETE FROM kept_undo WHERE task = ?1")?
+        .execute([signed(task)])?;
+    Ok(())
+}
+
 impl<'c> Statements<'c> {
     pub(super) fn new(connection: &'c Connection) -> Self {
         Statements {
@@ -48,8 +60,6 @@ impl<'c> Statements<'c> {
     /// Writes one change, in the transaction that is open.
     pub(super) fn write(&mut self, op: &RowOp) -> Result<(), Error> {
         let connection = self.connection;
-        // SQLite's integers are signed: the bits stay the same.
-        let signed = |number: u64| number as i64;
         match op {
             RowOp::PutTask(row, context) => {
                 prepared(
@@ -144,26 +154,61 @@ impl<'c> Statements<'c> {
                 prepared(
                     &mut self.put_keyed_outcome,
                     connection,
-                    "REPLACE INTO kept VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+                    "REPLACE INTO kept VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
                 )?
                 .execute(params![
                     row.key,
                     signed(row.task),
                     signed(row.at),
+                    row.end,
+                    row.digest.map(signed),
+                    row.undos,
                     row.outcome,
                     row.output,
                     row.checksum,
                 ])?;
             }
-            RowOp::DeleteOutcomes { block, keys } => {
+            RowOp::DeleteOutcomes { block, at, keys } => {
                 connection
                     .prepare_cached("DELETE FROM outcomes WHERE number = ?1")?
                     .execute([signed(*block)])?;
-                let mut delete =
-                    connection.prepare_cached("DELETE FROM kept WHERE key = ?1 AND task = ?2")?;
+                let mut delete = connection
+                    .prepare_cached("DELETE FROM kept WHERE key = ?1 AND task = ?2 AND at = ?3")?;
                 for (key, task) in keys {
-                    delete.execute(params![key, signed(*task)])?;
+                    if delete.execute(params![key, signed(*task), signed(*at)])? > 0 {
+                        delete_kept_undos(connection, *task)?;
+                    }
                 }
+            }
+            RowOp::DeleteKey { key, task } => {
+                connection
+                    .prepare_cached("DELETE FROM kept WHERE key = ?1")?
+                    .execute([key])?;
+                delete_kept_undos(connection, *task)?;
+            }
+            RowOp::KeepUndos { task } => {
+                connection
+                    .prepare_cached("REPLACE INTO kept_undo SELECT * FROM undo WHERE task = ?1")?
+                    .execute([signed(*task)])?;
+                prepared(
+                    &mut self.delete_undos,
+                    connection,
+                    "DELETE FROM undo WHERE task = ?1",
+                )?
+                .execute([signed(*task)])?;
+            }
+            RowOp::ReviveUndos { task } => {
+                connection
+                    .prepare_cached("REPLACE INTO undo SELECT * FROM kept_undo WHERE task = ?1")?
+                    .execute([signed(*task)])?;
+                delete_kept_undos(connection, *task)?;
+            }
+            RowOp::UpdateKeptUndo(row) => {
+                connection
+                    .prepare_cached(
+                        "UPDATE kept_undo SET more = ?3, sum = ?4 WHERE task = ?1 AND undo = ?2",
+                    )?
+                    .execute(params![signed(row.task), row.undo, row.state, row.checksum])?;
             }
             RowOp::ReplaceStages(stages) => {
                 connection.execute("DELETE FROM stage", [])?;

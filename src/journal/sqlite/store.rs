@@ -1,12 +1,14 @@
 //! The SQLite file as a [`Store`].
 
 use super::{
-    columns::{KEPT, OUTCOMES, keyed_outcome_row, outcome_block_row},
+    columns::{KEPT, KEPT_UNDO, OUTCOMES, keyed_outcome_row, outcome_block_row, undo_row},
     database::Sqlite,
     statements::Statements,
 };
 use crate::journal::{
-    rows::{keyed_outcome::KeyedOutcomeRow, outcome_block::OutcomeBlockRow},
+    rows::{
+        blob::Blob, keyed_outcome::KeyedOutcomeRow, outcome_block::OutcomeBlockRow, undo::UndoRow,
+    },
     store::{RowOp, Store, StoreError, Summary, TaskRows, Writes},
 };
 
@@ -30,13 +32,34 @@ impl Store for Sqlite {
             summary.outcomes = summary.outcomes.saturating_add(row.count);
             summary.last_block = summary.last_block.max(row.number);
         }
+        Ok(summary)
+    }
+
+    fn keyed_outcomes(&mut self, each: &mut dyn FnMut(KeyedOutcomeRow)) -> Result<(), StoreError> {
         // Later they are looked up one by one, and a row with a damaged key would not be found: a
         // second task would be accepted with that key.
-        let mut kept = connection.prepare(KEPT)?;
+        let mut kept = self.connection()?.prepare(KEPT)?;
         for row in kept.query_map([], keyed_outcome_row)? {
-            row?.verify()?;
+            let row = row?;
+            row.verify()?;
+            each(row);
         }
-        Ok(summary)
+        Ok(())
+    }
+
+    fn kept_undos(&mut self, task: u64) -> Result<Vec<(UndoRow, Blob)>, StoreError> {
+        let of_task = format!("{KEPT_UNDO} WHERE task = ?1 ORDER BY undo");
+        let mut undos = self.connection()?.prepare_cached(&of_task)?;
+        let undos = undos.query_map([task as i64], undo_row)?;
+        Ok(undos.collect::<Result<_, _>>()?)
+    }
+
+    fn all_kept_undos(&mut self, each: &mut dyn FnMut(UndoRow)) -> Result<(), StoreError> {
+        let mut undos = self.connection()?.prepare(KEPT_UNDO)?;
+        for row in undos.query_map([], undo_row)? {
+            each(row?.0);
+        }
+        Ok(())
     }
 
     fn tasks(&mut self, each: &mut dyn FnMut(TaskRows)) -> Result<(), StoreError> {

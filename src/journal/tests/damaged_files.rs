@@ -59,7 +59,7 @@ fn sample(commits: u64, checkpoint: Option<u64>) -> Sample {
             ),
             put_undo(n, 0, &[n as u8; 90]),
             put_outcomes(n, n, &[1_000 + n], &[(&format!("old {n}"), 1_000 + n)]),
-            put_keyed_outcome(&format!("old {n}"), 1_000 + n, Some(&[n as u8; 50])),
+            put_keyed_outcome(&format!("old {n}"), 1_000 + n, 5, Some(&[n as u8; 50])),
         ];
         if n == 1 {
             ops.push(RowOp::ReplaceStages(vec![StageRow::new(0, "first", 1)]));
@@ -213,7 +213,7 @@ fn j4_what_is_no_journal_is_refused() {
     let path = folder.path().join("z");
     drop(Sqlite::open(&path, Durability::Power).unwrap());
     let later = rusqlite::Connection::open(&path).unwrap();
-    later.pragma_update(None, "user_version", 2).unwrap();
+    later.pragma_update(None, "user_version", 3).unwrap();
     drop(later);
     let error = Sqlite::open(&path, Durability::Power)
         .map(drop)
@@ -221,7 +221,7 @@ fn j4_what_is_no_journal_is_refused() {
     assert!(
         error
             .to_string()
-            .contains("has format 2, and this version of batrun reads format 1"),
+            .contains("has format 3, and this version of batrun reads format 2"),
         "{error}"
     );
 }

@@ -10,7 +10,7 @@ use crate::{
     failure::Failure,
     journal::{
         durability::Durability, entry::Entry, live_tasks::LiveTasks, memory::disk::Disk,
-        store::Store, task_state::TaskState,
+        store::Store, task_state::TaskState, undo_state::UndoState,
     },
     task::{Outcome, Rollback, StageIx, State, Stuck, TaskId},
 };
@@ -27,8 +27,17 @@ enum Step {
     FailAttempt,
     StartRollback,
     StartUndo(u8),
-    EndUndo { undo: u8, undone: bool },
-    End { stuck: bool },
+    EndUndo {
+        undo: u8,
+        undone: bool,
+    },
+    End {
+        stuck: bool,
+    },
+    /// Retries a stuck task.
+    Retry,
+    /// Takes back a task that is done.
+    TakeBack,
     Commit,
 }
 
@@ -44,6 +53,8 @@ fn step() -> impl Strategy<Value = Step> {
         1 => (0..3u8).prop_map(S::StartUndo),
         2 => (0..3u8, any::<bool>()).prop_map(|(undo, undone)| S::EndUndo { undo, undone }),
         2 => any::<bool>().prop_map(|stuck| S::End { stuck }),
+        1 => Just(S::Retry),
+        1 => Just(S::TakeBack),
         2 => Just(S::Commit),
     ]
 }
@@ -64,14 +75,28 @@ proptest! {
         let disk = Disk::new();
         let mut store = disk.journal(Durability::Power).unwrap().store;
         let mut tasks = LiveTasks::new(LAST, 0, 0, 0);
+        tasks.keep_undos = true;
         let mut tracked = BTreeMap::<u64, Tracked>::new();
         let mut ended = BTreeSet::new();
+        let mut done = BTreeMap::<u64, Vec<UndoState>>::new();
         let mut now = 1_000;
         for (id, step) in steps {
             now += 1;
             if let Step::Commit = step {
                 commit(&mut tasks, &mut *store, now);
                 check(&mut *store, &tracked);
+                continue;
+            }
+            if let (Step::TakeBack, Some(undos)) = (step, done.get(&id).cloned()) {
+                commit(&mut tasks, &mut *store, now);
+                let kept: Vec<_> = store.kept_undos(id).unwrap();
+                let kept: Vec<_> = kept.iter().map(|(row, _)| row.state().unwrap()).collect();
+                prop_assert_eq!(&kept, &undos);
+                done.remove(&id);
+                let key: Box<str> = format!("key {id}").into();
+                tasks.take_back(id, key.clone(), None, kept);
+                let state = TaskState::taken_back(key, None, undos);
+                tracked.insert(id, Tracked { state, attempt: 1 });
                 continue;
             }
             if ended.contains(&id) && !tracked.contains_key(&id) {
@@ -81,6 +106,7 @@ proptest! {
                 let key: Option<Box<str>> = Some(format!("key {id}").into());
                 let accepted = Entry::Accepted {
                     key: key.clone(),
+                    digest: None,
                     context: vec![id as u8],
                     deadline_left: Some(10),
                     work_timeout: None,
@@ -89,6 +115,7 @@ proptest! {
                 let state = TaskState::accepted(key, Some(10), None, now);
                 Tracked { state, attempt: 0 }
             });
+            let was_stuck = task.state.is_stuck();
             let Some([first, second]) = fitting(step, id, task) else { continue };
             let before = task.state.clone();
             if task.state.apply(first, LAST, now).is_err() {
@@ -96,7 +123,13 @@ proptest! {
                 continue;
             }
             let outcome = tasks.apply(id, second, now).unwrap();
+            if matches!(step, Step::Retry) {
+                prop_assert!(was_stuck && !task.state.is_stuck());
+            }
             if matches!(step, Step::End { .. }) {
+                if task.state.position != State::RollingBack {
+                    done.insert(id, task.state.undos.clone());
+                }
                 prop_assert_eq!(outcome.unwrap().key.into_string(), format!("key {id}"));
                 if !task.state.is_stuck() {
                     tracked.remove(&id);
@@ -114,7 +147,10 @@ fn fitting(step: Step, id: u64, task: &mut Tracked) -> Option<[Entry; 2]> {
     let twice = |entry: &dyn Fn() -> Entry| Some([entry(), entry()]);
     let undos = task.state.undos.len();
     if task.state.is_stuck() {
-        return None;
+        return match step {
+            Step::Retry => twice(&|| Entry::Retried),
+            _ => None,
+        };
     }
     match (step, task.state.position) {
         (Step::Start, State::Queued(stage) | State::Cleaning(stage)) => {

@@ -81,7 +81,7 @@ fn what_was_committed_is_there_also_after_it_was_opened_again() {
             put_undo(1, 0, &large),
             put_outcomes(1, 9, &[4, 5], &[("k", 4)]),
             put_outcomes(2, 10, &[], &[]),
-            put_keyed_outcome("k", 4, Some(b"output")),
+            put_keyed_outcome("k", 4, 5, Some(b"output")),
         ];
         store.commit(&ops).unwrap();
         let all = all_of(&mut *store).unwrap();
@@ -174,10 +174,10 @@ fn outcomes_are_forgotten_with_their_keys_unless_another_task_has_it_by_now() {
         let mut store = place.open();
         let ops = [
             put_outcomes(1, 1, &[1, 2], &[("a", 1), ("b", 2)]),
-            put_keyed_outcome("a", 1, None),
-            put_keyed_outcome("b", 2, None),
+            put_keyed_outcome("a", 1, 1, None),
+            put_keyed_outcome("b", 2, 1, None),
             put_outcomes(2, 2, &[3], &[("b", 3)]),
-            put_keyed_outcome("b", 3, Some(b"o")),
+            put_keyed_outcome("b", 3, 2, Some(b"o")),
         ];
         store.commit(&ops).unwrap();
         let oldest = store.outcome_blocks(0, 1).unwrap();
@@ -185,11 +185,90 @@ fn outcomes_are_forgotten_with_their_keys_unless_another_task_has_it_by_now() {
         assert_eq!(store.outcome_blocks(1, 9).unwrap()[0].number, 2);
         let keys = oldest[0].block().unwrap().keys;
         store
-            .commit(&[RowOp::DeleteOutcomes { block: 1, keys }])
+            .commit(&[RowOp::DeleteOutcomes {
+                block: 1,
+                at: 1,
+                keys,
+            }])
             .unwrap();
         assert!(store.keyed_outcome("a").unwrap().is_none());
         assert_eq!(store.keyed_outcome("b").unwrap().unwrap().task, 3);
         assert_eq!(store.summary().unwrap().outcomes, 1);
+    });
+}
+
+#[test]
+fn j1_a_task_that_got_another_outcome_keeps_its_key_when_the_first_one_goes() {
+    on_each(|place| {
+        let mut store = place.open();
+        let ops = [
+            put_outcomes(1, 1, &[1], &[("a", 1)]),
+            put_outcomes(2, 7, &[1], &[("a", 1)]),
+            put_keyed_outcome("a", 1, 7, None),
+        ];
+        store.commit(&ops).unwrap();
+        let delete = |block, at| RowOp::DeleteOutcomes {
+            block,
+            at,
+            keys: vec![("a".into(), 1)],
+        };
+        store.commit(&[delete(1, 1)]).unwrap();
+        assert!(store.keyed_outcome("a").unwrap().is_some());
+        store.commit(&[delete(2, 7)]).unwrap();
+        assert!(store.keyed_outcome("a").unwrap().is_none());
+    });
+}
+
+#[test]
+fn j1_undos_are_kept_and_come_back_as_they_were() {
+    on_each(|place| {
+        let mut store = place.open();
+        let both = [
+            put_undo(1, 0, b"x"),
+            put_undo(1, 1, b"y"),
+            put_undo(2, 0, b"z"),
+        ];
+        store
+            .commit(&[
+                put_task(1, None, State::RollingBack, b"c"),
+                put_task(2, None, State::RollingBack, b"c"),
+            ])
+            .unwrap();
+        store.commit(&both).unwrap();
+        let kept = |store: &mut dyn Store, task| {
+            let kept = store.kept_undos(task).unwrap().into_iter();
+            kept.map(|(row, value)| (row.undo, value.bytes))
+                .collect::<Vec<_>>()
+        };
+        let keep = RowOp::KeepUndos { task: 1 };
+        let delete = RowOp::DeleteTask {
+            task: 1,
+            has_undos: false,
+        };
+        store.commit(&[keep.clone(), delete.clone()]).unwrap();
+        let xy = vec![(0, b"x".to_vec()), (1, b"y".to_vec())];
+        assert_eq!(kept(&mut *store, 1), xy);
+        assert!(kept(&mut *store, 2).is_empty());
+        // Back, and kept again.
+        let back = [
+            put_task(1, None, State::RollingBack, b"c"),
+            RowOp::ReviveUndos { task: 1 },
+        ];
+        store.commit(&back).unwrap();
+        assert!(kept(&mut *store, 1).is_empty());
+        store
+            .tasks(&mut |(row, _, undos)| assert_eq!(undos.len() as u64, 3 - row.id))
+            .unwrap();
+        store.commit(&[keep, delete]).unwrap();
+        assert_eq!(kept(&mut *store, 1), xy);
+        // They go with the key, by hand or because the outcome is too old.
+        store.commit(&[put_keyed_outcome("a", 1, 3, None)]).unwrap();
+        let forget = RowOp::DeleteKey {
+            key: "a".into(),
+            task: 1,
+        };
+        store.commit(&[forget]).unwrap();
+        assert!(kept(&mut *store, 1).is_empty() && store.keyed_outcome("a").unwrap().is_none());
     });
 }
 

@@ -5,7 +5,7 @@ use crate::{
     journal::{
         rows::{
             blob::Blob,
-            keyed_outcome::KeyedOutcomeRow,
+            keyed_outcome::{KeyedOutcome, KeyedOutcomeRow},
             outcome_block::{OutcomeBlock, OutcomeBlockRow},
             task::TaskRow,
             undo::UndoRow,
@@ -69,10 +69,15 @@ pub(super) fn put_outcomes(number: u64, at: u64, done: &[u64], keys: &[(&str, u6
     RowOp::PutOutcomes(OutcomeBlockRow::new(number, at, &block).unwrap())
 }
 
-pub(super) fn put_keyed_outcome(key: &str, task: u64, output: Option<&[u8]>) -> RowOp {
-    let output = output.map(<[u8]>::to_vec);
-    let row = KeyedOutcomeRow::new(key.into(), 5, &outcome(task), output);
-    RowOp::PutKeyedOutcome(row.unwrap())
+pub(super) fn put_keyed_outcome(key: &str, task: u64, at: u64, output: Option<&[u8]>) -> RowOp {
+    let kept = KeyedOutcome {
+        key: key.into(),
+        outcome: outcome(task),
+        output: output.map(<[u8]>::to_vec),
+        digest: Some(task),
+        undos: None,
+    };
+    RowOp::PutKeyedOutcome(KeyedOutcomeRow::new(&kept, at).unwrap())
 }
 
 /// Everything in a store as texts, with all checksums verified; or the first damage.
@@ -111,7 +116,14 @@ pub(super) fn all_of(store: &mut dyn Store) -> Result<Vec<String>, StoreError> {
     for key in keys {
         if let Some(row) = store.keyed_outcome(&key)? {
             let (at, outcome, output) = (row.at, row.outcome()?, row.output);
-            all.push(format!("kept {key} {at} {outcome:?} {output:?}"));
+            let (end, digest, kept) = (row.end, row.digest, row.undos);
+            all.push(format!(
+                "kept {key} {at} {end} {digest:?} {kept:?} {outcome:?} {output:?}"
+            ));
+            for (row, value) in store.kept_undos(outcome.task.0)? {
+                let (state, value) = (row.state()?, value.into_undo(row.task, row.undo)?);
+                all.push(format!("kept undo {key} {} {state:?} {value:?}", row.undo));
+            }
         }
     }
     Ok(all)

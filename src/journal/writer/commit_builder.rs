@@ -7,16 +7,14 @@ use super::{
     requests::Request,
     store_slot::StoreSlot,
 };
-use crate::{
-    journal::{
-        entry::Entry,
-        live_tasks::{KeyedOutcome, LiveTasks},
-        retention::Retention,
-        store::RowOp,
-        time::wall_clock,
-    },
-    ledger::LedgerError,
-    task::TaskId,
+use crate::journal::{
+    key_index::{Kept, KeyChange},
+    key_rules::KeyRules,
+    live_tasks::LiveTasks,
+    retention::Retention,
+    rows::keyed_outcome::KeyedOutcome,
+    store::RowOp,
+    time::wall_clock,
 };
 
 /// The number of the oldest outcome blocks that are looked at together.
@@ -24,21 +22,23 @@ const OLD_BLOCKS_AT_ONCE: usize = 64;
 
 /// The next commit, and the replies that depend on it.
 pub(super) struct CommitBuilder {
-    tasks: LiveTasks,
+    pub(super) tasks: LiveTasks,
     retention: Retention,
+    pub(super) rules: KeyRules,
     /// Questions for the outcome of a task that has none yet, by its key.
     waiting: HashMap<Box<str>, Vec<ReplyTo<Option<StoredOutcome>>>>,
     /// Outcomes of tasks with keys that are not written yet.
-    keyed_outcomes: Vec<KeyedOutcome>,
+    pub(super) keyed_outcomes: Vec<KeyedOutcome>,
     pub(super) replies: Replies,
     pub(super) ops: Vec<RowOp>,
 }
 
 impl CommitBuilder {
-    pub(super) fn new(tasks: LiveTasks, retention: Retention) -> Self {
+    pub(super) fn new(tasks: LiveTasks, retention: Retention, rules: KeyRules) -> Self {
         CommitBuilder {
             tasks,
             retention,
+            rules,
             waiting: HashMap::new(),
             keyed_outcomes: Vec::new(),
             replies: Replies::default(),
@@ -59,25 +59,25 @@ impl CommitBuilder {
                     let keyed = self.tasks.apply(task.0, entry, now)?;
                     self.keyed_outcomes.extend(keyed);
                 }
-                Request::Accept(task, entry, to) => match self.owner_of_key(&entry, store)? {
-                    Some(owner) => {
-                        let known = LedgerError::known(owner);
-                        self.replies.accepted.push((to, Err(known)));
-                    }
-                    None => {
+                Request::Accept(task, entry, to) => {
+                    let checked = self.check_key(&entry, store)?;
+                    if checked.is_ok() {
                         let keyed = self.tasks.apply(task.0, entry, now)?;
                         self.keyed_outcomes.extend(keyed);
-                        self.replies.accepted.push((to, Ok(())));
                     }
-                },
-                Request::OutcomeOf(key, to) => {
-                    if self.tasks.with_key(&key).is_some() {
-                        self.wait_for_outcome(key, to);
-                    } else {
+                    self.replies.accepted.push((to, checked));
+                }
+                Request::ByKey(key, what) => self.take_in_by_key(key, what, store)?,
+                Request::OutcomeOf(key, to) => match self.tasks.with_key(&key) {
+                    Some(live) => match live.stuck.cloned() {
+                        None => self.wait_for_outcome(key, to),
+                        Some(stuck) => self.replies.outcomes.push((to, Some((stuck, None)))),
+                    },
+                    None => {
                         let outcome = self.find_outcome(&key, store)?;
                         self.replies.outcomes.push((to, outcome));
                     }
-                }
+                },
             }
         }
         self.tasks.encode_rows()
@@ -98,6 +98,14 @@ impl CommitBuilder {
         let now = wall_clock();
         for keyed in mem::take(&mut self.keyed_outcomes) {
             self.tasks.write_keyed_outcome(&keyed, now)?;
+            let kept = Kept {
+                task: keyed.outcome.task,
+                at: now,
+                end: keyed.outcome.end.kind(),
+            };
+            self.replies
+                .keys
+                .push(KeyChange::Kept(keyed.key.clone(), kept));
             for to in self.waiting.remove(&keyed.key).unwrap_or_default() {
                 let outcome = (keyed.outcome.clone(), keyed.output.clone());
                 self.replies.outcomes.push((to, Some(outcome)));
@@ -110,40 +118,6 @@ impl CommitBuilder {
     /// Drops the callers that still wait for an outcome: there will be none.
     pub(super) fn drop_waiting(&mut self) {
         self.waiting.clear();
-    }
-
-    /// The other task, with or without an outcome, that has the key of this one.
-    fn owner_of_key(
-        &mut self,
-        entry: &Entry,
-        store: &mut StoreSlot,
-    ) -> Result<Option<TaskId>, String> {
-        let Entry::Accepted { key: Some(key), .. } = entry else {
-            return Ok(None);
-        };
-        if let Some(owner) = self.tasks.with_key(key) {
-            return Ok(Some(owner));
-        }
-        let outcome = self.find_outcome(key, store)?;
-        Ok(outcome.map(|(outcome, _)| outcome.task))
-    }
-
-    /// The outcome of the task that had this key.
-    fn find_outcome(
-        &mut self,
-        key: &str,
-        store: &mut StoreSlot,
-    ) -> Result<Option<StoredOutcome>, String> {
-        let mut unwritten = self.keyed_outcomes.iter().rev();
-        if let Some(keyed) = unwritten.find(|keyed| *keyed.key == *key) {
-            return Ok(Some((keyed.outcome.clone(), keyed.output.clone())));
-        }
-        let row = store.get()?.keyed_outcome(key);
-        let Some(row) = row.map_err(|error| error.to_string())? else {
-            return Ok(None);
-        };
-        let outcome = row.outcome().map_err(|error| error.to_string())?;
-        Ok(Some((outcome, row.output)))
     }
 
     /// Adds the deletion of outcomes that are too old or too many.
@@ -163,8 +137,15 @@ impl CommitBuilder {
             }
             let keys = row.block().map_err(|error| error.to_string())?.keys;
             self.tasks.outcomes = self.tasks.outcomes.saturating_sub(row.count);
+            let dropped = keys.iter().map(|(key, task)| KeyChange::Dropped {
+                key: key.clone(),
+                task: *task,
+                at: row.at,
+            });
+            self.replies.keys.extend(dropped);
             self.ops.push(RowOp::DeleteOutcomes {
                 block: row.number,
+                at: row.at,
                 keys,
             });
             // The numbers of its tasks must not be given out again.

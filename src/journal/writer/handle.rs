@@ -11,13 +11,16 @@ use tokio::sync::oneshot;
 
 use super::{
     commit_builder::CommitBuilder,
-    replies::StoredOutcome,
-    requests::{Request, RequestQueue, Urgency},
+    replies::{FoundByKey, ReplyTo, StoredOutcome},
+    requests::{ByKey, Request, RequestQueue, Urgency},
     store_slot::StoreSlot,
     thread::{WriterThread, run_commits},
 };
 use crate::{
-    journal::{entry::Entry, live_tasks::LiveTasks, retention::Retention, store::Store},
+    journal::{
+        entry::Entry, key_index::KeyIndex, key_rules::KeyRules, live_tasks::LiveTasks,
+        retention::Retention, store::Store,
+    },
     ledger::{LedgerError, Mark},
     panic_guard,
     task::TaskId,
@@ -38,13 +41,15 @@ impl Writer {
         path: PathBuf,
         tasks: LiveTasks,
         retention: Retention,
+        keys: (KeyRules, Arc<KeyIndex>),
     ) -> io::Result<Self> {
         let requests = Arc::new(RequestQueue::new());
         let (jobs, given) = mpsc::channel();
         let mut writer = WriterThread::new(
             requests.clone(),
             StoreSlot::new(store, jobs, requests.clone()),
-            CommitBuilder::new(tasks, retention),
+            CommitBuilder::new(tasks, retention, keys.0),
+            keys.1,
             path,
         );
         let finished = requests.clone();
@@ -96,6 +101,40 @@ impl Writer {
     ) -> Result<ReplyFrom<Option<StoredOutcome>>, LedgerError> {
         let (to, from) = oneshot::channel();
         let request = Request::OutcomeOf(key.into(), to);
+        self.requests.push(request, Urgency::Awaited)?;
+        Ok(from)
+    }
+
+    /// Looks for the task that has this key.
+    pub(in crate::journal) fn look(&self, key: &str) -> Result<ReplyFrom<FoundByKey>, LedgerError> {
+        self.by_key(key, ByKey::Look)
+    }
+
+    /// Gives the key of a task that has ended back. The reply is what was there.
+    pub(in crate::journal) fn forget(
+        &self,
+        key: &str,
+    ) -> Result<ReplyFrom<FoundByKey>, LedgerError> {
+        self.by_key(key, ByKey::Forget)
+    }
+
+    /// Makes this task, which is done, one that is rolled back. The reply is what was there if that is
+    /// no longer so.
+    pub(in crate::journal) fn take_back(
+        &self,
+        key: &str,
+        task: TaskId,
+    ) -> Result<ReplyFrom<Result<(), FoundByKey>>, LedgerError> {
+        self.by_key(key, |to| ByKey::TakeBack(task, to))
+    }
+
+    fn by_key<T>(
+        &self,
+        key: &str,
+        what: impl FnOnce(ReplyTo<T>) -> ByKey,
+    ) -> Result<ReplyFrom<T>, LedgerError> {
+        let (to, from) = oneshot::channel();
+        let request = Request::ByKey(key.into(), what(to));
         self.requests.push(request, Urgency::Awaited)?;
         Ok(from)
     }

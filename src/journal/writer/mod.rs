@@ -10,6 +10,7 @@ pub(super) mod handle;
 pub(super) mod requests;
 
 // The thread's side.
+mod by_key;
 mod commit_builder;
 mod store_slot;
 mod thread;

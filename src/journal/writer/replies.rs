@@ -2,18 +2,49 @@
 
 use tokio::sync::oneshot;
 
-use crate::{ledger::LedgerError, panic_guard, task::Outcome};
+use crate::{
+    journal::{key_index::KeyChange, undo_state::UndoState},
+    ledger::LedgerError,
+    panic_guard,
+    task::{EndKind, Outcome, TaskId},
+};
 
 /// An outcome that is kept, with the last stage's encoded output.
 pub(in crate::journal) type StoredOutcome = (Outcome, Option<Vec<u8>>);
 
 pub(super) type ReplyTo<T> = oneshot::Sender<Result<T, LedgerError>>;
 
+/// The task that was found by a key.
+pub(in crate::journal) enum FoundByKey {
+    Unknown,
+    InFlight(TaskId),
+    BeingTakenBack(TaskId),
+    Stuck(TaskId),
+    Ended(KeptEnd),
+}
+
+/// All that is kept of a task that has ended.
+pub(in crate::journal) struct KeptEnd {
+    pub(in crate::journal) task: TaskId,
+    /// In milliseconds since 1970.
+    pub(in crate::journal) at: u64,
+    pub(in crate::journal) end: EndKind,
+    /// The digest of its context.
+    pub(in crate::journal) digest: Option<u64>,
+    /// Its undos, with their encoded values; `None` if it can't be taken back.
+    pub(in crate::journal) undos: Option<Vec<(UndoState, Vec<u8>)>>,
+}
+
 /// The replies that depend on one commit.
 #[derive(Default)]
 pub(super) struct Replies {
     /// For tasks with a key: accepted, or refused because another task has it.
     pub(super) accepted: Vec<(ReplyTo<()>, Result<(), LedgerError>)>,
+    pub(super) found: Vec<(ReplyTo<FoundByKey>, FoundByKey)>,
+    /// The task is taken back from now on; or what was found instead.
+    pub(super) taken_back: Vec<(ReplyTo<Result<(), FoundByKey>>, Result<(), FoundByKey>)>,
+    /// For the index of keys.
+    pub(super) keys: Vec<KeyChange>,
     pub(super) outcomes: Vec<(ReplyTo<Option<StoredOutcome>>, Option<StoredOutcome>)>,
 }
 
@@ -26,6 +57,12 @@ impl Replies {
         for (to, outcome) in self.outcomes {
             reply(to, Ok(outcome));
         }
+        for (to, found) in self.found {
+            reply(to, Ok(found));
+        }
+        for (to, result) in self.taken_back {
+            reply(to, Ok(result));
+        }
     }
 
     /// Sends this error instead: the commit has failed.
@@ -34,6 +71,12 @@ impl Replies {
             reply(to, Err(error.clone()));
         }
         for (to, _) in self.outcomes {
+            reply(to, Err(error.clone()));
+        }
+        for (to, _) in self.found {
+            reply(to, Err(error.clone()));
+        }
+        for (to, _) in self.taken_back {
             reply(to, Err(error.clone()));
         }
     }

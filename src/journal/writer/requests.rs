@@ -9,7 +9,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::replies::{ReplyTo, StoredOutcome};
+use super::replies::{FoundByKey, ReplyTo, StoredOutcome, reply};
 use crate::{
     journal::{
         entry::Entry,
@@ -27,6 +27,27 @@ pub(super) enum Request {
     Accept(TaskId, Entry, ReplyTo<()>),
     /// Asks for the outcome of the task with this key.
     OutcomeOf(Box<str>, ReplyTo<Option<StoredOutcome>>),
+    ByKey(Box<str>, ByKey),
+}
+
+/// A question or a decision about the task with a key.
+pub(super) enum ByKey {
+    /// Says what there is.
+    Look(ReplyTo<FoundByKey>),
+    /// Gives the key of a task that has ended back. The reply is what was there.
+    Forget(ReplyTo<FoundByKey>),
+    /// Makes this task, which is done, one that is rolled back, if that is still what there is.
+    TakeBack(TaskId, ReplyTo<Result<(), FoundByKey>>),
+}
+
+impl ByKey {
+    /// Answers with an error.
+    pub(super) fn refuse(self, error: &LedgerError) {
+        match self {
+            ByKey::Look(to) | ByKey::Forget(to) => reply(to, Err(error.clone())),
+            ByKey::TakeBack(_, to) => reply(to, Err(error.clone())),
+        }
+    }
 }
 
 /// The urgency of an entry.

@@ -15,6 +15,7 @@ use super::{
 use crate::{
     failure,
     journal::{
+        key_index::KeyIndex,
         rows::meta::{ENDED, ON_PURPOSE},
         store::{RowOp, StoreError},
     },
@@ -30,6 +31,7 @@ pub(super) struct WriterThread {
     requests: Arc<RequestQueue>,
     store: StoreSlot,
     builder: CommitBuilder,
+    keys: Arc<KeyIndex>,
     /// For error texts.
     path: PathBuf,
 }
@@ -43,12 +45,14 @@ impl WriterThread {
         requests: Arc<RequestQueue>,
         store: StoreSlot,
         builder: CommitBuilder,
+        keys: Arc<KeyIndex>,
         path: PathBuf,
     ) -> Self {
         WriterThread {
             requests,
             store,
             builder,
+            keys,
             path,
         }
     }
@@ -116,7 +120,9 @@ impl WriterThread {
     }
 
     fn tell_written(&self, written: Option<RunningCommit>) {
-        if let Some((number, replies)) = written {
+        if let Some((number, mut replies)) = written {
+            // First, so that whoever has an outcome finds it by its key.
+            self.keys.apply(replies.keys.drain(..));
             self.requests.progress.reach(number);
             replies.send();
         }
@@ -144,6 +150,7 @@ impl WriterThread {
                 Request::Record(..) => {}
                 Request::Accept(_, _, to) => reply(to, Err(error.clone())),
                 Request::OutcomeOf(_, to) => reply(to, Err(error.clone())),
+                Request::ByKey(_, what) => what.refuse(&error),
             }
         }
     }

@@ -2,8 +2,10 @@
 //! counts, under one lock, so that every snapshot is one consistent cut.
 
 mod queries;
+pub(crate) mod past;
 #[cfg(feature = "journal")]
-pub(crate) mod restore;
+mod restore;
+pub(crate) mod stuck;
 
 use std::sync::{
     Arc, Mutex, MutexGuard,
@@ -16,9 +18,10 @@ use super::{
     counts::Counts,
     id::TaskId,
     limits::Limits,
-    outcome::{End, Stuck},
+    outcome::End,
     prealloc::{BlankRecord, RecordLease},
     record::{Owner, Task, TaskRef},
+    stuck_task::StuckTask,
     timer_wheel::TimerWheel,
 };
 use crate::{
@@ -67,7 +70,7 @@ struct Inner {
     /// Holds that were let go of. The last one of a record drops what is in there of the user's, so
     /// they are dropped once the lock is open.
     scrap: Vec<TaskRef>,
-    stuck: Vec<Stuck>,
+    stuck: Vec<StuckTask>,
 }
 
 impl Table {
@@ -103,18 +106,12 @@ impl Table {
         now: Nanos,
         cycles: Cycles,
     ) -> Result<(TaskRef, TaskRef), Refusal> {
-        let mut inner = panic_guard::lock(&self.inner);
-        let BlankRecord { task, ticket } = inner.blank_record(&self.owner);
-        if task.has_details() || !inner.scrap.is_empty() {
-            discard(inner);
-            // Drops what it still holds of the user's: under no lock.
-            task.clear();
-            inner = panic_guard::lock(&self.inner);
-        }
+        let (mut inner, blank) = self.blank();
         if let Err(refused) = self.is_open(&inner) {
-            inner.free.push(task);
+            inner.put_back(blank);
             return Err(refused);
         }
+        let BlankRecord { task, ticket } = blank;
         inner.last_id += 1;
         let id = inner.last_id;
         task.renew(TaskId(id), limits, now, cycles);
@@ -122,6 +119,20 @@ impl Table {
         inner.counts.accepted += 1;
         self.watch(&mut inner, task.slot, task.deadline());
         Ok((task, ticket))
+    }
+
+    /// A blank record, which holds nothing of the user's any more.
+    #[inline]
+    fn blank(&self) -> (MutexGuard<'_, Inner>, BlankRecord) {
+        let mut inner = panic_guard::lock(&self.inner);
+        let blank = inner.blank_record(&self.owner);
+        if blank.task.has_details() || !inner.scrap.is_empty() {
+            discard(inner);
+            // Drops what it still holds of the user's: under no lock.
+            blank.task.clear();
+            inner = panic_guard::lock(&self.inner);
+        }
+        (inner, blank)
     }
 
     fn is_open(&self, inner: &Inner) -> Result<(), Refusal> {
@@ -251,6 +262,7 @@ impl Table {
                 End::Failed { .. } => inner.counts.failed += 1,
                 End::TimedOut { .. } => inner.counts.timed_out += 1,
                 End::Cancelled { .. } => inner.counts.cancelled += 1,
+                End::TakenBack => inner.counts.taken_back += 1,
             }
         }
         let in_flight = inner.counts().in_flight();
@@ -342,6 +354,12 @@ impl Inner {
         self.tickets.push(None);
         let ticket = task.clone();
         BlankRecord { task, ticket }
+    }
+
+    /// Takes a record back that was not needed.
+    fn put_back(&mut self, BlankRecord { task, ticket }: BlankRecord) {
+        self.tickets[task.slot as usize] = Some(ticket);
+        self.free.push(task);
     }
 
     /// Frees a record; `false` when it was free already, as after a suspension.

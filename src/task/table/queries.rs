@@ -1,30 +1,14 @@
-//! Questions to the table from beside the tasks' way: who is in flight, how many, and who is stuck.
+//! Questions to the table from beside the tasks' way: who is in flight, and how many.
 
 use std::sync::atomic::Ordering;
 
 use super::{
-    super::{counts::Counts, id::TaskId, outcome::Stuck, record::TaskRef},
+    super::{counts::Counts, id::TaskId, record::TaskRef},
     Inner, Table,
 };
 use crate::panic_guard;
 
 impl Table {
-    /// Remembers a stuck task until a person resolves it.
-    pub(crate) fn keep_stuck(&self, stuck: Stuck) {
-        panic_guard::lock(&self.inner).stuck.push(stuck);
-    }
-
-    pub(crate) fn stuck(&self) -> Vec<Stuck> {
-        panic_guard::lock(&self.inner).stuck.clone()
-    }
-
-    /// A person has dealt with it.
-    pub(crate) fn resolve(&self, id: TaskId) -> Option<Stuck> {
-        let mut inner = panic_guard::lock(&self.inner);
-        let at = inner.stuck.iter().position(|stuck| stuck.task == id)?;
-        Some(inner.stuck.remove(at))
-    }
-
     pub(crate) fn counts(&self) -> Counts {
         panic_guard::lock(&self.inner).counts()
     }

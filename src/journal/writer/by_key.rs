@@ -1,0 +1,176 @@
+//! Questions and decisions by the key of a task.
+
+use super::{
+    commit_builder::CommitBuilder,
+    replies::{FoundByKey, KeptEnd, StoredOutcome},
+    requests::ByKey,
+    store_slot::StoreSlot,
+};
+use crate::{
+    journal::{
+        corrupt::Corrupt,
+        entry::Entry,
+        key_index::KeyChange,
+        key_rules::Ended,
+        rows::keyed_outcome::KeyedOutcome,
+        store::{RowOp, StoreError},
+        undo_state::UndoState,
+    },
+    ledger::LedgerError,
+    task::{EndKind, TaskId},
+};
+
+impl CommitBuilder {
+    /// Refuses a task whose key is that of another one, with or without an outcome.
+    pub(super) fn check_key(
+        &mut self,
+        entry: &Entry,
+        store: &mut StoreSlot,
+    ) -> Result<Result<(), LedgerError>, String> {
+        let Entry::Accepted {
+            key: Some(key),
+            digest,
+            ..
+        } = entry
+        else {
+            return Ok(Ok(()));
+        };
+        let owner = match self.tasks.with_key(key) {
+            Some(live) => Some((live.task, live.digest)),
+            None => {
+                let kept = self.find_kept(key, store)?;
+                let has_key = |kept: &KeyedOutcome| {
+                    self.rules.taken_by == Ended::Any || kept.outcome.is_done()
+                };
+                kept.filter(has_key)
+                    .map(|kept| (kept.outcome.task, kept.digest))
+            }
+        };
+        let Some((owner, its_digest)) = owner else {
+            return Ok(Ok(()));
+        };
+        let differ = its_digest.zip(*digest).is_some_and(|(its, own)| its != own);
+        Ok(Err(match self.rules.same_context && differ {
+            true => LedgerError::conflict(owner),
+            false => LedgerError::known(owner),
+        }))
+    }
+
+    /// The outcome of the task that had this key.
+    pub(super) fn find_outcome(
+        &mut self,
+        key: &str,
+        store: &mut StoreSlot,
+    ) -> Result<Option<StoredOutcome>, String> {
+        let kept = self.find_kept(key, store)?;
+        Ok(kept.map(|kept| (kept.outcome, kept.output)))
+    }
+
+    fn find_kept(
+        &mut self,
+        key: &str,
+        store: &mut StoreSlot,
+    ) -> Result<Option<KeyedOutcome>, String> {
+        let mut unwritten = self.keyed_outcomes.iter().rev();
+        if let Some(keyed) = unwritten.find(|keyed| *keyed.key == *key) {
+            return Ok(Some(keyed.clone()));
+        }
+        let row = store.get()?.keyed_outcome(key);
+        let Some(row) = row.map_err(|error| error.to_string())? else {
+            return Ok(None);
+        };
+        let outcome = row.outcome().map_err(|error| error.to_string())?;
+        Ok(Some(KeyedOutcome {
+            key: row.key,
+            outcome,
+            output: row.output,
+            digest: row.digest,
+            undos: row.undos,
+        }))
+    }
+
+    /// Answers a question, or makes a decision, by a key.
+    pub(super) fn take_in_by_key(
+        &mut self,
+        key: Box<str>,
+        what: ByKey,
+        store: &mut StoreSlot,
+    ) -> Result<(), String> {
+        // These are rare, so that all that was taken in before may be written first: then the store alone
+        // says what is kept.
+        self.build(store)?;
+        store.commit(&mut self.ops)?;
+        let found = self.find(&key, store)?;
+        match (what, found) {
+            (ByKey::Look(to), found) => self.replies.found.push((to, found)),
+            (ByKey::Forget(to), found) => {
+                if let FoundByKey::Ended(kept) = &found {
+                    self.drop_key(key, kept);
+                }
+                self.replies.found.push((to, found));
+            }
+            (ByKey::TakeBack(task, to), FoundByKey::Ended(kept))
+                if kept.task == task && kept.end == EndKind::Done && kept.undos.is_some() =>
+            {
+                let undos = kept.undos.iter().flatten();
+                let undos = undos.map(|(undo, _)| undo.clone()).collect();
+                self.tasks.take_back(task.0, key, kept.digest, undos);
+                self.replies.taken_back.push((to, Ok(())));
+            }
+            (ByKey::TakeBack(_, to), found) => self.replies.taken_back.push((to, Err(found))),
+        }
+        Ok(())
+    }
+
+    /// Gives a key back, with what is kept of its task but for the outcome.
+    fn drop_key(&mut self, key: Box<str>, kept: &KeptEnd) {
+        let (task, at) = (kept.task.0, kept.at);
+        self.ops.push(RowOp::DeleteKey {
+            key: key.clone(),
+            task,
+        });
+        let dropped = KeyChange::Dropped { key, task, at };
+        self.replies.keys.push(dropped);
+    }
+
+    /// The task that has this key. No outcome is unwritten.
+    fn find(&mut self, key: &str, store: &mut StoreSlot) -> Result<FoundByKey, String> {
+        if let Some(live) = self.tasks.with_key(key) {
+            return Ok(match live.stuck {
+                Some(_) => FoundByKey::Stuck(live.task),
+                None if live.is_taken_back => FoundByKey::BeingTakenBack(live.task),
+                None => FoundByKey::InFlight(live.task),
+            });
+        }
+        let failed = |error: StoreError| error.to_string();
+        let store = store.get()?;
+        let Some(row) = store.keyed_outcome(key).map_err(failed)? else {
+            return Ok(FoundByKey::Unknown);
+        };
+        row.verify().map_err(|corrupt| corrupt.to_string())?;
+        let end = row.end().map_err(|corrupt| corrupt.to_string())?;
+        let undos = match row.undos {
+            None => None,
+            Some(count) => {
+                let rows = store.kept_undos(row.task).map_err(failed)?;
+                let undos = rows.into_iter().map(|(undo, value)| {
+                    let number = undo.undo;
+                    Ok((undo.state()?, value.into_undo(row.task, number)?))
+                });
+                let undos: Result<Vec<(UndoState, Vec<u8>)>, _> = undos.collect();
+                let undos = undos.map_err(|corrupt: Corrupt| corrupt.to_string())?;
+                if undos.len() != count as usize {
+                    return Err(format!("undos of task {} are missing", row.task));
+                }
+                Some(undos)
+            }
+        };
+        Ok(FoundByKey::Ended(KeptEnd {
+            task: TaskId(row.task),
+            at: row.at,
+            end,
+            digest: row.digest,
+            undos,
+        }))
+    }
+}

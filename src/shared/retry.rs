@@ -1,0 +1,43 @@
+//! Another try of what is left of a stuck task.
+
+use std::sync::Arc;
+
+use super::{Shared, messages::ToReporter};
+use crate::{
+    error::RetryError,
+    ledger::Change,
+    logging,
+    task::{NotReopened, Refusal, TaskId},
+};
+
+impl Shared {
+    /// Has the undos that are left of a stuck task run again.
+    pub(crate) fn retry(&self, id: TaskId) -> Result<(), RetryError> {
+        let (now, cycles) = (self.clock.now(), self.clock.cycles());
+        let reopened = self.table.reopen_stuck(id, now, cycles);
+        let (reopened, key) = reopened.map_err(|why| match why {
+            NotReopened::NotStuck => RetryError::NotStuck(id),
+            NotReopened::Refused(Refusal::Suspended) => RetryError::Suspended(id),
+            NotReopened::Refused(_) => RetryError::Closed(id),
+            NotReopened::Unable(why) => RetryError::Unable(id, why.into()),
+        })?;
+        if let Some(key) = key {
+            self.keyed.insert(key, &reopened.task);
+        }
+        logging::info!("task {id}: its undos that are left are tried again");
+        let recorded = self.record(id, Change::Retried);
+        self.tell_reporter(ToReporter::Reopened(reopened, recorded));
+        Ok(())
+    }
+
+    /// The same for all stuck tasks that are chosen.
+    pub(crate) fn retry_all(
+        self: &Arc<Self>,
+        chosen: Vec<TaskId>,
+    ) -> Vec<Result<TaskId, RetryError>> {
+        chosen
+            .into_iter()
+            .map(|id| self.retry(id).map(|()| id))
+            .collect()
+    }
+}

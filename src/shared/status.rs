@@ -1,0 +1,57 @@
+//! How the task with a key is doing.
+
+use super::Shared;
+use crate::task::{State, StopCause, TaskRef, TaskStatus};
+
+impl Shared {
+    /// At once, from memory.
+    pub(crate) fn status(&self, key: &str) -> TaskStatus {
+        let live = self.keyed.find(key);
+        if let Some(status) = live.and_then(|task| self.status_of(&task)) {
+            return status;
+        }
+        if let Some(task) = self.table.stuck_with_key(key) {
+            return TaskStatus::Stuck { task };
+        }
+        #[cfg(feature = "journal")]
+        if let Some(journal) = &self.journal
+            && let Some((task, end)) = journal.ended_with_key(key)
+        {
+            return TaskStatus::Ended { task, end };
+        }
+        TaskStatus::Unknown
+    }
+
+    /// `None` once it has ended.
+    fn status_of(&self, task: &TaskRef) -> Option<TaskStatus> {
+        let (attempt, state, id) = (task.attempt(), task.state(), task.id());
+        let stage = |stage| self.stage_name(stage).clone();
+        Some(match state {
+            State::Queued(at) => TaskStatus::Queued {
+                task: id,
+                stage: stage(at),
+                attempt,
+            },
+            State::Running(at) => TaskStatus::Running {
+                task: id,
+                stage: stage(at),
+                attempt,
+            },
+            State::Cleaning(at) => TaskStatus::CleaningUp {
+                task: id,
+                stage: stage(at),
+                attempt,
+            },
+            State::Stopping(_) | State::RollingBack => TaskStatus::RollingBack { task: id },
+            // Its end is recorded by now, or about to be.
+            State::Ended => return None,
+        })
+    }
+
+    /// Cancels the task in flight that has this key.
+    pub(crate) fn cancel_key(&self, key: &str) -> bool {
+        self.keyed
+            .find(key)
+            .is_some_and(|task| self.cancel(&task, StopCause::User))
+    }
+}
