@@ -77,6 +77,10 @@ pub enum BuildError {
     /// Nothing would ever be accepted.
     #[error("pipeline {0:?} has max_stuck(0), with which nothing is accepted; allow at least 1")]
     ZeroStuck(String),
+    /// Every task would fail at the next start, whatever it was doing.
+    #[cfg(feature = "journal")]
+    #[error("pipeline {0:?} has crash_limit(0), at which every task fails; allow at least 1")]
+    ZeroCrashLimit(String),
     /// Workers are counted from 1.
     #[error("stage {0:?} has zero workers; it needs at least one")]
     ZeroWorkers(String),

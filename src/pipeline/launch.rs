@@ -125,6 +125,7 @@ impl<I: Send + 'static, C: Send + 'static> Parts<I, C> {
                 .collect(),
             codecs: self.stages.iter().filter_map(|stage| stage.codec).collect(),
             recovery: self.options.recovery,
+            crash_limit: self.options.crash_limit,
         };
         let (read, reading) = oneshot::channel();
         std::thread::Builder::new()

@@ -21,6 +21,8 @@ pub(super) struct Options {
     pub(super) journal: Option<Journal>,
     #[cfg(feature = "journal")]
     pub(super) recovery: Recovery,
+    #[cfg(feature = "journal")]
+    pub(super) crash_limit: u32,
     #[cfg(feature = "testing")]
     pub(super) faults: Faults,
 }
@@ -39,6 +41,8 @@ impl Default for Options {
             journal: None,
             #[cfg(feature = "journal")]
             recovery: Recovery::default(),
+            #[cfg(feature = "journal")]
+            crash_limit: 3,
             #[cfg(feature = "testing")]
             faults: Faults::default(),
         }

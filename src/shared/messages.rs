@@ -75,6 +75,13 @@ pub(crate) enum ToReporter {
         task: TaskRef,
         undone: usize,
     },
+    /// The restored task that comes next was at work at several kills, or an undo of its own was: those
+    /// go on one at a time.
+    #[cfg(feature = "journal")]
+    Suspect {
+        task: TaskRef,
+        undo: bool,
+    },
     /// Collect the room that restored tasks fill: each future takes some out of a semaphore.
     #[cfg(feature = "journal")]
     CollectRoom(Vec<Detached>),

@@ -68,6 +68,8 @@ mod keys;
 mod recovery;
 #[cfg(feature = "journal")]
 mod recovery_hard_cases;
+#[cfg(feature = "journal")]
+mod suspects;
 
 // Random pipelines against a model that says what must happen.
 mod model;

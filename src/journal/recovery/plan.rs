@@ -16,6 +16,8 @@ pub(crate) struct PipelineSpec {
     pub(crate) stages: Vec<(StageName, u32)>,
     pub(crate) codecs: StageCodecs,
     pub(crate) recovery: Recovery,
+    /// A task is left alone once its stage, or one of its undos, was interrupted by this many kills.
+    pub(crate) crash_limit: u32,
 }
 
 /// The tasks in a journal at a start.
@@ -41,7 +43,17 @@ pub(crate) struct RecoveredTask {
     pub(crate) left: Option<Duration>,
     pub(crate) work_timeout: Option<Duration>,
     pub(crate) undos: Vec<Undo>,
+    pub(crate) suspicion: Option<Suspicion>,
     pub(crate) todo: Todo,
+}
+
+/// A task may be what kills the process: what it does next was at work at several kills.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Suspicion {
+    /// The number of these kills.
+    pub(crate) kills: u32,
+    /// An undo was at work, and not only a stage.
+    pub(crate) undo: bool,
 }
 
 /// The next step of a recovered task. A context comes with it where a stage will need one.
