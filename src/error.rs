@@ -36,6 +36,10 @@ pub enum Error {
     /// [`Shutdown::Suspend`](crate::Shutdown::Suspend). With a journal, the next start goes on.
     #[error("the pipeline is suspended: {0}")]
     Suspended(Arc<str>),
+    /// The task was never accepted, since it could not be recorded: its context can't be encoded, say. For
+    /// tickets of [`Submit::now`](crate::submit::Submit::now), which doesn't wait for that.
+    #[error("the task can't be recorded: {0}")]
+    Unrecorded(Arc<str>),
     /// The journal can't be used; the error names its file.
     #[cfg(feature = "journal")]
     #[error(transparent)]

@@ -70,6 +70,8 @@ mod recovery;
 mod recovery_hard_cases;
 #[cfg(feature = "journal")]
 mod suspects;
+#[cfg(feature = "journal")]
+mod submit_now;
 
 // Random pipelines against a model that says what must happen.
 mod model;
