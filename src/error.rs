@@ -41,6 +41,10 @@ pub enum Error {
     /// [`Shutdown::Suspend`](crate::Shutdown::Suspend). With a journal, the next start goes on.
     #[error("the pipeline is suspended: {0}")]
     Suspended(Arc<str>),
+    /// The task was never accepted, since it could not be recorded: its context can't be encoded, say. For
+    /// tickets of [`Submit::now`](crate::submit::Submit::now), which doesn't wait for that.
+    #[error("the task can't be recorded: {0}")]
+    Unrecorded(Arc<str>),
     /// The journal can't be used; the error names its file.
     #[cfg(feature = "journal")]
     #[error(transparent)]
@@ -186,6 +190,10 @@ pub enum BuildError {
     /// Nothing would ever be accepted.
     #[error("pipeline {0:?} has max_stuck(0), with which nothing is accepted; allow at least 1")]
     ZeroStuck(String),
+    /// Every task would fail at the next start, whatever it was doing.
+    #[cfg(feature = "journal")]
+    #[error("pipeline {0:?} has crash_limit(0), at which every task fails; allow at least 1")]
+    ZeroCrashLimit(String),
     /// Workers are counted from 1.
     #[error("stage {0:?} has zero workers; it needs at least one")]
     ZeroWorkers(String),

@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     clock::{NEVER, nanos},
-    journal::{Recovered, RecoveredTask, Todo},
+    journal::{Recovered, RecoveredTask, Suspicion, Todo},
     logging,
     shared::{
         Shared,
@@ -121,6 +121,7 @@ pub(crate) fn restore(
         let filled = tasks.iter().filter(fills).count();
         collectors.extend(feed.room().and_then(|room| collect(room, filled)));
     }
+    warn_of_suspects(shared, tasks.iter());
     for task in tasks {
         put_back(shared, feeds, task);
     }
@@ -145,6 +146,7 @@ fn put_back(shared: &Shared, feeds: &mut [Box<dyn RestoreFeed + Send>], task: Re
         left,
         work_timeout,
         undos,
+        suspicion,
         todo,
     } = task;
     let deadline = match &todo {
@@ -171,6 +173,10 @@ fn put_back(shared: &Shared, feeds: &mut [Box<dyn RestoreFeed + Send>], task: Re
         if let Some(key) = key {
             shared.keyed.insert(key.into(), &task);
         }
+        if let Some(Suspicion { undo, .. }) = suspicion {
+            let task = task.clone();
+            shared.tell_reporter(ToReporter::Suspect { task, undo });
+        }
         task
     };
     match todo {
@@ -178,15 +184,15 @@ fn put_back(shared: &Shared, feeds: &mut [Box<dyn RestoreFeed + Send>], task: Re
             let past = past(State::Queued(k), attempt, generation, k, undos, None);
             feeds[k as usize].queue(record(past), context);
         }
-        Todo::CleanUp(k, context) if !has_undos(&undos, k, attempt) => {
-            let undone = undos
-                .iter()
-                .any(|undo| undo.is_of(k, attempt) && matches!(undo.status, UndoStatus::Undone));
-            let generation = generation + u32::from(undone);
+        Todo::CleanUp(k, context) if !has_undos(&undos, k, attempt) && suspicion.is_none() => {
+            let generation = generation + u32::from(is_undone(&undos, k, attempt));
             let past = past(State::Queued(k), attempt + 1, generation, k, undos, None);
             feeds[k as usize].queue(record(past), context);
         }
         Todo::CleanUp(k, context) => {
+            // The clean-up itself raises it if undos run in it.
+            let cleaned = !has_undos(&undos, k, attempt) && is_undone(&undos, k, attempt);
+            let generation = generation + u32::from(cleaned);
             let task = record(past(
                 State::Cleaning(k),
                 attempt,
@@ -215,4 +221,31 @@ fn has_undos(undos: &[Undo], stage: u16, attempt: u32) -> bool {
     undos
         .iter()
         .any(|undo| undo.is_of(stage, attempt) && matches!(undo.status, UndoStatus::Registered))
+}
+
+/// Undos of this attempt have run in a clean-up.
+fn is_undone(undos: &[Undo], stage: u16, attempt: u32) -> bool {
+    undos
+        .iter()
+        .any(|undo| undo.is_of(stage, attempt) && matches!(undo.status, UndoStatus::Undone))
+}
+
+/// The number of suspects that the warning names.
+const NAMED: usize = 20;
+
+fn warn_of_suspects<'a>(shared: &Shared, tasks: impl Iterator<Item = &'a RecoveredTask>) {
+    let suspects = tasks.filter_map(|task| Some((task.id, task.suspicion?)));
+    let suspects: Vec<_> = suspects.collect();
+    let Some(kills) = suspects.iter().map(|(_, suspicion)| suspicion.kills).min() else {
+        return;
+    };
+    let named = suspects.iter().take(NAMED).map(|(id, _)| id.to_string());
+    let named = named.collect::<Vec<_>>().join(", ");
+    let more = if suspects.len() > NAMED { " .." } else { "" };
+    logging::warning!(
+        "pipeline {}: tasks that were at work at {kills} kills of the process or more go on one at a time; \
+         there are {}: {named}{more}",
+        shared.name,
+        suspects.len(),
+    );
 }

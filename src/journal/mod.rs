@@ -115,6 +115,6 @@ pub use options::Journal;
 pub(crate) use by_key::Found;
 pub(crate) use codec::{decode, encode};
 pub(crate) use ledger::JournalLedger;
-pub(crate) use recovery::plan::{PipelineSpec, Recovered, RecoveredTask, Todo};
+pub(crate) use recovery::plan::{PipelineSpec, Recovered, RecoveredTask, Suspicion, Todo};
 #[cfg(feature = "internals")]
 pub(crate) use rows::fuzz::read_rows;

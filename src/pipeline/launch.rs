@@ -127,6 +127,7 @@ impl<I: Send + 'static, C: Send + 'static> Parts<I, C> {
             codecs: self.stages.iter().filter_map(|stage| stage.codec).collect(),
             recovery: self.options.recovery,
             keep_undos: self.options.keep_undos,
+            crash_limit: self.options.crash_limit,
         };
         let (read, reading) = oneshot::channel();
         std::thread::Builder::new()

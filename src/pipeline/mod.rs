@@ -112,6 +112,19 @@ impl<I: Send + 'static, C: Send + 'static> Pipeline<I, C, Durable> {
         self.parts.options.keep_undos = true;
         self
     }
+
+    /// The number of kills of the process at which a task is left alone: one whose stage was at work at as
+    /// many fails, and one of whose undos was running at as many is left for a person. Default: 3.
+    ///
+    /// From two kills on (or one less than the limit, if that is fewer) a task is a suspect. Suspects go on
+    /// one at a time, each once the one before has its outcome, so that a task that brings the process down
+    /// each time takes no other along: of ten with one such, nine are done. Meanwhile those that wait
+    /// can be cancelled and run into their deadlines. With a limit of 1 there are none, and whatever was at
+    /// work at a kill fails.
+    pub fn crash_limit(mut self, kills: u32) -> Self {
+        self.parts.options.crash_limit = kills;
+        self
+    }
 }
 
 impl<I: Send + 'static, C: Send + 'static, D: 'static> Pipeline<I, C, D> {
@@ -352,6 +365,10 @@ impl<I: Send + 'static, C: Send + 'static, D: 'static> Pipeline<I, C, D> {
             if self.parts.stages.iter().any(|stage| stage.codec.is_none()) {
                 return Err(BuildError::JournalAfterStages(self.parts.name.clone()));
             }
+        }
+        #[cfg(feature = "journal")]
+        if self.parts.options.crash_limit == 0 {
+            return Err(BuildError::ZeroCrashLimit(self.parts.name.clone()));
         }
         if self.parts.options.max_in_flight == Some(0) {
             return Err(BuildError::ZeroInFlight(self.parts.name.clone()));

@@ -28,6 +28,8 @@ pub(super) struct Options {
     pub(super) recovery: Recovery,
     #[cfg(feature = "journal")]
     pub(super) keep_undos: bool,
+    #[cfg(feature = "journal")]
+    pub(super) crash_limit: u32,
     #[cfg(feature = "testing")]
     pub(super) faults: Faults,
 }
@@ -49,6 +51,8 @@ impl Default for Options {
             recovery: Recovery::default(),
             #[cfg(feature = "journal")]
             keep_undos: false,
+            #[cfg(feature = "journal")]
+            crash_limit: 3,
             #[cfg(feature = "testing")]
             faults: Faults::default(),
         }

@@ -11,7 +11,8 @@
 pub enum Recovery {
     /// They go on. A stage that was at work starts again, once the undos of its interrupted attempt
     /// have run; that attempt doesn't count as one of its
-    /// [tries](crate::IntoWork::retry). A task that was interrupted three times in one stage fails.
+    /// [tries](crate::IntoWork::retry). A task whose stage was at work at three kills fails; see
+    /// `Pipeline::crash_limit`.
     #[default]
     Resume,
     /// They are cancelled and rolled back.

@@ -76,6 +76,13 @@ pub(crate) enum ToReporter {
         task: TaskRef,
         undone: usize,
     },
+    /// The restored task that comes next was at work at several kills, or an undo of its own was: those
+    /// go on one at a time.
+    #[cfg(feature = "journal")]
+    Suspect {
+        task: TaskRef,
+        undo: bool,
+    },
     /// Tasks were stuck when the process ended.
     #[cfg(feature = "journal")]
     StuckRestored,

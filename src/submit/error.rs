@@ -9,6 +9,10 @@ use crate::{failure::Failure, task::Refusal};
 /// The text of [`SubmitError::Closed`].
 pub(crate) const CLOSED: &str = "the pipeline takes no more tasks";
 
+/// The text of [`SubmitError::Unrecorded`] for a key without a journal.
+pub(super) const NO_JOURNAL: &str =
+    "only a pipeline with a journal keeps keys: add .journal(..), or submit without .key(..)";
+
 /// A task was not accepted. Its context comes back.
 ///
 /// In a producer, `?` makes it a [`Failure`] if the context is `Sync`; else say
@@ -86,9 +90,7 @@ impl<C> fmt::Debug for SubmitError<C> {
 #[derive(thiserror::Error)]
 #[non_exhaustive]
 pub enum TrySubmitError<C> {
-    /// There is no room now; try again later. Also returned if the ledger doesn't record at once, as
-    /// a journal doesn't: the task was recorded then and is cancelled, so use
-    /// [`if_room`](crate::submit::Submit::if_room) there.
+    /// There is no room now; try again later. Nothing was recorded.
     #[error("the pipeline is full: try again later")]
     Full(C),
     /// Refused for another reason than room. Trying again only helps with [`SubmitError::Stuck`].

@@ -4,7 +4,7 @@
 //! | to submit a task | use | waits for room | waits for the journal |
 //! |---|---|---|---|
 //! | from a producer, or where time doesn't matter | [`submit(context).await`](Intake::submit) | yes | yes |
-//! | from a request handler | [`submit(context).now()`](Submit::now) | no | no: always `Full` with one |
+//! | from a request handler | [`submit(context).now()`](Submit::now) | no | no: it is recorded later |
 //! | from a request handler, with a journal | [`submit(context).if_room().await`](Submit::if_room) | no | yes |
 //! | from a stage of the same pipeline | [`try_submit`](Intake::try_submit) or `if_room` | no | as above |
 
@@ -107,7 +107,7 @@ impl<C: Send + 'static> Intake<C> {
     /// limits. For stages that submit to their own pipeline, among others.
     ///
     /// # Errors
-    /// [`TrySubmitError`], with the context in it; always, with a journal: see [`Submit::now`].
+    /// [`TrySubmitError`], with the context in it.
     pub fn try_submit(&self, context: C) -> Result<Ticket, TrySubmitError<C>> {
         self.submit(context).now()
     }
@@ -184,8 +184,8 @@ impl<'a, C: Send + 'static, O> Submit<'a, C, O> {
         self
     }
 
-    /// Submits the task if there is room now, and waits for it to be recorded: use this instead of
-    /// [`now`](Self::now) on a pipeline with a journal.
+    /// Submits the task if there is room now, and waits for it to be recorded: once there is a ticket, it
+    /// survives the process. Without a journal it is as [`now`](Self::now).
     ///
     /// # Errors
     /// [`TrySubmitError`], with the context in it.
@@ -210,6 +210,12 @@ impl<'a, C: Send + 'static, O> Submit<'a, C, O> {
 
     /// Submits the task if there is room now, without any wait.
     ///
+    /// With a journal or a ledger the ticket is there before the task is recorded. That goes on in the
+    /// background, and then the task begins; until then a kill of the process loses it.
+    /// [`Ticket::recorded`] waits for it. If it is refused, [`Ticket::outcome`] says so with
+    /// [`Error::Unrecorded`](crate::Error::Unrecorded), and if its [key](Self::key) is another task's, the ticket
+    /// becomes that one's. To wait for the record before there is a ticket, use [`if_room`](Self::if_room).
+    ///
     /// ```no_run
     /// # use std::time::Duration;
     /// # use batrun::{Intake, TrySubmitError};
@@ -224,10 +230,6 @@ impl<'a, C: Send + 'static, O> Submit<'a, C, O> {
     ///
     /// # Errors
     /// [`TrySubmitError`], with the context in it.
-    ///
-    /// With a [key](Self::key) that is always [`TrySubmitError::Full`], since the key has to be looked
-    /// up. If it was polled and is being recorded, this takes the task back: its key may then be that of
-    /// a cancelled task.
     ///
     /// # Panics
     /// If it was polled to its end before.

@@ -9,9 +9,13 @@ use std::{
 use actix::Recipient;
 use tokio::sync::{Semaphore, TryAcquireError};
 
-use super::error::SubmitError;
+use super::{
+    error::SubmitError,
+    ticket::{answer, recording_is_over},
+};
 use crate::{
     clock::NEVER,
+    failure::Failure,
     ledger::{Change, LedgerError, Recorded, Value, Why},
     logging, panic_guard,
     shared::{
@@ -19,7 +23,7 @@ use crate::{
         hop::{Batch, Hop},
         messages::{ToProducer, ToReporter},
     },
-    task::{Limits, Refusal, StopCause, Task, TaskRef},
+    task::{Event, Limits, Refusal, StopCause, Task, TaskRef, TicketAnswer},
 };
 
 /// The number of tasks that go to the first pool at once.
@@ -36,6 +40,15 @@ pub(super) struct Recording {
     pub(super) task: NewTask,
     pub(super) recorded: Recorded,
     pub(super) key: Option<Box<str>>,
+}
+
+/// A context that waits for its record, in a future that others may drop.
+struct Unsent<C>(Option<C>);
+
+impl<C> Drop for Unsent<C> {
+    fn drop(&mut self) {
+        panic_guard::drop_quietly(self.0.take());
+    }
 }
 
 /// The tasks submitted through an intake and its clones. They gather without waiting: the producer
@@ -204,31 +217,75 @@ impl<C: Send + 'static> Outbox<C> {
     /// A task that may be recorded by now, and whose `submit` was dropped. With a key it goes on once
     /// it is recorded, because its key is taken; without one it is cancelled.
     pub(super) fn leave_recording(self: &Arc<Self>, recording: Recording, context: Option<C>) {
+        match context {
+            Some(context) if recording.key.is_some() => {
+                self.record_later(recording, context).leave_ticket();
+            }
+            context => {
+                self.abandon(&recording.task.task);
+                // Only now: its drop is the user's code.
+                panic_guard::drop_quietly(context);
+            }
+        }
+    }
+
+    /// Leaves it to the reporter to wait until a task is recorded: then it goes on, or its ticket says why
+    /// not. Returns its ticket's hold.
+    pub(super) fn record_later(self: &Arc<Self>, recording: Recording, context: C) -> TaskRef {
         let Recording {
-            task,
+            task: NewTask { task, ticket },
             recorded,
             key,
         } = recording;
-        let (key, context) = match (key, context) {
-            (Some(key), Some(context)) => (key, context),
-            (_, context) => {
-                self.abandon(&task.task);
-                // Only now: its drop is the user's code.
-                return panic_guard::drop_quietly(context);
-            }
-        };
-        let outbox = self.clone();
+        task.details().is_recording = true;
+        let (outbox, mut context) = (self.clone(), Unsent(Some(context)));
         let accepted = async move {
-            match recorded.await {
-                Ok(()) => outbox.accept(task, context, Some(key)).leave_ticket(),
-                Err(error) => {
-                    let refused = outbox.unaccept(task.task, &error, Some(key), context);
-                    panic_guard::drop_quietly(refused);
+            let result = recorded.await;
+            let Some(context) = context.0.take() else {
+                return;
+            };
+            match result {
+                Ok(()) => {
+                    let ticket = task.clone();
+                    recording_is_over(&outbox.accept(NewTask { task, ticket }, context, key));
                 }
+                Err(error) => outbox.unaccept_later(task, &error, key, context),
             }
         };
         let message = ToReporter::RunDetached(Box::pin(accepted));
         self.shared.tell_reporter(message);
+        ticket
+    }
+
+    /// The ledger refused a task whose ticket is given.
+    fn unaccept_later(
+        &self,
+        task: TaskRef,
+        error: &LedgerError,
+        key: Option<Box<str>>,
+        context: C,
+    ) {
+        if task.fail(0, Failure::new(error.clone())).is_err() {
+            // It was stopped meanwhile, and the reporter gives it its outcome.
+            if error.why() == Why::Broken {
+                self.shared.suspend(error);
+            }
+            if let Some(room) = self.room() {
+                room.add_permits(1);
+            }
+            return panic_guard::drop_quietly(context);
+        }
+        // From now on nobody can stop it.
+        task.apply(Event::RolledBack).ok();
+        let why = match (error.why(), key.clone()) {
+            (Why::Known(task), Some(key)) => TicketAnswer::InLedger { task, key },
+            (Why::Broken, _) => TicketAnswer::Suspended(error.text()),
+            (_, _) => TicketAnswer::Unrecorded(error.text()),
+        };
+        let refused = self.unaccept(task.clone(), error, key, context);
+        panic_guard::drop_quietly(refused);
+        answer(&task, why);
+        recording_is_over(&task);
     }
 
     /// Cancels a task that was recorded, or may have been, and that nobody waits for any more.

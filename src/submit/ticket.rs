@@ -4,6 +4,7 @@ use std::{
     future::poll_fn,
     marker::PhantomData,
     mem,
+    sync::MutexGuard,
     task::{Poll, Waker},
 };
 
@@ -38,15 +39,42 @@ impl<O> Ticket<O> {
         }
     }
 
-    /// The task's number, as reports and logs show it.
+    /// The task's number, as reports and logs show it. With a key, that of a ticket of
+    /// [`now`](crate::submit::Submit::now) may become another one until the task is
+    /// [recorded](Self::recorded): that of the task that has the key.
     pub fn id(&self) -> TaskId {
-        self.task.as_ref().map_or(TaskId(0), |task| task.id())
+        let id = |task: &TaskRef| in_ledger(task).unwrap_or_else(|| task.id());
+        self.task.as_ref().map_or(TaskId(0), id)
     }
 
     /// `true` if this submit has added no task: an earlier one had the same
-    /// [key](crate::submit::Submit::key), and this is a ticket of that one's task.
+    /// [key](crate::submit::Submit::key), and this is a ticket of that one's task. After
+    /// [`now`](crate::submit::Submit::now) that is known once the task is [recorded](Self::recorded).
     pub fn is_known(&self) -> bool {
-        self.task.as_ref().is_some_and(|task| in_ledger(task))
+        self.task
+            .as_ref()
+            .is_some_and(|task| in_ledger(task).is_some())
+    }
+
+    /// Waits until the task is recorded, so that it survives the process. Only a ticket of
+    /// [`now`](crate::submit::Submit::now) on a pipeline with a journal or a ledger is there before that; any other
+    /// is ready at once.
+    ///
+    /// # Errors
+    /// [`Error::Unrecorded`] if the task was refused, [`Error::Suspended`] if the journal or ledger failed
+    /// or [`Shutdown::Suspend`](crate::Shutdown::Suspend) came first, [`Error::Gone`] if the runtime ended.
+    ///
+    /// # Cancel safety
+    /// Can be dropped and called again.
+    pub async fn recorded(&self) -> Result<(), Error> {
+        let Some(task) = &self.task else {
+            return Err(Error::Gone);
+        };
+        let look = |details: &mut Details| match &details.answer {
+            Some(answer) => Some(read(answer).map(Some)),
+            None => (!details.is_recording).then_some(Ok(None)),
+        };
+        Wait { task, number: None }.until(look).await.map(drop)
     }
 
     /// Cancels the task: it stops, and its undos run. Returns at once, `true` if this call decided
@@ -58,18 +86,41 @@ impl<O> Ticket<O> {
         let Some(shared) = Shared::of(task) else {
             return false;
         };
-        if in_ledger(task) {
-            let task = shared.table.find(task.id());
+        if let Some(known) = in_ledger(task) {
+            let task = shared.table.find(known);
             return task.is_some_and(|task| shared.cancel(&task, StopCause::User));
         }
         shared.cancel(task, StopCause::User)
     }
 }
 
-/// The record stands for a task that another submit has added.
-fn in_ledger(task: &Task) -> bool {
+/// The number of the task that another submit has added, if this record stands for one.
+fn in_ledger(task: &Task) -> Option<TaskId> {
     // Without a look behind the lock for nearly every task, which has nothing there.
-    task.has_details() && matches!(task.details().answer, Some(TicketAnswer::InLedger(_)))
+    if !task.has_details() {
+        return None;
+    }
+    match task.details().answer {
+        Some(TicketAnswer::InLedger { task, .. }) => Some(task),
+        _ => None,
+    }
+}
+
+/// What a ticket's answer says of the outcome.
+enum Found {
+    Here(Outcome),
+    /// The ledger has it, or will, under this key, if it is this task's.
+    InLedger(TaskId, Box<str>),
+}
+
+fn read(answer: &TicketAnswer) -> Result<Found, Error> {
+    match answer {
+        TicketAnswer::Outcome(outcome) => Ok(Found::Here((**outcome).clone())),
+        TicketAnswer::InLedger { task, key } => Ok(Found::InLedger(*task, key.clone())),
+        TicketAnswer::Gone => Err(Error::Gone),
+        TicketAnswer::Suspended(why) => Err(Error::Suspended(why.clone())),
+        TicketAnswer::Unrecorded(why) => Err(Error::Unrecorded(why.clone())),
+    }
 }
 
 impl<O> Drop for Ticket<O> {
@@ -87,7 +138,8 @@ impl<O: 'static> Ticket<O> {
     ///
     /// # Errors
     /// [`Error::Gone`] if the runtime ended under the pipeline, [`Error::Suspended`] if its journal or
-    /// ledger failed or [`Shutdown::Suspend`](crate::Shutdown::Suspend) left the task where it was.
+    /// ledger failed or [`Shutdown::Suspend`](crate::Shutdown::Suspend) left the task where it was,
+    /// [`Error::Unrecorded`] if it was refused after [`now`](crate::submit::Submit::now) had given this ticket.
     ///
     /// # Cancel safety
     /// Can be dropped and called again. The output is given to the first call that completes.
@@ -95,48 +147,24 @@ impl<O: 'static> Ticket<O> {
         let Some(task) = &self.task else {
             return Err(Error::Gone);
         };
-        let key = match &task.details().answer {
-            Some(TicketAnswer::InLedger(key)) => Some(key.clone()),
-            _ => None,
+        let look = |details: &mut Details| {
+            let found = read(details.answer.as_ref()?);
+            Some((found, details.output.take()))
         };
-        if let Some(key) = key {
-            let shared = Shared::of(task).ok_or(Error::Gone)?;
-            // Once its outcome is forgotten, the key may be another task's.
-            let kept = shared.outcome_of(&key).await?;
-            return kept
-                .filter(|outcome| outcome.task == task.id())
-                .ok_or(Error::Gone);
-        }
-        let mut wait = Wait { task, number: None };
-        poll_fn(|cx| {
-            let mut details = task.details();
-            if details.answer.is_none() {
-                // Wakers may be the user's own: none is copied or dropped under the lock.
-                drop(details);
-                let waker = cx.waker().clone();
-                details = task.details();
-                if details.answer.is_none() {
-                    let before = wait.with(&mut details, waker);
-                    drop(details);
-                    panic_guard::drop_quietly(before);
-                    return Poll::Pending;
-                }
+        let (found, output) = Wait { task, number: None }.until(look).await;
+        match found? {
+            Found::Here(outcome) => {
+                let output = output.and_then(|any| any.downcast::<O>().ok());
+                Ok(outcome.with_output(output.map(|output| *output)))
             }
-            let answer = match &details.answer {
-                Some(TicketAnswer::Outcome(outcome)) => Ok((**outcome).clone()),
-                Some(TicketAnswer::Gone) => Err(Error::Gone),
-                Some(TicketAnswer::Suspended(why)) => Err(Error::Suspended(why.clone())),
-                // Handled above: such a record never gets another answer.
-                Some(TicketAnswer::InLedger(_)) | None => Err(Error::Gone),
-            };
-            let output = details.output.take();
-            drop(details);
-            let output = output
-                .and_then(|any| any.downcast::<O>().ok())
-                .map(|output| *output);
-            Poll::Ready(answer.map(|outcome| outcome.with_output(output)))
-        })
-        .await
+            Found::InLedger(known, key) => {
+                let shared = Shared::of(task).ok_or(Error::Gone)?;
+                // Once its outcome is forgotten, the key may be another task's.
+                let kept = shared.outcome_of(&key).await?;
+                kept.filter(|outcome| outcome.task == known)
+                    .ok_or(Error::Gone)
+            }
+        }
     }
 }
 
@@ -147,6 +175,17 @@ pub(crate) fn answer(task: &Task, answer: TicketAnswer) {
         return;
     }
     details.answer = Some(answer);
+    wake_all(details);
+}
+
+/// A task whose ticket is given is recorded by now, or refused.
+pub(super) fn recording_is_over(task: &Task) {
+    let mut details = task.details();
+    details.is_recording = false;
+    wake_all(details);
+}
+
+fn wake_all(mut details: MutexGuard<'_, Details>) {
     let waiting = mem::take(&mut details.waiting);
     drop(details);
     for (_, waker) in waiting {
@@ -155,13 +194,34 @@ pub(crate) fn answer(task: &Task, answer: TicketAnswer) {
     }
 }
 
-/// A wait for a task's answer, which leaves no trace when it is dropped.
+/// A wait for something behind a task's lock, which leaves no trace when it is dropped.
 struct Wait<'a> {
     task: &'a TaskRef,
     number: Option<u64>,
 }
 
 impl Wait<'_> {
+    /// Waits until this finds something.
+    async fn until<T>(mut self, mut look: impl FnMut(&mut Details) -> Option<T>) -> T {
+        let task = self.task;
+        poll_fn(|cx| {
+            let mut found = look(&mut task.details());
+            if found.is_none() {
+                // Wakers may be the user's own: none is copied or dropped under the lock.
+                let waker = cx.waker().clone();
+                let mut details = task.details();
+                found = look(&mut details);
+                if found.is_none() {
+                    let before = self.with(&mut details, waker);
+                    drop(details);
+                    panic_guard::drop_quietly(before);
+                }
+            }
+            found.map_or(Poll::Pending, Poll::Ready)
+        })
+        .await
+    }
+
     /// Returns the waker of the poll before.
     fn with(&mut self, details: &mut Details, waker: Waker) -> Option<Waker> {
         let number = *self.number.get_or_insert_with(|| {

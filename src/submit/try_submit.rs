@@ -1,21 +1,23 @@
 //! Submitting a task without a wait.
 
+use std::sync::Arc;
+
 use tokio::sync::TryAcquireError;
 
 use super::{
-    error::{SubmitError, TrySubmitError},
+    error::{NO_JOURNAL, SubmitError, TrySubmitError},
     local_batch::{self, Permits},
-    outbox::{NewTask, Outbox, Recording},
+    outbox::{Outbox, Recording},
     waiting::{Offer, Slow},
 };
-use crate::{ledger::Recorded, task::TaskRef};
+use crate::task::TaskRef;
 
 /// The ticket's hold, or why there is none.
 type Answer<C> = Result<TaskRef, TrySubmitError<C>>;
 
 /// Accepts a task if there is room now. `slow` is how far it has come if it was polled before: a
-/// wait for room may hold the very room that is free, and a task that is being recorded is accepted
-/// with that record or not at all.
+/// wait for room may hold the very room that is free, and a task that is being recorded goes on with that
+/// record.
 ///
 /// # Panics
 /// If it was polled to its end before.
@@ -26,25 +28,23 @@ pub(super) fn try_submit<C: Send + 'static>(
     let Some(context) = offer.context.take() else {
         panic!("this task was submitted already");
     };
-    match slow.map(|slow| *slow) {
-        Some(Slow::Recording(Recording {
-            task,
-            recorded,
-            key,
-        })) => settle(offer.outbox, context, task, recorded, key),
-        // A key is looked up in the journal, for which this call can't wait.
-        Some(Slow::New { key: Some(_) } | Slow::Full { key: Some(_), .. }) => {
-            Err(TrySubmitError::Full(context))
-        }
-        waiting => {
-            drop(waiting);
-            take_up(&offer, context)
-        }
-    }
+    let key = match slow.map(|slow| *slow) {
+        Some(Slow::Recording(recording)) => return settle(offer.outbox, context, recording),
+        Some(Slow::New { key } | Slow::Full { key, .. }) => key,
+        Some(Slow::Over) | None => None,
+    };
+    take_up(&offer, context, key)
 }
 
-fn take_up<C: Send + 'static>(offer: &Offer<'_, C>, context: C) -> Answer<C> {
+fn take_up<C: Send + 'static>(
+    offer: &Offer<'_, C>,
+    context: C,
+    key: Option<Box<str>>,
+) -> Answer<C> {
     let Offer { outbox, limits, .. } = offer;
+    if key.is_some() && outbox.shared.ledger.is_none() {
+        return Err(SubmitError::Unrecorded(context, NO_JOURNAL.into()).into());
+    }
     let mut context = Some(context);
     let quick = local_batch::admit(outbox, &mut context, limits, Permits::Needed);
     let Some(context) = context else {
@@ -64,8 +64,15 @@ fn take_up<C: Send + 'static>(offer: &Offer<'_, C>, context: C) -> Answer<C> {
             return Err(SubmitError::of(outbox.shared.table.refused(), context).into());
         }
     }
-    match outbox.admit(&context, limits, None) {
-        Ok((task, recorded)) => settle(outbox, context, task, recorded, None),
+    match outbox.admit(&context, limits, key.as_deref()) {
+        Ok((task, recorded)) => {
+            let recording = Recording {
+                task,
+                recorded,
+                key,
+            };
+            settle(outbox, context, recording)
+        }
         Err(why) => {
             outbox.give_back_permits(1);
             Err(SubmitError::of(Some(why), context).into())
@@ -73,21 +80,27 @@ fn take_up<C: Send + 'static>(offer: &Offer<'_, C>, context: C) -> Answer<C> {
     }
 }
 
-/// Accepts a task whose acceptance is recorded by now.
+/// Accepts a task whose acceptance is recorded by now, or is going to be.
 fn settle<C: Send + 'static>(
-    outbox: &Outbox<C>,
+    outbox: &Arc<Outbox<C>>,
     context: C,
-    task: NewTask,
-    recorded: Recorded,
-    key: Option<Box<str>>,
+    recording: Recording,
 ) -> Answer<C> {
+    let Recording {
+        task,
+        recorded,
+        key,
+    } = recording;
     match recorded.ready() {
         Ok(Ok(())) => Ok(outbox.accept(task, context, key)),
         Ok(Err(error)) => Ok(outbox.unaccept(task.task, &error, key, context)?),
-        // This call can't wait: take it back as a dropped `submit` does.
-        Err(_later) => {
-            outbox.abandon(&task.task);
-            Err(TrySubmitError::Full(context))
+        Err(recorded) => {
+            let recording = Recording {
+                task,
+                recorded,
+                key,
+            };
+            Ok(outbox.record_later(recording, context))
         }
     }
 }

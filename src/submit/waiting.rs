@@ -10,7 +10,7 @@ use std::{
 use tokio::sync::{AcquireError, TryAcquireError};
 
 use super::{
-    error::SubmitError,
+    error::{NO_JOURNAL, SubmitError},
     local_batch::{self, Permits},
     outbox::{Outbox, Recording},
 };
@@ -127,10 +127,9 @@ impl<C: Send + 'static> Offer<'_, C> {
             if key.is_some() {
                 self.outbox.give_back_permits(1);
                 let context = self.context.take()?;
-                let why = "only a pipeline with a journal keeps keys: add .journal(..), or submit without .key(..)";
                 return Some(Next::Over(Err(SubmitError::Unrecorded(
                     context,
-                    why.into(),
+                    NO_JOURNAL.into(),
                 ))));
             }
             // Its producer may be polled just now, and what it has submitted in this poll comes first.

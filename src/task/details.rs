@@ -3,6 +3,7 @@
 use std::{any::Any, sync::Arc, task::Waker};
 
 use super::{
+    id::TaskId,
     outcome::{Outcome, StopCause},
     state::StageIx,
     undo::Undos,
@@ -20,6 +21,8 @@ pub(crate) struct Details {
     /// Wakers of those who wait for the answer, each with a number of its own.
     pub(crate) waiting: Vec<(u64, Waker)>,
     pub(crate) last_waiting: u64,
+    /// Its ticket was given before its acceptance was recorded, and it still isn't.
+    pub(crate) is_recording: bool,
     /// Number of its attempts of this stage that ended with the process. They don't count as tries.
     pub(crate) spared: (StageIx, u32),
 }
@@ -42,5 +45,10 @@ pub(crate) enum TicketAnswer {
     Gone,
     Suspended(Arc<str>),
     /// Whatever the ledger says of the task with this key, which was there before.
-    InLedger(Box<str>),
+    InLedger {
+        task: TaskId,
+        key: Box<str>,
+    },
+    /// It could not be recorded, so it was never accepted.
+    Unrecorded(Arc<str>),
 }

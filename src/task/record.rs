@@ -72,7 +72,7 @@ impl Task {
     pub(crate) fn in_ledger(id: TaskId, owner: Owner, key: Box<str>) -> Self {
         let task = Task::new(u32::MAX, owner);
         task.id.store(id.0, Ordering::Relaxed);
-        task.details().answer = Some(TicketAnswer::InLedger(key));
+        task.details().answer = Some(TicketAnswer::InLedger { task: id, key });
         task
     }
 
@@ -129,6 +129,7 @@ impl Task {
             std::mem::take(&mut details.waiting),
         );
         details.last_waiting = 0;
+        details.is_recording = false;
         details.spared = (0, 0);
         drop(details);
         panic_guard::drop_quietly(before);

@@ -71,6 +71,10 @@ mod keys;
 mod recovery;
 #[cfg(feature = "journal")]
 mod recovery_hard_cases;
+#[cfg(feature = "journal")]
+mod suspects;
+#[cfg(feature = "journal")]
+mod submit_now;
 
 // Random pipelines against a model that says what must happen.
 mod model;

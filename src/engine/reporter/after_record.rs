@@ -86,6 +86,9 @@ impl Reporter {
         }
         match then {
             AfterRecord::Begin => {
+                if self.waits_for_turn(slot, ctx) {
+                    return;
+                }
                 if let Some(active) = self.rollbacks.get_mut(&slot) {
                     let next = active.plan.next();
                     self.step(slot, next, ctx);

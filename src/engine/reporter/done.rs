@@ -97,7 +97,11 @@ impl Reporter {
                 answers.push((task.clone(), outcome));
             }
         }
+        let suspect = self.suspects.current_of(&tasks);
         let in_flight = self.shared.table.file_done(tasks.into_iter());
+        if let Some(suspect) = suspect {
+            self.suspect_ended(suspect, ctx);
+        }
         self.answer_done(answers, in_flight, ctx);
     }
 

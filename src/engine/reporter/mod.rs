@@ -3,7 +3,8 @@
 //!
 //! [`done`] is the end of nearly every task. All others are rolled back by [`rollback_driver`], in the
 //! order that [`rollback_plan`] says; [`after_record`] is what it does once a change is recorded,
-//! [`stuck`] what is left to a person, [`retry`] another try of it. [`shutdown`] is how the pipeline ends.
+//! [`stuck`] what is left to a person, [`retry`] another try of it. [`suspects`] go on one at a time.
+//! [`shutdown`] is how the pipeline ends.
 
 mod done;
 mod rollback_driver;
@@ -11,6 +12,7 @@ pub(crate) mod rollback_plan;
 mod after_record;
 mod stuck;
 mod retry;
+mod suspects;
 pub(crate) mod shutdown;
 
 use std::{
@@ -27,6 +29,7 @@ use self::{
     retry::StuckRetries,
     rollback_driver::{ActiveRollback, WaitingFor},
     shutdown::{Phase, ShutdownState},
+    suspects::Suspects,
 };
 use crate::{
     engine::deadline_driver,
@@ -60,6 +63,7 @@ pub(crate) struct Reporter {
     /// Every rollback and clean-up under way, by the record's slot.
     rollbacks: HashMap<u32, ActiveRollback>,
     last_rollback: u64,
+    suspects: Suspects,
     last_failures: VecDeque<Outcome>,
     producer_errors: Vec<ProducerError>,
     producers_left: usize,
@@ -112,6 +116,7 @@ impl Reporter {
             outcomes,
             rollbacks: HashMap::new(),
             last_rollback: 0,
+            suspects: Suspects::default(),
             last_failures: VecDeque::new(),
             producer_errors: Vec::new(),
             producers_left: producers,
@@ -136,7 +141,8 @@ impl Reporter {
     ) {
         task.apply(Event::RolledBack).ok();
         let key = self.shared.keyed.remove(task.id());
-        let outcome = Outcome::new(task.id(), end, rollback);
+        let id = task.id();
+        let outcome = Outcome::new(id, end, rollback);
         if logging::is_on(log::Level::Debug) {
             logging::debug!("{}", panic_guard::shown(&outcome));
         }
@@ -156,6 +162,7 @@ impl Reporter {
         let in_flight = self.shared.table.file(task.clone(), &outcome.end);
         self.outcomes.send(&outcome);
         answer(task, TicketAnswer::Outcome(Box::new(outcome)));
+        self.suspect_ended(id, ctx);
         self.end_if_empty(in_flight, ctx);
     }
 
@@ -215,6 +222,7 @@ impl Reporter {
     fn suspend(&mut self, why: &Arc<str>) {
         let tasks = self.shared.table.suspend();
         self.rollbacks.clear();
+        self.suspects.clear();
         for task in &tasks {
             answer(task, TicketAnswer::Suspended(why.clone()));
         }
@@ -296,8 +304,14 @@ impl Handler<ToReporter> for Reporter {
             } => self.clean_up(task, stage, failure, ctx),
             ToReporter::StoppedWhileCleaning(task) => {
                 let active = self.rollbacks.get(&task.slot);
-                if let Some(WaitingFor::Delay(undo)) = active.map(|active| active.waiting_for) {
-                    self.interrupt_clean_up(task.slot, Some(undo), ctx);
+                match active.map(|active| active.waiting_for) {
+                    Some(WaitingFor::Delay(undo)) => {
+                        self.interrupt_clean_up(task.slot, Some(undo), ctx);
+                    }
+                    Some(WaitingFor::Turn) => {
+                        self.interrupt_clean_up(task.slot, None, ctx);
+                    }
+                    _ => {}
                 }
             }
             ToReporter::CancelDone { task, undo, result } => {
@@ -320,6 +334,8 @@ impl Handler<ToReporter> for Reporter {
             ToReporter::StuckRestored => self.plan_retries(ctx),
             ToReporter::Revoked => self.end_if_empty(self.shared.table.counts().in_flight(), ctx),
             ToReporter::Reopened(reopened, recorded) => self.reopened(reopened, recorded, ctx),
+            #[cfg(feature = "journal")]
+            ToReporter::Suspect { task, undo } => self.suspect(&task, undo),
             ToReporter::CollectRoom(collectors) => self.collect_room(collectors),
             ToReporter::AllHandlesDropped => self.all_handles_dropped(ctx),
             ToReporter::ShutDown(how) => self.shut_down(how, ctx),

@@ -59,6 +59,8 @@ impl Drop for ActiveRollback {
 pub(super) enum WaitingFor {
     /// A record, then a step.
     Record,
+    /// Its turn, since it is one of several suspects.
+    Turn,
     /// The record of its end, which holds whatever happens now.
     EndRecord,
     /// The answer to the `Cancel` of this undo.
@@ -319,6 +321,7 @@ impl Reporter {
         drop(details);
         panic_guard::drop_quietly(before);
         if let Some(active) = self.rollbacks.remove(&slot) {
+            self.suspects.stop(active.task.id());
             self.stopped(active.task.clone(), ctx);
             // Its pool still holds the input for the attempt that won't come.
             self.shared.tell_pool(stage, ToPool::CleanedUp);

@@ -18,6 +18,8 @@ pub(crate) struct PipelineSpec {
     pub(crate) recovery: Recovery,
     /// The undos of done tasks with keys are kept.
     pub(crate) keep_undos: bool,
+    /// A task is left alone once its stage, or one of its undos, was interrupted by this many kills.
+    pub(crate) crash_limit: u32,
 }
 
 /// The tasks in a journal at a start.
@@ -44,7 +46,17 @@ pub(crate) struct RecoveredTask {
     pub(crate) left: Option<Duration>,
     pub(crate) work_timeout: Option<Duration>,
     pub(crate) undos: Vec<Undo>,
+    pub(crate) suspicion: Option<Suspicion>,
     pub(crate) todo: Todo,
+}
+
+/// A task may be what kills the process: what it does next was at work at several kills.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Suspicion {
+    /// The number of these kills.
+    pub(crate) kills: u32,
+    /// An undo was at work, and not only a stage.
+    pub(crate) undo: bool,
 }
 
 /// The next step of a recovered task. A context comes with it where a stage will need one.

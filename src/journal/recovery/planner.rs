@@ -3,7 +3,7 @@
 use std::{mem, time::Duration};
 
 use super::{
-    plan::{PipelineSpec, RecoveredTask, Todo},
+    plan::{PipelineSpec, RecoveredTask, Suspicion, Todo},
     stage_map::StageMap,
 };
 use crate::{
@@ -20,8 +20,8 @@ use crate::{
     },
 };
 
-/// A task is left alone once its stage, or one of its undos, was interrupted by this many kills.
-const MAX_KILLS: u32 = 3;
+/// A task is a suspect from this many kills on. If the limit is lower, it is one at the last kill before that.
+const SUSPECT_KILLS: u32 = 2;
 
 /// No counter comes that far by itself, and one beyond could overflow.
 const MAX_COUNT: u32 = u32::MAX / 2;
@@ -69,6 +69,11 @@ impl Planner<'_> {
                 left,
                 work_timeout: task.details.work_timeout.map(Duration::from_nanos),
                 undos,
+                suspicion: suspicion(
+                    self.spec.crash_limit,
+                    task,
+                    matches!(todo, Todo::Queue(..) | Todo::CleanUp(..)),
+                ),
                 todo,
             }),
             Err(why) => {
@@ -151,7 +156,7 @@ impl Planner<'_> {
         if self.spec.recovery == Recovery::RollBack {
             return Some(EndReason::Cancelled(stage, StopCause::Recovery));
         }
-        (task.details.kills >= MAX_KILLS).then(|| {
+        (task.details.kills >= self.spec.crash_limit).then(|| {
             let text = format!(
                 "the process was killed {} times while the stage was at work on this task",
                 task.details.kills
@@ -170,7 +175,7 @@ impl Planner<'_> {
         if mem::take(&mut state.running) {
             state.interrupted += u32::from(self.last_exit == LastExit::Killed);
         }
-        if state.interrupted >= MAX_KILLS && !settled {
+        if state.interrupted >= self.spec.crash_limit && !settled {
             panic_guard::drop_quietly(value);
             return Err(format!(
                 "the process was killed {} times while undo {number} was running",
@@ -259,6 +264,20 @@ fn count_undone(task: &TaskState) -> usize {
     task.undos.iter().filter(undone).count()
 }
 
+/// A task is a suspect if its next step was at work at several kills: its stage, or an undo.
+fn suspicion(crash_limit: u32, task: &TaskState, runs_stage: bool) -> Option<Suspicion> {
+    let threshold = crash_limit.saturating_sub(1).clamp(1, SUSPECT_KILLS);
+    let is_left = |undo: &&UndoState| undo.status == StoredUndoStatus::Registered;
+    let undos = task.undos.iter().filter(is_left);
+    let by_undos = undos.map(|undo| undo.interrupted).max().unwrap_or(0);
+    let by_stage = if runs_stage { task.details.kills } else { 0 };
+    let kills = by_stage.max(by_undos);
+    (kills >= threshold).then_some(Suspicion {
+        kills,
+        undo: by_undos >= threshold,
+    })
+}
+
 /// All counters of a task and its undos.
 fn counts(task: &TaskState) -> impl Iterator<Item = u32> {
     let details = &task.details;
@@ -270,4 +289,57 @@ fn counts(task: &TaskState) -> impl Iterator<Item = u32> {
     ];
     let of_undo = |undo: &UndoState| [undo.attempt, undo.generation, undo.runs, undo.interrupted];
     own.into_iter().chain(task.undos.iter().flat_map(of_undo))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn task(kills: u32, undos: &[(StoredUndoStatus, u32)]) -> TaskState {
+        let mut task = TaskState::accepted(None, None, None, 0);
+        task.details.kills = kills;
+        let undo = |(status, interrupted): &(StoredUndoStatus, u32)| UndoState {
+            stage: 0,
+            attempt: 1,
+            generation: 0,
+            runs: 0,
+            interrupted: *interrupted,
+            running: false,
+            cleaned_up: false,
+            status: status.clone(),
+        };
+        task.undos = undos.iter().map(undo).collect();
+        task
+    }
+
+    fn suspect(kills: u32, undo: bool) -> Option<Suspicion> {
+        Some(Suspicion { kills, undo })
+    }
+
+    #[test]
+    fn d04_a_task_at_work_at_two_kills_is_a_suspect() {
+        assert_eq!(suspicion(3, &task(1, &[]), true), None);
+        assert_eq!(suspicion(3, &task(2, &[]), true), suspect(2, false));
+        // Its stage doesn't run any more.
+        assert_eq!(suspicion(3, &task(2, &[]), false), None);
+    }
+
+    #[test]
+    fn d04_a_task_whose_undo_ran_at_two_kills_is_a_suspect() {
+        use StoredUndoStatus::{Registered, Undone};
+        let undos = [(Registered, 0), (Registered, 2)];
+        assert_eq!(suspicion(3, &task(0, &undos), false), suspect(2, true));
+        assert_eq!(suspicion(3, &task(2, &undos), true), suspect(2, true));
+        assert_eq!(suspicion(3, &task(0, &[(Undone, 2)]), false), None);
+    }
+
+    #[test]
+    fn d04_below_a_limit_of_three_suspicion_begins_at_the_last_kill_but_one() {
+        assert_eq!(suspicion(5, &task(1, &[]), true), None);
+        assert_eq!(suspicion(5, &task(4, &[]), true), suspect(4, false));
+        assert_eq!(suspicion(2, &task(0, &[]), true), None);
+        assert_eq!(suspicion(2, &task(1, &[]), true), suspect(1, false));
+        // Whatever was at work at one kill fails with this limit.
+        assert_eq!(suspicion(1, &task(0, &[]), true), None);
+    }
 }
