@@ -141,6 +141,7 @@ fn put_back(shared: &Shared, feeds: &mut [Box<dyn RestoreFeed + Send>], task: Re
         left,
         work_timeout,
         undos,
+        names,
         todo,
     } = task;
     let deadline = match &todo {
@@ -160,6 +161,7 @@ fn put_back(shared: &Shared, feeds: &mut [Box<dyn RestoreFeed + Send>], task: Re
         spared: (stage, spared),
         undos,
         end,
+        names,
     };
     let Shared { clock, table, .. } = shared;
     let record = |past| table.restore(id, &limits, clock.now(), clock.cycles(), past);

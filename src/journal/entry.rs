@@ -1,5 +1,7 @@
 //! A change on its way to the journal's writer: values encoded, nothing borrowed.
 
+use std::sync::Arc;
+
 use crate::{
     failure::Failure,
     task::{End, Outcome, StageIx},
@@ -11,6 +13,7 @@ use crate::{
 pub(super) enum Entry {
     Accepted {
         key: Option<Box<str>>,
+        label: Option<Arc<str>>,
         context: Vec<u8>,
         deadline_left: Option<u64>,
         work_timeout: Option<u64>,

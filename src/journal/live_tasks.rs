@@ -125,7 +125,7 @@ impl LiveTasks {
     pub(super) fn apply(
         &mut self,
         task: u64,
-        entry: Entry,
+        mut entry: Entry,
         now: u64,
     ) -> Result<Option<KeyedOutcome>, String> {
         let live = match (self.tasks.entry(task), &entry) {
@@ -134,6 +134,7 @@ impl LiveTasks {
                 hash_map::Entry::Vacant(place),
                 Entry::Accepted {
                     key,
+                    label,
                     deadline_left,
                     work_timeout,
                     ..
@@ -143,7 +144,8 @@ impl LiveTasks {
                     self.keys.insert(key.clone(), task);
                 }
                 self.last_id = self.last_id.max(task);
-                let state = TaskState::accepted(key.clone(), *deadline_left, *work_timeout, now);
+                let (key, label) = (key.clone(), label.clone());
+                let state = TaskState::accepted(key, label, *deadline_left, *work_timeout, now);
                 place.insert(LiveTask::new(state, false))
             }
             // A shutdown gave the task up while something was still at work on it.
@@ -152,9 +154,13 @@ impl LiveTasks {
         if live.state.is_stuck() && !matches!(entry, Entry::Resolved) {
             return Ok(None);
         }
-        let outcome = match &entry {
-            Entry::Done => Some(Outcome::done(TaskId(task))),
-            Entry::Ended(outcome) => Some(Outcome::clone(outcome)),
+        let details = &live.state.details;
+        let outcome = match &mut entry {
+            Entry::Done => Some(Outcome::done(TaskId(task), details.names())),
+            Entry::Ended(outcome) => {
+                details.name(outcome);
+                Some(Outcome::clone(outcome))
+            }
             _ => None,
         };
         let applied = live
@@ -228,7 +234,11 @@ impl LiveTasks {
             }
         });
         match outcome.end {
-            End::Done => self.batch.outcomes.done.push(task),
+            End::Done => {
+                let labels = outcome.label.map(|label| (task, label));
+                self.batch.outcomes.labels.extend(labels);
+                self.batch.outcomes.done.push(task);
+            }
             _ => self.batch.outcomes.rest.push(outcome),
         }
         keyed

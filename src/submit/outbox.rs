@@ -19,7 +19,7 @@ use crate::{
         hop::{Batch, Hop},
         messages::{ToProducer, ToReporter},
     },
-    task::{Limits, Refusal, StopCause, Task, TaskRef},
+    task::{Limits, Names, Refusal, StopCause, Task, TaskRef},
 };
 
 /// The number of tasks that go to the first pool at once.
@@ -35,7 +35,7 @@ pub(super) struct NewTask {
 pub(super) struct Recording {
     pub(super) task: NewTask,
     pub(super) recorded: Recorded,
-    pub(super) key: Option<Box<str>>,
+    pub(super) key: Option<Arc<str>>,
 }
 
 /// The tasks submitted through an intake and its clones. They gather without waiting: the producer
@@ -131,19 +131,22 @@ impl<C: Send + 'static> Outbox<C> {
         &self,
         context: &C,
         limits: &Limits,
-        key: Option<&str>,
+        names: Names,
     ) -> Result<(NewTask, Recorded), Refusal> {
         let Shared { clock, table, .. } = &*self.shared;
         let (task, ticket) = table.admit(limits, clock.now(), clock.cycles())?;
         let id = task.id();
         let deadline = task.deadline();
         let new = NewTask { task, ticket };
+        // Before it is recorded: once it is, it may end at any time.
+        new.task.set_names(names.clone());
         if self.shared.ledger.is_none() {
             return Ok((new, Recorded::now()));
         }
         let change = Change::Accepted {
             context: Value::of(context),
-            key,
+            key: names.key.as_deref(),
+            label: names.label.as_deref(),
             deadline: self.shared.time_left(deadline),
             work_timeout: (limits.work_timeout != NEVER)
                 .then(|| Duration::from_nanos(limits.work_timeout)),
@@ -165,7 +168,7 @@ impl<C: Send + 'static> Outbox<C> {
         &self,
         task: TaskRef,
         error: &LedgerError,
-        key: Option<Box<str>>,
+        key: Option<Arc<str>>,
         context: C,
     ) -> Result<TaskRef, SubmitError<C>> {
         if self.shared.table.revoke(task) {

@@ -1,5 +1,7 @@
 //! Submitting a task without a wait.
 
+use std::sync::Arc;
+
 use tokio::sync::TryAcquireError;
 
 use super::{
@@ -8,7 +10,10 @@ use super::{
     outbox::{NewTask, Outbox, Recording},
     waiting::{Offer, Slow},
 };
-use crate::{ledger::Recorded, task::TaskRef};
+use crate::{
+    ledger::Recorded,
+    task::{Names, TaskRef},
+};
 
 /// The ticket's hold, or why there is none.
 type Answer<C> = Result<TaskRef, TrySubmitError<C>>;
@@ -26,30 +31,33 @@ pub(super) fn try_submit<C: Send + 'static>(
     let Some(context) = offer.context.take() else {
         panic!("this task was submitted already");
     };
-    match slow.map(|slow| *slow) {
+    let names = match slow.map(|slow| *slow) {
         Some(Slow::Recording(Recording {
             task,
             recorded,
             key,
-        })) => settle(offer.outbox, context, task, recorded, key),
-        // A key is looked up in the journal, for which this call can't wait.
-        Some(Slow::New { key: Some(_) } | Slow::Full { key: Some(_), .. }) => {
-            Err(TrySubmitError::Full(context))
-        }
-        waiting => {
-            drop(waiting);
-            take_up(&offer, context)
-        }
+        })) => return settle(offer.outbox, context, task, recorded, key),
+        // With the wait for room, which may hold the very room that is free.
+        Some(Slow::New(names) | Slow::Full { names, .. }) => names,
+        Some(Slow::Over) | None => Names::default(),
+    };
+    // A key is looked up in the journal, for which this call can't wait.
+    if names.key.is_some() {
+        return Err(TrySubmitError::Full(context));
     }
+    take_up(&offer, context, names)
 }
 
-fn take_up<C: Send + 'static>(offer: &Offer<'_, C>, context: C) -> Answer<C> {
+fn take_up<C: Send + 'static>(offer: &Offer<'_, C>, context: C, names: Names) -> Answer<C> {
     let Offer { outbox, limits, .. } = offer;
     let mut context = Some(context);
     let quick = local_batch::admit(outbox, &mut context, limits, Permits::Needed);
     let Some(context) = context else {
         return match quick {
-            Some(Ok(ticket)) => Ok(ticket),
+            Some(Ok(ticket)) => {
+                ticket.set_names(names);
+                Ok(ticket)
+            }
             // Only an accepted task leaves its context there.
             _ => unreachable!("accepted without a ticket"),
         };
@@ -64,7 +72,7 @@ fn take_up<C: Send + 'static>(offer: &Offer<'_, C>, context: C) -> Answer<C> {
             return Err(SubmitError::of(outbox.shared.table.refused(), context).into());
         }
     }
-    match outbox.admit(&context, limits, None) {
+    match outbox.admit(&context, limits, names) {
         Ok((task, recorded)) => settle(outbox, context, task, recorded, None),
         Err(why) => {
             outbox.give_back_permits(1);
@@ -79,7 +87,7 @@ fn settle<C: Send + 'static>(
     context: C,
     task: NewTask,
     recorded: Recorded,
-    key: Option<Box<str>>,
+    key: Option<Arc<str>>,
 ) -> Answer<C> {
     match recorded.ready() {
         Ok(Ok(())) => Ok(outbox.accept(task, context)),

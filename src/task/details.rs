@@ -3,6 +3,7 @@
 use std::{any::Any, sync::Arc, task::Waker};
 
 use super::{
+    names::Names,
     outcome::{Outcome, StopCause},
     state::StageIx,
     undo::Undos,
@@ -15,6 +16,7 @@ pub(crate) struct Details {
     pub(crate) undos: Undos,
     /// Set by the first end that was taken, and never again.
     pub(crate) end: Option<Box<EndReason>>,
+    pub(crate) names: Option<Box<Names>>,
     pub(crate) output: Option<Box<dyn Any + Send>>,
     pub(crate) answer: Option<TicketAnswer>,
     /// Wakers of those who wait for the answer, each with a number of its own.
@@ -39,5 +41,5 @@ pub(crate) enum TicketAnswer {
     Gone,
     Suspended(Arc<str>),
     /// Whatever the ledger says of the task with this key, which was there before.
-    InLedger(Box<str>),
+    InLedger(Arc<str>),
 }

@@ -34,7 +34,7 @@ impl Reporter {
             }
             let ticket = task.has_ticket();
             if ticket || told {
-                let outcome = Outcome::done(task.id());
+                let outcome = Outcome::done(task.id(), task.names());
                 logging::debug!("{outcome}");
                 self.outcomes.send(&outcome);
                 answers.push((task.clone(), outcome));
@@ -89,7 +89,7 @@ impl Reporter {
         let mut answers = Vec::with_capacity(tasks.len());
         for task in &tasks {
             self.clear_undos(task);
-            let outcome = Outcome::done(task.id());
+            let outcome = Outcome::done(task.id(), task.names());
             logging::debug!("{outcome}");
             self.outcomes.send(&outcome);
             if task.has_ticket() {

@@ -119,7 +119,7 @@ impl Reporter {
     fn file(&mut self, task: &TaskRef, end: End, rollback: Rollback, ctx: &mut Context<Self>) {
         task.apply(Event::RolledBack).ok();
         self.clear_undos(task);
-        let outcome = Outcome::new(task.id(), end, rollback);
+        let outcome = Outcome::new(task.id(), task.names(), end, rollback);
         if logging::is_on(log::Level::Debug) {
             logging::debug!("{}", panic_guard::shown(&outcome));
         }

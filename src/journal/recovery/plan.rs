@@ -6,7 +6,7 @@ use super::chunked_vec::ChunkedVec;
 use crate::{
     journal::stage_codecs::StageCodecs,
     policy::Recovery,
-    task::{EndReason, Outcome, StageIx, StageName, Stuck, TaskId, Undo},
+    task::{EndReason, Names, Outcome, StageIx, StageName, Stuck, TaskId, Undo},
 };
 
 /// The pipeline that starts on a journal.
@@ -41,6 +41,7 @@ pub(crate) struct RecoveredTask {
     pub(crate) left: Option<Duration>,
     pub(crate) work_timeout: Option<Duration>,
     pub(crate) undos: Vec<Undo>,
+    pub(crate) names: Option<Box<Names>>,
     pub(crate) todo: Todo,
 }
 

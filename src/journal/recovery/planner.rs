@@ -68,6 +68,7 @@ impl Planner<'_> {
                 left,
                 work_timeout: task.details.work_timeout.map(Duration::from_nanos),
                 undos,
+                names: task.details.names().boxed(),
                 todo,
             }),
             Err(why) => {

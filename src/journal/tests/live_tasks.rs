@@ -9,8 +9,12 @@ use super::support::outcome;
 use crate::{
     failure::Failure,
     journal::{
-        durability::Durability, entry::Entry, live_tasks::LiveTasks, memory::disk::Disk,
-        store::Store, task_state::TaskState,
+        durability::Durability,
+        entry::Entry,
+        live_tasks::{KeyedOutcome, LiveTasks},
+        memory::disk::Disk,
+        store::Store,
+        task_state::TaskState,
     },
     task::{Outcome, Rollback, StageIx, State, Stuck, TaskId},
 };
@@ -81,15 +85,19 @@ proptest! {
                 let key: Option<Box<str>> = Some(format!("key {id}").into());
                 let accepted = Entry::Accepted {
                     key: key.clone(),
+                    label: Some(format!("label {id}").into()),
                     context: vec![id as u8],
                     deadline_left: Some(10),
                     work_timeout: None,
                 };
                 tasks.apply(id, accepted, now).unwrap();
-                let state = TaskState::accepted(key, Some(10), None, now);
+                let state = TaskState::accepted(key, Some(format!("label {id}").into()), Some(10), None, now);
                 Tracked { state, attempt: 0 }
             });
-            let Some([first, second]) = fitting(step, id, task) else { continue };
+            let Some([mut first, second]) = fitting(step, id, task) else { continue };
+            if let Entry::Ended(outcome) = &mut first {
+                task.state.details.name(outcome);
+            }
             let before = task.state.clone();
             if task.state.apply(first, LAST, now).is_err() {
                 task.state = before;
@@ -97,7 +105,11 @@ proptest! {
             }
             let outcome = tasks.apply(id, second, now).unwrap();
             if matches!(step, Step::End { .. }) {
-                prop_assert_eq!(outcome.unwrap().key.into_string(), format!("key {id}"));
+                let KeyedOutcome { key, outcome, .. } = outcome.unwrap();
+                prop_assert_eq!(key.to_string(), format!("key {id}"));
+                prop_assert_eq!(outcome.key.as_deref(), Some(&*key));
+                let label = format!("label {id}");
+                prop_assert_eq!(outcome.label.as_deref(), Some(label.as_str()));
                 if !task.state.is_stuck() {
                     tracked.remove(&id);
                 }
@@ -173,6 +185,8 @@ fn fitting(step: Step, id: u64, task: &mut Tracked) -> Option<[Entry; 2]> {
         (Step::End { stuck: true }, State::RollingBack) => twice(&|| {
             let stuck = Stuck {
                 task: TaskId(id),
+                key: None,
+                label: None,
                 still_running: None,
                 undos: Vec::new(),
             };

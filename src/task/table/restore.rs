@@ -10,6 +10,7 @@ use crate::{
         details::EndReason,
         id::TaskId,
         limits::Limits,
+        names::Names,
         outcome::Stuck,
         prealloc::BlankRecord,
         record::{Task, TaskRef},
@@ -26,6 +27,7 @@ pub(crate) struct Restored {
     pub(crate) spared: (StageIx, u32),
     pub(crate) undos: Vec<Undo>,
     pub(crate) end: Option<EndReason>,
+    pub(crate) names: Option<Box<Names>>,
 }
 
 impl Table {
@@ -73,6 +75,7 @@ impl Task {
         *details.undos = past.undos;
         details.end = past.end.map(Box::new);
         details.spared = past.spared;
+        details.names = past.names;
         drop(details);
         self.state.restore(past.state);
     }
