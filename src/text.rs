@@ -19,6 +19,14 @@ pub(crate) fn one_line(text: &str) -> Cow<'_, str> {
     Cow::Owned(line)
 }
 
+/// The beginning of the text that has at most this many bytes, cut between two characters.
+pub(crate) fn cut(text: &str, most: usize) -> &str {
+    let end = (0..=most.min(text.len()))
+        .rev()
+        .find(|at| text.is_char_boundary(*at));
+    &text[..end.unwrap_or(0)]
+}
+
 /// Control characters, and those that turn the direction of what follows or begin another line.
 fn is_unsafe(letter: char) -> bool {
     letter.is_control()

@@ -211,6 +211,8 @@ fn help_and_wrong_arguments_have_their_exit_codes() {
         (&["journal", "retry", "x"], 2),
         (&["journal", "retry", "x", "1", "--all"], 2),
         (&["journal", "show", "x", "one"], 2),
+        (&["journal", "show", "x", "1", "--key", "one"], 2),
+        (&["journal", "show", "x", "--key", "one", "--limit", "1"], 2),
         (&["journal", "show", "/nowhere/x"], 1),
         (&["journal", "retry", "/nowhere/x", "--all"], 1),
     ] {
@@ -264,9 +266,15 @@ async fn j1_show_lists_the_tasks_of_a_running_pipeline() {
         "{text}"
     );
     assert_eq!(rows(&text, "state stage tasks"), [["running", "ship", "1"]]);
-    let tasks = rows(&text, "task key state stage attempt deadline undos context");
-    assert_eq!(tasks[0][..6], ["1", "order", "100", "running", "ship", "1"]);
-    assert_eq!(tasks[0][6..], ["59", "min", &tasks[0][8], "s", "2", "100"]);
+    let tasks = rows(
+        &text,
+        "task key label state stage attempt deadline undos context",
+    );
+    assert_eq!(
+        tasks[0][..7],
+        ["1", "order", "100", "-", "running", "ship", "1"]
+    );
+    assert_eq!(tasks[0][7..], ["59", "min", &tasks[0][9], "s", "2", "100"]);
 
     let shown = shop.json(&["show", "--json"]);
     assert_eq!(shown["pipeline"], "orders");
@@ -372,10 +380,106 @@ async fn stuck_tasks_are_shown_with_the_undos_that_are_left() {
     assert_eq!(of("outcome")[2]["rollback"]["kind"], "stuck");
     assert_eq!(
         shop.text(&["show", "2"]),
-        "task 2 done\nkey          order 2\noutput       2\n"
+        "task 2 (key order 2) done\nkey          order 2\noutput       2\n"
     );
     // Looking has changed nothing.
     assert!(fs::read(shop.path()).unwrap() == before);
+}
+
+#[actix::test]
+async fn d08_a_task_is_shown_by_its_key_with_its_label() {
+    let shop = Shop::new();
+    shop.world.closed.store(true, Ordering::SeqCst);
+    let running = shop.open(1).await.unwrap();
+    // Done, stuck, under way; the first one's key looks like a number.
+    let done = running.submit(2).key("3").label("ada").await.unwrap();
+    done.outcome().await.unwrap();
+    let stuck = running.submit(3).key("three").label("e\u{1b}ve");
+    stuck.await.unwrap().outcome().await.unwrap();
+    let plain = running.submit(4).label("no key").await.unwrap();
+    plain.outcome().await.unwrap();
+    // The stage `ship` has one worker, which is its from now on.
+    let live = running.submit(100).key("hundred").label("kim");
+    live.await.unwrap();
+    shop.until("ship 100").await;
+    running.shutdown(Shutdown::Suspend).await.unwrap();
+
+    assert_eq!(
+        shop.text(&["show", "--key", "3"]),
+        "task 1 \"ada\" (key 3) done\nkey          3\nlabel        ada\noutput       2\n"
+    );
+    let done = shop.json(&["show", "--key", "3", "--json"]);
+    assert_eq!(
+        (&done["id"], &done["key"], &done["label"], &done["output"]),
+        (&json!(1), &json!("3"), &json!("ada"), &json!(2))
+    );
+    let stuck = shop.text(&["show", "--key", "three"]);
+    let wanted = "key          three\nlabel        e\\u{1b}ve\nstate        stuck\n";
+    assert!(stuck.contains(wanted), "{stuck}");
+    assert!(stuck.contains(r#"undo 1: {"order":3,"place":"right"}"#));
+    let live = shop.json(&["show", "--key", "hundred", "--json"]);
+    assert_eq!(
+        (&live["id"], &live["label"], &live["state"]),
+        (&json!(4), &json!("kim"), &json!("running"))
+    );
+    assert_eq!(live["undos"].as_array().unwrap().len(), 2);
+    let refused = shop.refused(&["show", "--key", "two"]);
+    assert!(
+        refused.contains("nothing is known of a task with the key two"),
+        "{refused}"
+    );
+
+    // The lists and the export have both names.
+    let listed = shop.text(&["show"]);
+    assert!(listed.contains(" hundred  kim "), "{listed}");
+    let stuck = shop.text(&["stuck"]);
+    let wanted = r"task 2, key three, label e\u{1b}ve: failed in ship";
+    assert!(stuck.contains(wanted), "{stuck}");
+    let export = shop.text(&["export"]);
+    let lines: Vec<Value> = export
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
+    let mut names: Vec<_> = lines[1..]
+        .iter()
+        .map(|line| {
+            let of = |name: &str| line[name].as_str().unwrap_or("-");
+            (of("kind"), of("key"), of("label"))
+        })
+        .collect();
+    names.sort_unstable();
+    assert_eq!(
+        names,
+        [
+            ("outcome", "-", "no key"),
+            ("outcome", "3", "ada"),
+            ("outcome", "three", "e\u{1b}ve"),
+            ("task", "hundred", "kim"),
+            ("task", "three", "e\u{1b}ve"),
+        ]
+    );
+}
+
+/// A stuck task keeps its key, and another task may have it once the outcome is forgotten.
+#[actix::test]
+async fn d08_of_several_tasks_with_a_key_the_one_under_way_is_shown() {
+    let shop = Shop::new();
+    shop.with_stuck().await;
+    let db = rusqlite::Connection::open(shop.path()).unwrap();
+    db.execute_batch("DELETE FROM outcomes; DELETE FROM kept")
+        .unwrap();
+    drop(db);
+    let running = shop.open(1).await.unwrap();
+    let again = running.submit(4).key("order 3").await.unwrap();
+    again.outcome().await.unwrap();
+    running.submit(100).key("order 1").await.unwrap();
+    shop.until("ship 100").await;
+    running.shutdown(Shutdown::Suspend).await.unwrap();
+    let shown = |key| shop.json(&["show", "--key", key, "--json"]);
+    let one = shown("order 1");
+    assert_eq!((&one["id"], &one["stuck"]), (&json!(5), &json!(false)));
+    let three = shown("order 3");
+    assert_eq!((&three["id"], &three["stuck"]), (&json!(3), &json!(true)));
 }
 
 #[actix::test]

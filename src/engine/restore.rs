@@ -139,7 +139,6 @@ pub(crate) fn restore(
 fn put_back(shared: &Shared, feeds: &mut [Box<dyn RestoreFeed + Send>], task: RecoveredTask) {
     let RecoveredTask {
         id,
-        key,
         attempt,
         spared,
         generation,
@@ -147,6 +146,7 @@ fn put_back(shared: &Shared, feeds: &mut [Box<dyn RestoreFeed + Send>], task: Re
         work_timeout,
         undos,
         suspicion,
+        names,
         todo,
     } = task;
     let deadline = match &todo {
@@ -166,12 +166,13 @@ fn put_back(shared: &Shared, feeds: &mut [Box<dyn RestoreFeed + Send>], task: Re
         spared: (stage, spared),
         undos,
         end,
+        names,
     };
     let Shared { clock, table, .. } = shared;
     let record = |past| {
         let task = table.restore(id, &limits, clock.now(), clock.cycles(), past);
-        if let Some(key) = key {
-            shared.keyed.insert(key.into(), &task);
+        if let Some(key) = task.names().key {
+            shared.keyed.insert(key, &task);
         }
         if let Some(Suspicion { undo, .. }) = suspicion {
             let task = task.clone();

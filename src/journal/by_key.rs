@@ -1,5 +1,7 @@
 //! A pipeline's questions and decisions by the key of a task.
 
+use std::sync::Arc;
+
 use super::{
     ledger::{JournalLedger, closed},
     undo_state::UndoState,
@@ -20,6 +22,7 @@ pub(crate) enum Found {
     Ended {
         task: TaskId,
         end: EndKind,
+        label: Option<Arc<str>>,
         /// What it takes to take it back: `None` if its undos are not kept; the error says why they can't
         /// be used.
         undos: Option<Result<Vec<Undo>, String>>,
@@ -70,10 +73,15 @@ impl JournalLedger {
             FoundByKey::BeingTakenBack(task) => Found::BeingTakenBack(task),
             FoundByKey::Stuck(task) => Found::Stuck(task),
             FoundByKey::Ended(KeptEnd {
-                task, end, undos, ..
+                task,
+                end,
+                label,
+                undos,
+                ..
             }) => Found::Ended {
                 task,
                 end,
+                label,
                 undos: undos.map(|undos| self.decoded(undos)),
             },
         }

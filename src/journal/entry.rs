@@ -1,5 +1,7 @@
 //! A change on its way to the journal's writer: values encoded, nothing borrowed.
 
+use std::sync::Arc;
+
 use crate::{
     failure::Failure,
     task::{End, Outcome, StageIx},
@@ -13,6 +15,7 @@ pub(super) enum Entry {
         key: Option<Box<str>>,
         /// The digest of the context, if there is a key.
         digest: Option<u64>,
+        label: Option<Arc<str>>,
         context: Vec<u8>,
         deadline_left: Option<u64>,
         work_timeout: Option<u64>,

@@ -15,7 +15,7 @@ use super::{
 use crate::{
     ledger::{Change, KeptOutcome, Ledger, LedgerError, Recorded, Transition},
     logging,
-    task::{End, Outcome, StageIx, StageName, TaskId},
+    task::{End, Names, Outcome, StageIx, StageName, TaskId},
 };
 
 /// The longest key, in bytes.
@@ -70,6 +70,7 @@ impl JournalLedger {
             Change::Accepted {
                 context,
                 key,
+                label,
                 deadline,
                 work_timeout,
             } => {
@@ -78,6 +79,7 @@ impl JournalLedger {
                 Entry::Accepted {
                     digest: key.is_some().then(|| digest(&context)),
                     key,
+                    label: label.map(Into::into),
                     context,
                     deadline_left: nanos_left(deadline),
                     work_timeout: nanos_left(work_timeout),
@@ -126,18 +128,19 @@ impl JournalLedger {
                 failure: failure.map(|failure| Box::new(as_text(failure))),
             },
             Change::Ended { end: End::Done, .. } => Entry::Done,
-            Change::Ended { end, rollback } => Entry::Ended(Box::new(Outcome {
-                task,
-                end: match end {
+            Change::Ended { end, rollback } => {
+                let end = match end {
                     End::Failed { stage, failure } => End::Failed {
                         stage: stage.clone(),
                         failure: as_text(failure),
                     },
                     other => other.clone(),
-                },
-                rollback: shortened(rollback),
-                output: None,
-            })),
+                };
+                // The writer knows them.
+                let names = Names::default();
+                let outcome = Outcome::new(task, names, end, shortened(rollback));
+                Entry::Ended(Box::new(outcome))
+            }
             Change::Retried => Entry::Retried,
             Change::Resolved => Entry::Resolved,
         })
@@ -185,18 +188,7 @@ impl Ledger for JournalLedger {
                     |why| logging::warning!("the output of task {task} can't be decoded: {why}");
                 decoded.map_err(warn).ok()
             });
-            let Outcome {
-                task,
-                end,
-                rollback,
-                ..
-            } = outcome;
-            Ok(Some(Outcome {
-                task,
-                end,
-                rollback,
-                output,
-            }))
+            Ok(Some(outcome.with_output(output)))
         })
     }
 

@@ -5,6 +5,7 @@ use std::{
     collections::{HashMap, hash_map},
     hash::BuildHasherDefault,
     mem,
+    sync::Arc,
 };
 
 use super::{
@@ -138,12 +139,13 @@ impl LiveTasks {
     pub(super) fn take_back(
         &mut self,
         task: u64,
-        key: Box<str>,
+        (key, label): (Box<str>, Option<Arc<str>>),
         digest: Option<u64>,
         undos: Vec<UndoState>,
     ) {
         self.keys.insert(key.clone(), task);
-        let mut live = LiveTask::new(TaskState::taken_back(key, digest, undos), false);
+        let state = TaskState::taken_back(key, label, digest, undos);
+        let mut live = LiveTask::new(state, false);
         live.context = Some(Vec::new());
         (live.dirty, live.stale) = (true, true);
         self.tasks.insert(task, live);
@@ -156,7 +158,7 @@ impl LiveTasks {
     pub(super) fn apply(
         &mut self,
         task: u64,
-        entry: Entry,
+        mut entry: Entry,
         now: u64,
     ) -> Result<Option<KeyedOutcome>, String> {
         let live = match (self.tasks.entry(task), &entry) {
@@ -166,6 +168,7 @@ impl LiveTasks {
                 Entry::Accepted {
                     key,
                     digest,
+                    label,
                     deadline_left,
                     work_timeout,
                     ..
@@ -175,8 +178,8 @@ impl LiveTasks {
                     self.keys.insert(key.clone(), task);
                 }
                 self.last_id = self.last_id.max(task);
-                let mut state =
-                    TaskState::accepted(key.clone(), *deadline_left, *work_timeout, now);
+                let (key, label) = (key.clone(), label.clone());
+                let mut state = TaskState::accepted(key, label, *deadline_left, *work_timeout, now);
                 state.details.digest = *digest;
                 place.insert(LiveTask::new(state, false))
             }
@@ -186,9 +189,13 @@ impl LiveTasks {
         if live.state.is_stuck() && !matches!(entry, Entry::Resolved | Entry::Retried) {
             return Ok(None);
         }
-        let outcome = match &entry {
-            Entry::Done => Some(Outcome::done(TaskId(task))),
-            Entry::Ended(outcome) => Some(Outcome::clone(outcome)),
+        let details = &live.state.details;
+        let outcome = match &mut entry {
+            Entry::Done => Some(Outcome::done(TaskId(task), details.names())),
+            Entry::Ended(outcome) => {
+                details.name(outcome);
+                Some(Outcome::clone(outcome))
+            }
             _ => None,
         };
         let applied = live
@@ -289,7 +296,11 @@ impl LiveTasks {
             }
         });
         match outcome.end {
-            End::Done => self.batch.outcomes.done.push(task),
+            End::Done => {
+                let labels = outcome.label.map(|label| (task, label));
+                self.batch.outcomes.labels.extend(labels);
+                self.batch.outcomes.done.push(task);
+            }
             _ => self.batch.outcomes.rest.push(outcome),
         }
         keyed

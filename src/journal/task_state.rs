@@ -1,9 +1,11 @@
 //! The state of a task that has no outcome yet or that is stuck, as the journal keeps it.
 
+use std::sync::Arc;
+
 use serde::{Deserialize, Serialize};
 
 use super::{codec::is_default, undo_state::UndoState};
-use crate::task::{End, Outcome, StageIx, State};
+use crate::task::{End, Names, Outcome, Rollback, StageIx, State};
 
 /// Everything that it takes to go on with a task or to roll it back, except its context.
 ///
@@ -27,6 +29,8 @@ pub(super) struct TaskDetails {
     /// The digest of the context that it was submitted with, if it has a key.
     #[serde(rename = "d", skip_serializing_if = "Option::is_none")]
     pub(super) digest: Option<u64>,
+    #[serde(rename = "b", skip_serializing_if = "Option::is_none")]
+    pub(super) label: Option<Arc<str>>,
     /// The current stage's attempt, from 1.
     #[serde(rename = "a")]
     pub(super) attempt: u32,
@@ -72,16 +76,39 @@ impl<T: std::fmt::Debug> PartialEq for DebugEq<T> {
     }
 }
 
+impl TaskDetails {
+    pub(super) fn names(&self) -> Names {
+        Names {
+            key: self.key.as_deref().map(Into::into),
+            label: self.label.clone(),
+        }
+    }
+
+    /// Adds the task's names to its outcome.
+    pub(super) fn name(&self, outcome: &mut Outcome) {
+        if self.key.is_none() && self.label.is_none() {
+            return;
+        }
+        let Names { key, label } = self.names();
+        if let Rollback::Stuck(stuck) = &mut outcome.rollback {
+            (stuck.key, stuck.label) = (key.clone(), label.clone());
+        }
+        (outcome.key, outcome.label) = (key, label);
+    }
+}
+
 impl TaskState {
     /// A task that was just accepted. `now` is in milliseconds since 1970, the rest in nanoseconds.
     pub(super) fn accepted(
         key: Option<Box<str>>,
+        label: Option<Arc<str>>,
         deadline_left: Option<u64>,
         work_timeout: Option<u64>,
         now: u64,
     ) -> Self {
         let details = TaskDetails {
             key,
+            label,
             attempt: 1,
             deadline_left,
             work_timeout,
@@ -96,9 +123,15 @@ impl TaskState {
     }
 
     /// A task that was done and is to be taken back.
-    pub(super) fn taken_back(key: Box<str>, digest: Option<u64>, undos: Vec<UndoState>) -> Self {
+    pub(super) fn taken_back(
+        key: Box<str>,
+        label: Option<Arc<str>>,
+        digest: Option<u64>,
+        undos: Vec<UndoState>,
+    ) -> Self {
         let details = TaskDetails {
             key: Some(key),
+            label,
             digest,
             attempt: 1,
             end: Some(DebugEq(Box::new(End::TakenBack))),

@@ -30,6 +30,8 @@ pub enum Change<'a> {
         context: Value<'a>,
         /// The key that it can be found by.
         key: Option<&'a str>,
+        /// Its name for people, at most 64 bytes.
+        label: Option<&'a str>,
         /// The time that is left.
         deadline: Option<Duration>,
         /// The time it will have once the first stage takes it up.

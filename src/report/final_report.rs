@@ -126,7 +126,7 @@ impl fmt::Display for Report {
             writeln!(f, "\nstuck, to be looked at by a person")?;
             for stuck in &self.stuck {
                 let text = stuck.to_string();
-                writeln!(f, "  task {}: {}", stuck.task, one_line(&text))?;
+                writeln!(f, "  task {}: {}", stuck.named(), one_line(&text))?;
             }
         }
         Ok(())

@@ -10,7 +10,7 @@ use crate::{
     journal::{Found, JournalLedger},
     ledger::{LedgerError, Recorded},
     panic_guard,
-    task::{EndKind, NotReopened, Refusal, Task, TaskId, TaskRef, Undo},
+    task::{EndKind, Names, NotReopened, Refusal, Task, TaskId, TaskRef, Undo},
 };
 
 impl Shared {
@@ -58,11 +58,14 @@ impl Shared {
         };
         loop {
             let found = journal.find(key).await;
-            let (task, undos) = match self.to_take_back(key, found)? {
+            let (task, names, undos) = match self.to_take_back(key, found)? {
                 Ok(done) => done,
                 Err(known) => return Ok(self.known(known, key)),
             };
-            if self.begin_taking_back(&journal, key, task, undos).await? {
+            if self
+                .begin_taking_back(&journal, key, task, names, undos)
+                .await?
+            {
                 return Ok(self.known(task, key));
             }
             // Somebody was quicker: see what there is now.
@@ -79,7 +82,7 @@ impl Shared {
         &self,
         key: &str,
         found: Result<Found, LedgerError>,
-    ) -> Result<Result<(TaskId, Vec<Undo>), TaskId>, KeyError> {
+    ) -> Result<Result<(TaskId, Names, Vec<Undo>), TaskId>, KeyError> {
         let key = Box::<str>::from(key);
         Err(match found.map_err(|error| self.broken(&error))? {
             Found::BeingTakenBack(task)
@@ -91,17 +94,23 @@ impl Shared {
             Found::Ended {
                 task,
                 end: EndKind::Done,
+                label,
                 undos: Some(Ok(undos)),
-            } => return Ok(Ok((task, undos))),
+            } => {
+                let key = Some(key.into());
+                return Ok(Ok((task, Names { key, label }, undos)));
+            }
             Found::Ended {
                 task,
                 end: EndKind::Done,
                 undos: Some(Err(why)),
+                ..
             } => KeyError::Undecodable { key, task, why },
             Found::Ended {
                 task,
                 end: EndKind::Done,
                 undos: None,
+                ..
             } => KeyError::NotKept { key, task },
             Found::Ended { task, end, .. } => KeyError::NotDone { key, task, end },
             Found::Unknown => KeyError::Unknown(key),
@@ -116,10 +125,11 @@ impl Shared {
         journal: &JournalLedger,
         key: &str,
         task: TaskId,
+        names: Names,
         undos: Vec<Undo>,
     ) -> Result<bool, KeyError> {
         let (now, cycles) = (self.clock.now(), self.clock.cycles());
-        let reopened = self.table.take_back(task, undos, now, cycles);
+        let reopened = self.table.take_back(task, names, undos, now, cycles);
         let reopened = reopened.map_err(|why| match why {
             NotReopened::Refused(Refusal::Suspended) => KeyError::Suspended,
             _ => KeyError::Closed,

@@ -163,7 +163,8 @@ impl Shared {
         self: &Arc<Self>,
         key: &str,
     ) -> impl Future<Output = Result<Option<Outcome<O>>, Error>> + Send + use<O> {
-        let kept = self.ledger.as_ref().map(|ledger| ledger.outcome_of(key));
+        let key: Arc<str> = key.into();
+        let kept = self.ledger.as_ref().map(|ledger| ledger.outcome_of(&key));
         let shared = Arc::downgrade(self);
         async move {
             let Some(kept) = kept else { return Ok(None) };
@@ -176,7 +177,12 @@ impl Shared {
             while !shared.upgrade().is_none_or(is_counted) {
                 tokio::task::yield_now().await;
             }
-            Ok(kept.map(Outcome::downcast))
+            let mut outcome = kept.map(Outcome::downcast);
+            if let Some(outcome) = &mut outcome {
+                // A ledger of the user's may not have kept it.
+                outcome.key.get_or_insert(key);
+            }
+            Ok(outcome)
         }
     }
 

@@ -43,7 +43,7 @@ use self::{
 use crate::{
     clock::{NEVER, nanos},
     shared::{Shared, messages::ToReporter},
-    task::Limits,
+    task::{Limits, Names},
 };
 
 /// Accepts tasks: given to each producer, cloned and sent wherever tasks are made.
@@ -175,13 +175,44 @@ impl<'a, C: Send + 'static, O> Submit<'a, C, O> {
     /// A `submit` with a key may be dropped: if the task is being recorded by then, it goes on as if
     /// the ticket had been dropped. Submitted again with its key, it is not done again.
     pub fn key(mut self, key: impl Into<String>) -> Self {
-        let new = key.into().into_boxed_str();
-        match self.slow.as_deref_mut() {
-            None => self.slow = Some(Box::new(Slow::New { key: Some(new) })),
-            Some(Slow::New { key } | Slow::Full { key, .. }) => *key = Some(new),
-            Some(Slow::Recording(_) | Slow::Over) => {}
+        let key = key.into();
+        if let Some(names) = self.names() {
+            names.key = Some(key.into());
         }
         self
+    }
+
+    /// Gives the task a name for people: its [outcome](crate::state::Outcome) has it, and with it reports, logs and
+    /// a journal. It need not be the only one of its kind. Default: none.
+    ///
+    /// ```no_run
+    /// # async fn example(tasks: batrun::Intake<u32>) -> Result<(), batrun::Failure> {
+    /// let ticket = tasks.submit(7).label("ada").await?;
+    /// println!("{}", ticket.outcome().await?); // task 1 "ada" done
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// At most 64 bytes: a longer label is cut, between two characters. An empty one is none. Like a
+    /// [key](Self::key), it is given before the first poll. A submit that finds its key taken leaves the label
+    /// of that other task as it is.
+    ///
+    /// A task without a label pays nothing for this. One with a label takes the slow way of submitting, even
+    /// from a producer: some allocations and the lock of its record, a fraction of a microsecond.
+    pub fn label(mut self, label: impl Into<String>) -> Self {
+        let label = label.into();
+        if let Some(names) = self.names() {
+            names.set_label(&label);
+        }
+        self
+    }
+
+    /// The names of the task, until it is being recorded.
+    fn names(&mut self) -> Option<&mut Names> {
+        let new = || Box::new(Slow::New(Names::default()));
+        match &mut **self.slow.get_or_insert_with(new) {
+            Slow::New(names) | Slow::Full { names, .. } => Some(names),
+            Slow::Recording(_) | Slow::Over => None,
+        }
     }
 
     /// Submits the task if there is room now, and waits for it to be recorded: once there is a ticket, it
@@ -247,7 +278,7 @@ impl<'a, C: Send + 'static, O> Submit<'a, C, O> {
         // In its place before it is polled: if a record panics, `drop` finds the task that it is of.
         let slow = self
             .slow
-            .get_or_insert_with(|| Box::new(Slow::New { key: None }));
+            .get_or_insert_with(|| Box::new(Slow::New(Names::default())));
         let polled = self.offer.poll_slow(slow, cx);
         if polled.is_ready() {
             self.slow = None;

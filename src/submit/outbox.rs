@@ -23,7 +23,7 @@ use crate::{
         hop::{Batch, Hop},
         messages::{ToProducer, ToReporter},
     },
-    task::{Event, Limits, Refusal, StopCause, Task, TaskRef, TicketAnswer},
+    task::{Event, Limits, Names, Refusal, StopCause, Task, TaskRef, TicketAnswer},
 };
 
 /// The number of tasks that go to the first pool at once.
@@ -39,7 +39,7 @@ pub(super) struct NewTask {
 pub(super) struct Recording {
     pub(super) task: NewTask,
     pub(super) recorded: Recorded,
-    pub(super) key: Option<Box<str>>,
+    pub(super) key: Option<Arc<str>>,
 }
 
 /// A context that waits for its record, in a future that others may drop.
@@ -144,19 +144,22 @@ impl<C: Send + 'static> Outbox<C> {
         &self,
         context: &C,
         limits: &Limits,
-        key: Option<&str>,
+        names: Names,
     ) -> Result<(NewTask, Recorded), Refusal> {
         let Shared { clock, table, .. } = &*self.shared;
         let (task, ticket) = table.admit(limits, clock.now(), clock.cycles())?;
         let id = task.id();
         let deadline = task.deadline();
         let new = NewTask { task, ticket };
+        // Before it is recorded: once it is, it may end at any time.
+        new.task.set_names(names.clone());
         if self.shared.ledger.is_none() {
             return Ok((new, Recorded::now()));
         }
         let change = Change::Accepted {
             context: Value::of(context),
-            key,
+            key: names.key.as_deref(),
+            label: names.label.as_deref(),
             deadline: self.shared.time_left(deadline),
             work_timeout: (limits.work_timeout != NEVER)
                 .then(|| Duration::from_nanos(limits.work_timeout)),
@@ -170,10 +173,10 @@ impl<C: Send + 'static> Outbox<C> {
         &self,
         NewTask { task, ticket }: NewTask,
         context: C,
-        key: Option<Box<str>>,
+        key: Option<Arc<str>>,
     ) -> TaskRef {
         if let Some(key) = key {
-            self.shared.keyed.insert(key.into(), &task);
+            self.shared.keyed.insert(key, &task);
         }
         logging::debug!("task {} accepted", task.id());
         self.push(task, context);
@@ -186,7 +189,7 @@ impl<C: Send + 'static> Outbox<C> {
         &self,
         task: TaskRef,
         error: &LedgerError,
-        key: Option<Box<str>>,
+        key: Option<Arc<str>>,
         context: C,
     ) -> Result<TaskRef, SubmitError<C>> {
         if self.shared.table.revoke(task) {
@@ -262,7 +265,7 @@ impl<C: Send + 'static> Outbox<C> {
         &self,
         task: TaskRef,
         error: &LedgerError,
-        key: Option<Box<str>>,
+        key: Option<Arc<str>>,
         context: C,
     ) {
         if task.fail(0, Failure::new(error.clone())).is_err() {

@@ -4,6 +4,7 @@ use std::{
     future::poll_fn,
     marker::PhantomData,
     mem,
+    sync::Arc,
     sync::MutexGuard,
     task::{Poll, Waker},
 };
@@ -110,7 +111,7 @@ fn in_ledger(task: &Task) -> Option<TaskId> {
 enum Found {
     Here(Outcome),
     /// The ledger has it, or will, under this key, if it is this task's.
-    InLedger(TaskId, Box<str>),
+    InLedger(TaskId, Arc<str>),
 }
 
 fn read(answer: &TicketAnswer) -> Result<Found, Error> {

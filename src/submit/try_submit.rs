@@ -10,7 +10,7 @@ use super::{
     outbox::{Outbox, Recording},
     waiting::{Offer, Slow},
 };
-use crate::task::TaskRef;
+use crate::task::{Names, TaskRef};
 
 /// The ticket's hold, or why there is none.
 type Answer<C> = Result<TaskRef, TrySubmitError<C>>;
@@ -28,28 +28,28 @@ pub(super) fn try_submit<C: Send + 'static>(
     let Some(context) = offer.context.take() else {
         panic!("this task was submitted already");
     };
-    let key = match slow.map(|slow| *slow) {
+    let names = match slow.map(|slow| *slow) {
         Some(Slow::Recording(recording)) => return settle(offer.outbox, context, recording),
-        Some(Slow::New { key } | Slow::Full { key, .. }) => key,
-        Some(Slow::Over) | None => None,
+        // With the wait for room, which may hold the very room that is free.
+        Some(Slow::New(names) | Slow::Full { names, .. }) => names,
+        Some(Slow::Over) | None => Names::default(),
     };
-    take_up(&offer, context, key)
+    take_up(&offer, context, names)
 }
 
-fn take_up<C: Send + 'static>(
-    offer: &Offer<'_, C>,
-    context: C,
-    key: Option<Box<str>>,
-) -> Answer<C> {
+fn take_up<C: Send + 'static>(offer: &Offer<'_, C>, context: C, names: Names) -> Answer<C> {
     let Offer { outbox, limits, .. } = offer;
-    if key.is_some() && outbox.shared.ledger.is_none() {
+    if names.key.is_some() && outbox.shared.ledger.is_none() {
         return Err(SubmitError::Unrecorded(context, NO_JOURNAL.into()).into());
     }
     let mut context = Some(context);
     let quick = local_batch::admit(outbox, &mut context, limits, Permits::Needed);
     let Some(context) = context else {
         return match quick {
-            Some(Ok(ticket)) => Ok(ticket),
+            Some(Ok(ticket)) => {
+                ticket.set_names(names);
+                Ok(ticket)
+            }
             // Only an accepted task leaves its context there.
             _ => unreachable!("accepted without a ticket"),
         };
@@ -64,7 +64,8 @@ fn take_up<C: Send + 'static>(
             return Err(SubmitError::of(outbox.shared.table.refused(), context).into());
         }
     }
-    match outbox.admit(&context, limits, key.as_deref()) {
+    let key = names.key.clone();
+    match outbox.admit(&context, limits, names) {
         Ok((task, recorded)) => {
             let recording = Recording {
                 task,

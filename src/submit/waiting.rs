@@ -2,6 +2,7 @@
 
 use std::{
     future::Future,
+    mem,
     pin::Pin,
     sync::Arc,
     task::{Context, Poll},
@@ -17,7 +18,7 @@ use super::{
 use crate::{
     ledger::LedgerError,
     panic_guard,
-    task::{Limits, Refusal, TaskRef},
+    task::{Limits, Names, Refusal, TaskRef},
 };
 
 /// A context that is submitted, and its way in.
@@ -31,13 +32,11 @@ pub(super) struct Offer<'a, C: Send + 'static> {
 /// The progress of a submit that isn't accepted at its first poll.
 pub(super) enum Slow {
     /// It has asked for nothing yet.
-    New {
-        key: Option<Box<str>>,
-    },
+    New(Names),
     /// It waits for a place and for room.
     Full {
         wait: Pin<Box<dyn Future<Output = Result<(), AcquireError>> + Send>>,
-        key: Option<Box<str>>,
+        names: Names,
     },
     Recording(Recording),
     Over,
@@ -66,21 +65,21 @@ impl<C: Send + 'static> Offer<'_, C> {
     pub(super) fn poll_slow(&mut self, slow: &mut Slow, cx: &mut Context<'_>) -> Poll<Answer<C>> {
         loop {
             let next = match slow {
-                Slow::New { key } => {
-                    let key = key.take();
-                    self.take_room(key)
+                Slow::New(names) => {
+                    let names = mem::take(names);
+                    self.take_room(names)
                 }
-                Slow::Full { wait, key } => match poll_quietly(wait.as_mut(), cx) {
+                Slow::Full { wait, names } => match poll_quietly(wait.as_mut(), cx) {
                     Poll::Pending => return Poll::Pending,
                     Poll::Ready(Ok(())) => {
-                        let key = key.take();
-                        self.admit(key)
+                        let names = mem::take(names);
+                        self.admit(names)
                     }
                     Poll::Ready(Err(_)) => self.refuse(self.outbox.shared.table.refused()),
                 },
                 Slow::Recording(recording) => match Pin::new(&mut recording.recorded).poll(cx) {
                     Poll::Pending => return Poll::Pending,
-                    Poll::Ready(result) => match std::mem::replace(slow, Slow::Over) {
+                    Poll::Ready(result) => match mem::replace(slow, Slow::Over) {
                         Slow::Recording(recording) => self.recorded(recording, result),
                         over => Some(Next::Step(over)),
                     },
@@ -100,15 +99,34 @@ impl<C: Send + 'static> Offer<'_, C> {
     }
 
     /// Takes a place and room, or waits for them.
-    fn take_room(&mut self, key: Option<Box<str>>) -> Option<Next<C>> {
+    fn take_room(&mut self, names: Names) -> Option<Next<C>> {
+        // One with neither name has tried this before it came here.
+        if names.label.is_some() && names.key.is_none() {
+            let quick = self.admit_quickly(&names, Permits::Needed);
+            if quick.is_some() {
+                return quick;
+            }
+        }
         match self.outbox.take_permits() {
-            Ok(()) => self.admit(key),
-            Err(TryAcquireError::NoPermits) => Some(Next::Step(self.wait(key))),
+            Ok(()) => self.admit(names),
+            Err(TryAcquireError::NoPermits) => Some(Next::Step(self.wait(names))),
             Err(TryAcquireError::Closed) => self.refuse(self.outbox.shared.table.refused()),
         }
     }
 
-    fn wait(&self, key: Option<Box<str>>) -> Slow {
+    /// Accepts the task through the batch of its producer, if that is being polled just now.
+    fn admit_quickly(&mut self, names: &Names, permits: Permits) -> Option<Next<C>> {
+        match local_batch::admit(self.outbox, &mut self.context, &self.limits, permits)? {
+            Ok(ticket) => {
+                // Its batch waits for the end of this poll, so nobody has looked for them yet.
+                ticket.set_names(names.clone());
+                Some(Next::Over(Ok(ticket)))
+            }
+            Err(why) => self.refuse(Some(why)),
+        }
+    }
+
+    fn wait(&self, names: Names) -> Slow {
         let (shared, room) = (self.outbox.shared.clone(), self.outbox.hop.room.clone());
         let wait = Box::pin(async move {
             let place = shared.table.places.acquire().await?;
@@ -118,13 +136,13 @@ impl<C: Send + 'static> Offer<'_, C> {
             place.forget();
             Ok(())
         });
-        Slow::Full { wait, key }
+        Slow::Full { wait, names }
     }
 
     /// Goes on with a place and room in hand.
-    fn admit(&mut self, key: Option<Box<str>>) -> Option<Next<C>> {
+    fn admit(&mut self, names: Names) -> Option<Next<C>> {
         if self.outbox.shared.ledger.is_none() {
-            if key.is_some() {
+            if names.key.is_some() {
                 self.outbox.give_back_permits(1);
                 let context = self.context.take()?;
                 return Some(Next::Over(Err(SubmitError::Unrecorded(
@@ -133,14 +151,14 @@ impl<C: Send + 'static> Offer<'_, C> {
                 ))));
             }
             // Its producer may be polled just now, and what it has submitted in this poll comes first.
-            match local_batch::admit(self.outbox, &mut self.context, &self.limits, Permits::Held) {
-                Some(Ok(ticket)) => return Some(Next::Over(Ok(ticket))),
-                Some(Err(why)) => return self.refuse(Some(why)),
-                None => {}
+            let quick = self.admit_quickly(&names, Permits::Held);
+            if quick.is_some() {
+                return quick;
             }
         }
         let context = self.context.as_ref()?;
-        match self.outbox.admit(context, &self.limits, key.as_deref()) {
+        let key = names.key.clone();
+        match self.outbox.admit(context, &self.limits, names) {
             Ok((task, recorded)) => Some(Next::Step(Slow::Recording(Recording {
                 task,
                 recorded,

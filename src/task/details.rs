@@ -4,6 +4,7 @@ use std::{any::Any, sync::Arc, task::Waker};
 
 use super::{
     id::TaskId,
+    names::Names,
     outcome::{Outcome, StopCause},
     state::StageIx,
     undo::Undos,
@@ -16,6 +17,7 @@ pub(crate) struct Details {
     pub(crate) undos: Undos,
     /// Set by the first end that was taken, and never again.
     pub(crate) end: Option<Box<EndReason>>,
+    pub(crate) names: Option<Box<Names>>,
     pub(crate) output: Option<Box<dyn Any + Send>>,
     pub(crate) answer: Option<TicketAnswer>,
     /// Wakers of those who wait for the answer, each with a number of its own.
@@ -47,7 +49,7 @@ pub(crate) enum TicketAnswer {
     /// Whatever the ledger says of the task with this key, which was there before.
     InLedger {
         task: TaskId,
-        key: Box<str>,
+        key: Arc<str>,
     },
     /// It could not be recorded, so it was never accepted.
     Unrecorded(Arc<str>),

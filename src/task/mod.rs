@@ -1,11 +1,12 @@
 //! A task: its id, its state machine, its record, and the table of those in flight.
 //!
 //! Knows nothing of stages, actors or the pipeline it is in. Bottom first:
-//! [`id`], [`counts`], [`outcome`], [`status`] and [`state`] are words that everybody uses; [`undo`],
+//! [`id`], [`names`], [`counts`], [`outcome`], [`status`] and [`state`] are words that everybody uses; [`undo`],
 //! [`limits`], [`details`] and [`atomic_state`] are what a [`record`] is made of; [`ending`] is how
 //! one ends, and [`stuck_task`] what is left of one that could not; [`prealloc`], [`timer_wheel`] and [`table`] hold all of them.
 
 pub(crate) mod id;
+pub(crate) mod names;
 pub(crate) mod counts;
 pub(crate) mod outcome;
 pub(crate) mod status;
@@ -34,6 +35,7 @@ pub(crate) use atomic_state::fence;
 pub(crate) use details::{EndReason, TicketAnswer};
 pub(crate) use ending::{StopReason, StoppedAt};
 pub(crate) use limits::Limits;
+pub(crate) use names::Names;
 pub(crate) use prealloc::{BlankRecord, RecordLease};
 pub(crate) use record::{Owner, Task, TaskOwner, TaskRef};
 #[cfg(feature = "journal")]

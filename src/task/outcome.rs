@@ -4,7 +4,10 @@ use std::{any::Any, fmt, sync::Arc};
 
 use serde::{Deserialize, Serialize};
 
-use super::id::TaskId;
+use super::{
+    id::TaskId,
+    names::{Named, Names},
+};
 use crate::failure::Failure;
 
 /// A stage's name, shared.
@@ -12,7 +15,8 @@ pub type StageName = Arc<str>;
 
 /// The end of a task, and of its rollback.
 ///
-/// It prints as a line: `task 4 failed in pay: card refused; 2 undos taken back`. From a
+/// It prints as a line: `task 4 failed in pay: card refused; 2 undos taken back`, and with a label
+/// and a key as `task 4 "ada" (key order-17) failed ..`. From a
 /// [`PipelineHandle`](crate::PipelineHandle)'s ticket, a done task's outcome has the output:
 ///
 /// ```
@@ -30,18 +34,26 @@ pub type StageName = Arc<str>;
 /// }
 /// # Ok(()) }
 /// ```
+///
+/// It is `Serialize` if its output is, and the output is part of it.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-#[serde(bound = "")]
+#[serde(bound(serialize = "O: Serialize", deserialize = "O: Deserialize<'de>"))]
 #[non_exhaustive]
 pub struct Outcome<O = ()> {
     /// The task.
     pub task: TaskId,
+    /// The [key](crate::submit::Submit::key) that it was submitted with.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub key: Option<Arc<str>>,
+    /// The [label](crate::submit::Submit::label) that it was submitted with.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub label: Option<Arc<str>>,
     /// The end of its work.
     pub end: End,
     /// The end of its rollback.
     pub rollback: Rollback,
     /// The last stage's output, for a done task whose [`Ticket`](crate::Ticket) asked for it.
-    #[serde(skip)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub output: Option<O>,
 }
 
@@ -116,6 +128,12 @@ pub enum Rollback {
 pub struct Stuck {
     /// The task.
     pub task: TaskId,
+    /// The [key](crate::submit::Submit::key) that it was submitted with.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub key: Option<Arc<str>>,
+    /// The [label](crate::submit::Submit::label) that it was submitted with.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub label: Option<Arc<str>>,
     /// The stage whose call had not returned when the shutdown gave up waiting for it; its thread
     /// may still be at work.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -144,9 +162,11 @@ impl Rollback {
 }
 
 impl Outcome {
-    pub(crate) fn new(task: TaskId, end: End, rollback: Rollback) -> Self {
+    pub(crate) fn new(task: TaskId, names: Names, end: End, rollback: Rollback) -> Self {
         Outcome {
             task,
+            key: names.key,
+            label: names.label,
             end,
             rollback,
             output: None,
@@ -154,8 +174,19 @@ impl Outcome {
     }
 
     /// That of a task that is done.
-    pub(crate) fn done(task: TaskId) -> Self {
-        Self::new(task, End::Done, Rollback::None)
+    pub(crate) fn done(task: TaskId, names: Names) -> Self {
+        Self::new(task, names, End::Done, Rollback::None)
+    }
+}
+
+impl Stuck {
+    /// The task as people are told of it: its number and its names.
+    pub(crate) fn named(&self) -> Named<'_> {
+        Named {
+            task: self.task,
+            key: self.key.as_deref(),
+            label: self.label.as_deref(),
+        }
     }
 }
 
@@ -179,9 +210,20 @@ impl<O> Outcome<O> {
         self.with_output(mapped)
     }
 
+    /// The task as people are told of it: its number and its names.
+    pub(crate) fn named(&self) -> Named<'_> {
+        Named {
+            task: self.task,
+            key: self.key.as_deref(),
+            label: self.label.as_deref(),
+        }
+    }
+
     pub(crate) fn with_output<P>(self, output: Option<P>) -> Outcome<P> {
         Outcome {
             task: self.task,
+            key: self.key,
+            label: self.label,
             end: self.end,
             rollback: self.rollback,
             output,
@@ -246,7 +288,7 @@ impl fmt::Display for Stuck {
 
 impl<O> fmt::Display for Outcome<O> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "task {} {}", self.task, self.end)?;
+        write!(f, "task {} {}", self.named(), self.end)?;
         match &self.rollback {
             Rollback::None => Ok(()),
             rollback => write!(f, "; {rollback}"),

@@ -13,6 +13,7 @@ use super::{
     details::{Details, TicketAnswer},
     id::TaskId,
     limits::Limits,
+    names::Names,
     state::{Event, Illegal, StageIx, State},
     undo::{Undo, UndoStatus},
 };
@@ -69,7 +70,7 @@ const _: () = assert!(std::mem::offset_of!(Task, owner) <= 64);
 
 impl Task {
     /// A record that stands for a task whose own record this process may not have.
-    pub(crate) fn in_ledger(id: TaskId, owner: Owner, key: Box<str>) -> Self {
+    pub(crate) fn in_ledger(id: TaskId, owner: Owner, key: Arc<str>) -> Self {
         let task = Task::new(u32::MAX, owner);
         task.id.store(id.0, Ordering::Relaxed);
         task.details().answer = Some(TicketAnswer::InLedger { task: id, key });
@@ -125,6 +126,7 @@ impl Task {
         let before = (
             details.output.take(),
             details.end.take(),
+            details.names.take(),
             details.answer.take(),
             std::mem::take(&mut details.waiting),
         );
@@ -140,7 +142,10 @@ impl Task {
     pub(crate) fn clear_undos(&self, scrap: &mut Vec<Undo>) {
         let mut details = panic_guard::lock(&self.details);
         details.undos.clear(scrap);
-        let empty = details.end.is_none() && details.output.is_none() && details.answer.is_none();
+        let empty = details.end.is_none()
+            && details.names.is_none()
+            && details.output.is_none()
+            && details.answer.is_none();
         // A ticket may still put its waker there.
         if empty && !self.has_ticket() {
             self.has_details.store(false, Ordering::Relaxed);
@@ -152,6 +157,22 @@ impl Task {
     pub(crate) fn details(&self) -> MutexGuard<'_, Details> {
         self.has_details.store(true, Ordering::Relaxed);
         panic_guard::lock(&self.details)
+    }
+
+    /// Gives it its names. Its outcome is still to come.
+    pub(crate) fn set_names(&self, names: Names) {
+        if let Some(names) = names.boxed() {
+            self.details().names = Some(names);
+        }
+    }
+
+    /// Its names; without a look behind the lock for nearly every task, which has none.
+    pub(crate) fn names(&self) -> Names {
+        if !self.has_details() {
+            return Names::default();
+        }
+        let names = self.details().names.as_deref().cloned();
+        names.unwrap_or_default()
     }
 
     /// Something may be behind the lock.

@@ -1,7 +1,5 @@
 //! A task that is stuck, with what it takes to try its undos again.
 
-use std::sync::Arc;
-
 use super::{
     details::EndReason,
     outcome::Stuck,
@@ -12,7 +10,6 @@ use crate::panic_guard;
 /// A task that is stuck.
 pub(crate) struct StuckTask {
     pub(crate) listed: Stuck,
-    pub(crate) key: Option<Arc<str>>,
     /// The rest of its rollback; or the reason why this process can't try it again.
     pub(crate) rest: Result<RestOfRollback, String>,
 }
@@ -37,7 +34,6 @@ impl StuckTask {
     /// A task that just got stuck. `undos` are all that it has registered.
     pub(crate) fn new(
         listed: Stuck,
-        key: Option<Arc<str>>,
         end: Option<EndReason>,
         undos: Vec<Undo>,
         undone: usize,
@@ -55,7 +51,7 @@ impl StuckTask {
             Some(rest) => Ok(rest),
             None => Err("it has no end".to_owned()),
         };
-        StuckTask { listed, key, rest }
+        StuckTask { listed, rest }
     }
 }
 
@@ -67,6 +63,8 @@ mod tests {
     fn stuck(still_running: Option<&str>) -> Stuck {
         Stuck {
             task: TaskId(1),
+            key: None,
+            label: None,
             still_running: still_running.map(Into::into),
             undos: Vec::new(),
         }
@@ -86,7 +84,7 @@ mod tests {
     #[test]
     fn d03_only_what_nothing_works_on_can_be_tried_again() {
         let end = || Some(EndReason::TimedOut(0));
-        let new = |listed, undos| StuckTask::new(listed, None, end(), undos, 0).rest.is_ok();
+        let new = |listed, undos| StuckTask::new(listed, end(), undos, 0).rest.is_ok();
         assert!(new(stuck(None), vec![undo(true)]));
         assert!(!new(stuck(Some("pay")), vec![undo(true)]));
         assert!(!new(stuck(None), vec![undo(false)]));

@@ -93,7 +93,8 @@ fn each_transition_is_logged_with_task_stage_and_attempt() {
                 let ticket = handle.submit(Secret(secret)).await.unwrap();
                 ticket.outcome().await.unwrap();
             }
-            let late = handle.submit(Secret("password hangs")).timeout(ms(9));
+            let late = handle.submit(Secret("password hangs"));
+            let late = late.timeout(ms(9)).label("ada\n");
             late.await.unwrap().outcome().await.unwrap();
             let cancelled = handle.submit(Secret("password hangs")).await.unwrap();
             sleep(1).await;
@@ -145,6 +146,8 @@ fn each_transition_is_logged_with_task_stage_and_attempt() {
     assert!(of(4).contains(&"stage a attempt 1: stopped"));
     assert!(of(5).contains(&"stage a attempt 1: cancelled, Stopping(0)"));
     assert!(of(5).contains(&"cancelled in a; 1 undo taken back"));
+    // D8: with its label, and on one line.
+    assert!(of(4).contains(&"\"ada\\n\" timed out in a; 1 undo taken back"));
     let told: Vec<_> = lines
         .iter()
         .filter(|line| line.contains("password"))

@@ -108,6 +108,7 @@ pub(crate) fn task(task: &JournalTask) -> Result<Value, serde_json::Error> {
     Ok(json!({
         "id": task.id,
         "key": task.key,
+        "label": task.label,
         "state": state(task),
         "stage": task.stage,
         "attempt": task.attempt,
@@ -151,6 +152,7 @@ pub(crate) fn outcome(kept: &JournalOutcome) -> Result<Value, serde_json::Error>
     Ok(json!({
         "id": kept.outcome.task,
         "key": kept.key,
+        "label": kept.outcome.label,
         "at_ms": millis(kept.at),
         "end": serde_json::to_value(&kept.outcome.end)?,
         "rollback": serde_json::to_value(&kept.outcome.rollback)?,

@@ -28,6 +28,7 @@ use clap::Parser;
 use self::{
     error::{CliError, Damage},
     options::{Command, Options, Topic},
+    show_task::Wanted,
 };
 
 fn main() -> ExitCode {
@@ -53,9 +54,10 @@ fn main() -> ExitCode {
 fn run(options: Options, out: &mut impl Write) -> Result<Damage, CliError> {
     let Topic::Journal(command) = options.topic;
     let damage = match command {
-        Command::Show(show) => match show.id {
-            Some(id) => show_task::show(&show, id, out),
-            None => show::show(&show, out),
+        Command::Show(show) => match (show.id, &show.key) {
+            (Some(id), _) => show_task::show(&show, &Wanted::Number(id), out),
+            (None, Some(key)) => show_task::show(&show, &Wanted::Key(key), out),
+            (None, None) => show::show(&show, out),
         },
         Command::Stuck(stuck) => stuck::list(&stuck, out),
         Command::Export(export) => export::export(&export, out),

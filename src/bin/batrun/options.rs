@@ -41,11 +41,15 @@ pub(crate) struct Show {
     pub(crate) file: PathBuf,
     /// Show everything about the task with this number
     pub(crate) id: Option<u64>,
+    /// Show everything about the task with this key. Of several that had it, that is the one under
+    /// way, else one that is stuck, else the last that has ended
+    #[arg(long, value_name = "KEY", conflicts_with = "id")]
+    pub(crate) key: Option<String>,
     /// Print JSON, for programs
     #[arg(long)]
     pub(crate) json: bool,
     /// List at most this many tasks
-    #[arg(long, value_name = "N", default_value_t = 50, conflicts_with = "id")]
+    #[arg(long, value_name = "N", default_value_t = 50, conflicts_with_all = ["id", "key"])]
     pub(crate) limit: usize,
     /// Read the whole file first, to see whether it is sound
     #[arg(long)]

@@ -131,12 +131,13 @@ fn print(
     }
     if !overview.listed.is_empty() {
         let mut table = text::table(&[
-            "task", "key", "state", "stage", "attempt", "deadline", "undos", "context",
+            "task", "key", "label", "state", "stage", "attempt", "deadline", "undos", "context",
         ]);
         for task in &overview.listed {
             table.add_row([
                 task.id.to_string(),
                 text::cell_or_dash(task.key.as_deref()),
+                text::cell_or_dash(task.label.as_deref()),
                 json::state(task).to_owned(),
                 text::cell_or_dash(task.stage.as_deref()),
                 task.attempt.to_string(),

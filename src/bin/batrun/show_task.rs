@@ -1,9 +1,9 @@
-//! `batrun journal show FILE ID`
+//! `batrun journal show FILE ID` and `batrun journal show FILE --key KEY`
 
-use std::io::Write;
+use std::{fmt, io::Write};
 
 use batrun::{
-    journal::{JournalOutcome, JournalTask, JournalUndoStatus},
+    journal::{JournalFile, JournalOutcome, JournalTask, JournalUndoStatus},
     state::TaskId,
 };
 
@@ -15,11 +15,63 @@ use crate::{
     text,
 };
 
+/// The task that is to be shown.
+pub(crate) enum Wanted<'a> {
+    Number(u64),
+    Key(&'a str),
+}
+
+impl Wanted<'_> {
+    /// The task, unless it has ended and left.
+    fn task(
+        &self,
+        file: &JournalFile,
+        damage: &mut Damage,
+    ) -> Result<Option<JournalTask>, CliError> {
+        let key = match self {
+            Wanted::Number(id) => return Ok(file.task(TaskId(*id))?),
+            Wanted::Key(key) => *key,
+        };
+        let mut found: Option<JournalTask> = None;
+        file.tasks(|task| match task {
+            Ok(task) if task.key.as_deref() == Some(key) => {
+                // Stuck tasks keep theirs, though another may have it once their outcomes are deleted.
+                if found.is_none() || task.stuck.is_none() {
+                    found = Some(task);
+                }
+            }
+            Ok(_) => {}
+            Err(corrupt) => damage.add(&corrupt),
+        })?;
+        Ok(found)
+    }
+
+    fn is(&self, kept: &JournalOutcome) -> bool {
+        match self {
+            Wanted::Number(id) => kept.outcome.task.0 == *id,
+            Wanted::Key(key) => kept.key.as_deref() == Some(*key),
+        }
+    }
+}
+
+impl fmt::Display for Wanted<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Wanted::Number(id) => write!(f, "a task {id}"),
+            Wanted::Key(key) => write!(f, "a task with the key {key}"),
+        }
+    }
+}
+
 /// Shows everything about one task, or its outcome if it has ended.
-pub(crate) fn show(options: &Show, id: u64, out: &mut impl Write) -> Result<Damage, CliError> {
+pub(crate) fn show(
+    options: &Show,
+    wanted: &Wanted<'_>,
+    out: &mut impl Write,
+) -> Result<Damage, CliError> {
     let mut damage = Damage::default();
     let file = open(options, &mut damage)?;
-    if let Some(task) = file.task(TaskId(id))? {
+    if let Some(task) = wanted.task(&file, &mut damage)? {
         if options.json {
             serde_json::to_writer_pretty(&mut *out, &json::task(&task)?)?;
             writeln!(out)?;
@@ -30,14 +82,14 @@ pub(crate) fn show(options: &Show, id: u64, out: &mut impl Write) -> Result<Dama
     }
     let mut found = None;
     file.outcomes(|outcome| match outcome {
-        Ok(outcome) if outcome.outcome.task.0 == id => found = Some(outcome),
+        Ok(outcome) if wanted.is(&outcome) => found = Some(outcome),
         Ok(_) => {}
         Err(corrupt) => damage.add(&corrupt),
     })?;
     let Some(found) = found else {
         let file = options.file.display();
         return Err(CliError::Other(format!(
-            "{file}: nothing is known of a task {id}: it never existed, or its outcome is no longer \
+            "{file}: nothing is known of {wanted}: it never existed, or its outcome is no longer \
              kept"
         )));
     };
@@ -54,6 +106,7 @@ fn describe_task(task: &JournalTask, out: &mut impl Write) -> Result<(), CliErro
     let mut facts = vec![
         ("task", task.id.to_string()),
         ("key", text::cell_or_dash(task.key.as_deref())),
+        ("label", text::cell_or_dash(task.label.as_deref())),
         ("state", json::state(task).to_owned()),
         ("stage", text::cell_or_dash(task.stage.as_deref())),
         ("attempt", task.attempt.to_string()),
@@ -99,6 +152,9 @@ fn describe_outcome(kept: &JournalOutcome, out: &mut impl Write) -> Result<(), C
     writeln!(out, "{}", text::escaped(&kept.outcome.to_string()))?;
     if let Some(key) = &kept.key {
         writeln!(out, "key          {}", text::escaped(key))?;
+    }
+    if let Some(label) = &kept.outcome.label {
+        writeln!(out, "label        {}", text::escaped(label))?;
     }
     if let Some(output) = &kept.output {
         let output = json::value(output).to_string();

@@ -57,6 +57,9 @@ fn describe(task: &JournalTask, out: &mut impl Write) -> Result<(), CliError> {
     if let Some(key) = &task.key {
         write!(out, ", key {}", text::cell(key))?;
     }
+    if let Some(label) = &task.label {
+        write!(out, ", label {}", text::cell(label))?;
+    }
     if task.quarantined {
         write!(out, ", set aside")?;
     }

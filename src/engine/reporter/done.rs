@@ -34,7 +34,7 @@ impl Reporter {
             }
             let ticket = task.has_ticket();
             if ticket || told {
-                let outcome = Outcome::done(task.id());
+                let outcome = Outcome::done(task.id(), task.names());
                 logging::debug!("{outcome}");
                 self.outcomes.send(&outcome);
                 answers.push((task.clone(), outcome));
@@ -90,7 +90,7 @@ impl Reporter {
         for task in &tasks {
             self.clear_undos(task);
             self.shared.keyed.remove(task.id());
-            let outcome = Outcome::done(task.id());
+            let outcome = Outcome::done(task.id(), task.names());
             logging::debug!("{outcome}");
             self.outcomes.send(&outcome);
             if task.has_ticket() {

@@ -140,9 +140,9 @@ impl Reporter {
         ctx: &mut Context<Self>,
     ) {
         task.apply(Event::RolledBack).ok();
-        let key = self.shared.keyed.remove(task.id());
+        self.shared.keyed.remove(task.id());
         let id = task.id();
-        let outcome = Outcome::new(id, end, rollback);
+        let outcome = Outcome::new(id, task.names(), end, rollback);
         if logging::is_on(log::Level::Debug) {
             logging::debug!("{}", panic_guard::shown(&outcome));
         }
@@ -150,7 +150,7 @@ impl Reporter {
             let mut details = task.details();
             let (why, undos) = (details.end.as_deref().cloned(), details.undos.take());
             drop(details);
-            let stuck = StuckTask::new(stuck.clone(), key, why, undos, undone);
+            let stuck = StuckTask::new(stuck.clone(), why, undos, undone);
             self.shared.table.keep_stuck(stuck);
         }
         self.clear_undos(task);

@@ -13,7 +13,7 @@ use crate::{
     logging, panic_guard,
     policy::{OnStuck, Order},
     shared::Shared,
-    task::{Rollback, StageIx, State, Stuck, StuckUndo, TaskRef, UndoStatus},
+    task::{Names, Rollback, StageIx, State, Stuck, StuckUndo, TaskRef, UndoStatus},
 };
 
 impl Reporter {
@@ -46,8 +46,9 @@ impl Reporter {
         if self.order == Order::Lifo {
             left.reverse();
         }
-        let rollback = Rollback::Stuck(list_left(&self.shared, task, &left, running));
-        logging::warning!("task {} is given up: {rollback}", task.id());
+        let stuck = list_left(&self.shared, task, &left, running);
+        logging::warning!("task {} is given up: stuck: {stuck}", stuck.named());
+        let rollback = Rollback::Stuck(stuck);
         // Its holder may just be going on to another stage.
         while let State::Stopping(stage) = task.state() {
             task.let_go(stage);
@@ -72,8 +73,11 @@ pub(super) fn list_left(
         .filter_map(|number| list_undo(shared, task, *number))
         .collect();
     let still_running = running.map(|stage| shared.stage_name(stage).clone());
+    let Names { key, label } = task.names();
     Stuck {
         task: task.id(),
+        key,
+        label,
         still_running,
         undos,
     }

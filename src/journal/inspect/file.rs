@@ -1,8 +1,10 @@
 //! A journal's file: opening it, and reading what is in it.
 
 use std::{
+    collections::HashMap,
     fmt,
     path::{Path, PathBuf},
+    sync::Arc,
     time::{Duration, UNIX_EPOCH},
 };
 
@@ -20,7 +22,7 @@ use crate::{
         time::wall_clock,
         undo_state::{StoredUndoStatus, UndoState},
     },
-    task::{Outcome, StageIx, StageName, TaskId},
+    task::{Names, Outcome, StageIx, StageName, TaskId},
 };
 
 /// The file of a journal, to look into it or to decide about stuck tasks.
@@ -189,11 +191,18 @@ impl JournalFile {
                 }
             };
             let at = UNIX_EPOCH + Duration::from_millis(row.at);
-            let done = block.done.into_iter();
-            let done = done.map(|task| Outcome::done(TaskId(task)));
-            for outcome in done.chain(block.rest) {
-                let own = |(_, task): &&(Box<str>, u64)| *task == outcome.task.0;
-                let key = block.keys.iter().find(own).map(|(key, _)| &**key);
+            let keys = block.keys.into_iter().map(|(key, task)| (task, key));
+            let keys: HashMap<u64, Box<str>> = keys.collect();
+            let labels: HashMap<u64, Arc<str>> = block.labels.into_iter().collect();
+            let done = block.done.into_iter().map(|task| {
+                let label = labels.get(&task).cloned();
+                Outcome::done(TaskId(task), Names { key: None, label })
+            });
+            for mut outcome in done.chain(block.rest) {
+                let key = keys.get(&outcome.task.0).map(|key| &**key);
+                if outcome.key.is_none() {
+                    outcome.key = key.map(Into::into);
+                }
                 let output = match key {
                     Some(key) if outcome.is_done() => self.output_of(key, outcome.task),
                     _ => Ok(None),
@@ -235,12 +244,18 @@ impl JournalFile {
             shown.push(self.undo_of(row.state()?, value));
         }
         let stage = task.stage().map(|stage| self.stage_name(stage));
-        let details = task.details;
+        let mut details = task.details;
+        if let Some(mut outcome) = details.stuck.take() {
+            // Old rows have the key in its column only.
+            details.name(&mut outcome.0);
+            details.stuck = Some(outcome);
+        }
         let passed = Duration::from_millis(now.saturating_sub(details.measured_at));
         let left = details.deadline_left.map(Duration::from_nanos);
         Ok(JournalTask {
             id: TaskId(id),
             key: details.key.map(Into::into),
+            label: details.label.as_deref().map(Into::into),
             state: task.position,
             stage,
             attempt: details.attempt,

@@ -33,6 +33,8 @@ pub struct JournalTask {
     pub id: TaskId,
     /// The key that it was submitted with.
     pub key: Option<String>,
+    /// The label that it was submitted with.
+    pub label: Option<String>,
     /// Its state. A stuck task is [rolling back](State::RollingBack), unless it was set aside.
     pub state: State,
     /// The stage that it is in; `None` once its rollback has begun.

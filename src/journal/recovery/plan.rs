@@ -6,7 +6,7 @@ use super::chunked_vec::ChunkedVec;
 use crate::{
     journal::stage_codecs::StageCodecs,
     policy::Recovery,
-    task::{EndReason, Outcome, StageIx, StageName, StuckTask, TaskId, Undo},
+    task::{EndReason, Names, Outcome, StageIx, StageName, StuckTask, TaskId, Undo},
 };
 
 /// The pipeline that starts on a journal.
@@ -37,7 +37,6 @@ pub(crate) struct Recovered {
 /// A task that goes on.
 pub(crate) struct RecoveredTask {
     pub(crate) id: TaskId,
-    pub(crate) key: Option<Box<str>>,
     pub(crate) attempt: u32,
     /// The number of attempts of its stage that don't count as tries, because the process ended.
     pub(crate) spared: u32,
@@ -47,6 +46,7 @@ pub(crate) struct RecoveredTask {
     pub(crate) work_timeout: Option<Duration>,
     pub(crate) undos: Vec<Undo>,
     pub(crate) suspicion: Option<Suspicion>,
+    pub(crate) names: Option<Box<Names>>,
     pub(crate) todo: Todo,
 }
 

@@ -62,7 +62,6 @@ impl Planner<'_> {
         match self.decode_and_decide(&mut undos, task, context, values) {
             Ok((left, todo)) => Ok(RecoveredTask {
                 id,
-                key: task.details.key.clone(),
                 attempt: task.details.attempt,
                 spared: task.details.interrupted,
                 generation: task.details.generation,
@@ -74,6 +73,7 @@ impl Planner<'_> {
                     task,
                     matches!(todo, Todo::Queue(..) | Todo::CleanUp(..)),
                 ),
+                names: task.details.names().boxed(),
                 todo,
             }),
             Err(why) => {
@@ -296,7 +296,7 @@ mod tests {
     use super::*;
 
     fn task(kills: u32, undos: &[(StoredUndoStatus, u32)]) -> TaskState {
-        let mut task = TaskState::accepted(None, None, None, 0);
+        let mut task = TaskState::accepted(None, None, None, None, 0);
         task.details.kills = kills;
         let undo = |(status, interrupted): &(StoredUndoStatus, u32)| UndoState {
             stage: 0,

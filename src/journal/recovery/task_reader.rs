@@ -11,7 +11,7 @@ use crate::{
         undo_state::{StoredUndoStatus, UndoState},
     },
     logging,
-    task::{End, Outcome, Rollback, StageName, State, Stuck, StuckTask, StuckUndo, TaskId},
+    task::{End, Names, Outcome, Rollback, StageName, State, Stuck, StuckTask, StuckUndo, TaskId},
 };
 
 /// The highest task number that is taken for one. Nobody counts that far, and others have to follow.
@@ -96,7 +96,6 @@ impl TaskReader<'_> {
         if let Some(Rollback::Stuck(listed)) = outcome.map(|outcome| &outcome.rollback) {
             self.recovered.stuck.push(StuckTask {
                 listed: listed.clone(),
-                key: task.details.key.as_deref().map(Into::into),
                 rest: self.planner.rest(task, values),
             });
         }
@@ -125,9 +124,6 @@ impl TaskReader<'_> {
     /// Makes a task stuck, for a person to look at. Everything else stays as it is, so that another
     /// start may go on with it.
     fn quarantine(&mut self, id: TaskId, task: &mut TaskState, why: &str) {
-        logging::error!(
-            "task {id} is set aside for a person, and stuck until one resolves or retries it: {why}"
-        );
         let stages = self.planner.stages;
         let is_left = |undo: &&UndoState| {
             use StoredUndoStatus::{Failed, Registered};
@@ -140,19 +136,23 @@ impl TaskReader<'_> {
             undo: format!("undo {number} of the task, as the journal has it"),
             error: why.to_owned(),
         });
-        let outcome = Outcome {
+        let Names { key, label } = task.details.names();
+        let stuck = Stuck {
             task: id,
-            end: End::Failed {
-                stage: self.stage_of(task),
-                failure: Failure::of(FailureKind::Quarantined, why.to_owned()),
-            },
-            rollback: Rollback::Stuck(Stuck {
-                task: id,
-                still_running: None,
-                undos: undos.collect(),
-            }),
-            output: None,
+            key: key.clone(),
+            label: label.clone(),
+            still_running: None,
+            undos: undos.collect(),
         };
+        logging::error!(
+            "task {} is set aside for a person, and stuck until one resolves or retries it: {why}",
+            stuck.named()
+        );
+        let end = End::Failed {
+            stage: self.stage_of(task),
+            failure: Failure::of(FailureKind::Quarantined, why.to_owned()),
+        };
+        let outcome = Outcome::new(id, Names { key, label }, end, Rollback::Stuck(stuck));
         task.details.quarantined = true;
         task.details.stuck = Some(DebugEq(Box::new(outcome.clone())));
         self.recovered.quarantined.push(outcome);

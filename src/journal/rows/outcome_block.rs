@@ -1,6 +1,6 @@
 //! The table `outcomes`: the outcomes of one commit share a row, which makes them cheap.
 
-use std::fmt;
+use std::{fmt, sync::Arc};
 
 use serde::{Deserialize, Serialize};
 
@@ -22,6 +22,9 @@ pub(crate) struct OutcomeBlock {
     pub(crate) rest: Vec<Outcome>,
     /// The tasks among them that had a key, and so have a row in the table `kept`.
     pub(crate) keys: Vec<(Box<str>, u64)>,
+    /// The labels of those that are done. The others' are in their outcomes.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) labels: Vec<(u64, Arc<str>)>,
 }
 
 impl OutcomeBlock {

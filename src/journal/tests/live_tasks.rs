@@ -1,7 +1,10 @@
 //! A store holds what the writer knows, whatever happens to tasks and however changes fall into
 //! batches.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use proptest::prelude::*;
 
@@ -10,7 +13,8 @@ use crate::{
     failure::Failure,
     journal::{
         durability::Durability, entry::Entry, live_tasks::LiveTasks, memory::disk::Disk,
-        store::Store, task_state::TaskState, undo_state::UndoState,
+        rows::keyed_outcome::KeyedOutcome, store::Store, task_state::TaskState,
+        undo_state::UndoState,
     },
     task::{Outcome, Rollback, StageIx, State, Stuck, TaskId},
 };
@@ -94,8 +98,9 @@ proptest! {
                 prop_assert_eq!(&kept, &undos);
                 done.remove(&id);
                 let key: Box<str> = format!("key {id}").into();
-                tasks.take_back(id, key.clone(), None, kept);
-                let state = TaskState::taken_back(key, None, undos);
+                let label: Option<Arc<str>> = Some(format!("label {id}").into());
+                tasks.take_back(id, (key.clone(), label.clone()), None, kept);
+                let state = TaskState::taken_back(key, label, None, undos);
                 tracked.insert(id, Tracked { state, attempt: 1 });
                 continue;
             }
@@ -107,16 +112,20 @@ proptest! {
                 let accepted = Entry::Accepted {
                     key: key.clone(),
                     digest: None,
+                    label: Some(format!("label {id}").into()),
                     context: vec![id as u8],
                     deadline_left: Some(10),
                     work_timeout: None,
                 };
                 tasks.apply(id, accepted, now).unwrap();
-                let state = TaskState::accepted(key, Some(10), None, now);
+                let state = TaskState::accepted(key, Some(format!("label {id}").into()), Some(10), None, now);
                 Tracked { state, attempt: 0 }
             });
             let was_stuck = task.state.is_stuck();
-            let Some([first, second]) = fitting(step, id, task) else { continue };
+            let Some([mut first, second]) = fitting(step, id, task) else { continue };
+            if let Entry::Ended(outcome) = &mut first {
+                task.state.details.name(outcome);
+            }
             let before = task.state.clone();
             if task.state.apply(first, LAST, now).is_err() {
                 task.state = before;
@@ -130,7 +139,11 @@ proptest! {
                 if task.state.position != State::RollingBack {
                     done.insert(id, task.state.undos.clone());
                 }
-                prop_assert_eq!(outcome.unwrap().key.into_string(), format!("key {id}"));
+                let KeyedOutcome { key, outcome, .. } = outcome.unwrap();
+                prop_assert_eq!(key.to_string(), format!("key {id}"));
+                prop_assert_eq!(outcome.key.as_deref(), Some(&*key));
+                let label = format!("label {id}");
+                prop_assert_eq!(outcome.label.as_deref(), Some(label.as_str()));
                 if !task.state.is_stuck() {
                     tracked.remove(&id);
                 }
@@ -209,6 +222,8 @@ fn fitting(step: Step, id: u64, task: &mut Tracked) -> Option<[Entry; 2]> {
         (Step::End { stuck: true }, State::RollingBack) => twice(&|| {
             let stuck = Stuck {
                 task: TaskId(id),
+                key: None,
+                label: None,
                 still_running: None,
                 undos: Vec::new(),
             };

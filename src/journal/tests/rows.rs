@@ -7,7 +7,11 @@ use crate::{
     failure::Failure,
     journal::{
         codec::{decode, encode},
-        rows::{outcome_block::OutcomeBlock, task::TaskRow},
+        rows::{
+            keyed_outcome::{KeyedOutcome, KeyedOutcomeRow},
+            outcome_block::OutcomeBlock,
+            task::TaskRow,
+        },
         task_state::TaskDetails,
         undo_state::UndoState,
     },
@@ -51,6 +55,8 @@ fn an_outcome_is_read_as_it_was() {
         },
         rollback: Rollback::Stuck(Stuck {
             task: TaskId(3),
+            key: None,
+            label: Some("ada".into()),
             still_running: None,
             undos: vec![StuckUndo {
                 stage: "a".into(),
@@ -72,6 +78,102 @@ fn an_outcome_is_read_as_it_was() {
         assert_eq!(format!("{again:?}"), format!("{outcome:?}"));
         assert_eq!(again.to_string(), outcome.to_string());
     }
+}
+
+/// As it was written before tasks had labels, and outcomes keys.
+#[derive(serde::Serialize)]
+struct OldOutcome {
+    task: u64,
+    end: End,
+    rollback: OldRollback,
+}
+
+#[derive(serde::Serialize)]
+#[serde(rename_all = "snake_case", tag = "kind")]
+enum OldRollback {
+    Stuck(OldStuck),
+}
+
+#[derive(serde::Serialize)]
+struct OldStuck {
+    task: u64,
+    undos: Vec<StuckUndo>,
+}
+
+#[derive(serde::Serialize)]
+struct OldBlock {
+    done: Vec<u64>,
+    rest: Vec<OldOutcome>,
+    keys: Vec<(Box<str>, u64)>,
+}
+
+fn old_outcome(task: u64) -> OldOutcome {
+    OldOutcome {
+        task,
+        end: outcome(task).end,
+        rollback: OldRollback::Stuck(OldStuck {
+            task,
+            undos: Vec::new(),
+        }),
+    }
+}
+
+#[test]
+fn d08_rows_without_names_are_read() {
+    let outcome: Outcome = decode(&encode(&old_outcome(3)).unwrap()).unwrap();
+    assert_eq!(
+        outcome.to_string(),
+        "task 3 failed in first: no; stuck: it waits for a person"
+    );
+    let old = OldBlock {
+        done: vec![4],
+        rest: vec![old_outcome(3)],
+        keys: vec![("three".into(), 3)],
+    };
+    let block: OutcomeBlock = decode(&encode(&old).unwrap()).unwrap();
+    assert_eq!(
+        (block.done, block.rest.len(), block.labels),
+        (vec![4], 1, Vec::new())
+    );
+    // The key of an old outcome is in the row beside it.
+    let kept = KeyedOutcome {
+        key: "three".into(),
+        outcome,
+        output: None,
+        digest: None,
+        undos: None,
+    };
+    let mut row = KeyedOutcomeRow::new(&kept, 7).unwrap();
+    assert_eq!(row.outcome().unwrap().key.as_deref(), Some("three"));
+    row.key = "four".into();
+    row.outcome().unwrap_err();
+}
+
+#[test]
+fn d08_names_take_no_room_where_there_are_none() {
+    let block = |rest| OutcomeBlock {
+        done: vec![1, 2],
+        rest,
+        ..OutcomeBlock::default()
+    };
+    let old = OldBlock {
+        done: vec![1, 2],
+        rest: Vec::new(),
+        keys: Vec::new(),
+    };
+    assert_eq!(encode(&block(Vec::new())).unwrap(), encode(&old).unwrap());
+    let stuck = Stuck {
+        task: TaskId(3),
+        key: None,
+        label: None,
+        still_running: None,
+        undos: Vec::new(),
+    };
+    let stuck = Outcome {
+        rollback: Rollback::Stuck(stuck),
+        ..outcome(3)
+    };
+    assert_eq!(encode(&stuck).unwrap(), encode(&old_outcome(3)).unwrap());
 }
 
 proptest! {

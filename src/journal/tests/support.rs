@@ -14,12 +14,12 @@ use crate::{
         task_state::TaskState,
         undo_state::{StoredUndoStatus, UndoState},
     },
-    task::{End, Outcome, Rollback, State, TaskId},
+    task::{End, Names, Outcome, Rollback, State, TaskId},
 };
 
 /// A task with five microseconds to its deadline.
 pub(super) fn task_state(key: Option<&str>, position: State) -> TaskState {
-    let mut task = TaskState::accepted(key.map(Into::into), Some(5_000), None, 77);
+    let mut task = TaskState::accepted(key.map(Into::into), None, Some(5_000), None, 77);
     task.position = position;
     task
 }
@@ -38,15 +38,12 @@ pub(super) fn undo_state() -> UndoState {
 }
 
 pub(super) fn outcome(task: u64) -> Outcome {
-    Outcome {
-        task: TaskId(task),
-        end: End::Failed {
-            stage: "first".into(),
-            failure: Failure::permanent("no"),
-        },
-        rollback: Rollback::Complete { undos: 2 },
-        output: None,
-    }
+    let end = End::Failed {
+        stage: "first".into(),
+        failure: Failure::permanent("no"),
+    };
+    let rollback = Rollback::Complete { undos: 2 };
+    Outcome::new(TaskId(task), Names::default(), end, rollback)
 }
 
 pub(super) fn put_task(id: u64, key: Option<&str>, position: State, context: &[u8]) -> RowOp {
@@ -65,6 +62,7 @@ pub(super) fn put_outcomes(number: u64, at: u64, done: &[u64], keys: &[(&str, u6
         done: done.to_vec(),
         rest: Vec::new(),
         keys: keys.collect(),
+        labels: Vec::new(),
     };
     RowOp::PutOutcomes(OutcomeBlockRow::new(number, at, &block).unwrap())
 }

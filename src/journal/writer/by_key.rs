@@ -112,9 +112,10 @@ impl CommitBuilder {
             (ByKey::TakeBack(task, to), FoundByKey::Ended(kept))
                 if kept.task == task && kept.end == EndKind::Done && kept.undos.is_some() =>
             {
-                let undos = kept.undos.iter().flatten();
-                let undos = undos.map(|(undo, _)| undo.clone()).collect();
-                self.tasks.take_back(task.0, key, kept.digest, undos);
+                let undos = kept.undos.into_iter().flatten();
+                let undos = undos.map(|(undo, _)| undo).collect();
+                let names = (key, kept.label);
+                self.tasks.take_back(task.0, names, kept.digest, undos);
                 self.replies.taken_back.push((to, Ok(())));
             }
             (ByKey::TakeBack(_, to), found) => self.replies.taken_back.push((to, Err(found))),
@@ -147,7 +148,7 @@ impl CommitBuilder {
         let Some(row) = store.keyed_outcome(key).map_err(failed)? else {
             return Ok(FoundByKey::Unknown);
         };
-        row.verify().map_err(|corrupt| corrupt.to_string())?;
+        let label = row.outcome().map_err(|corrupt| corrupt.to_string())?.label;
         let end = row.end().map_err(|corrupt| corrupt.to_string())?;
         let undos = match row.undos {
             None => None,
@@ -169,6 +170,7 @@ impl CommitBuilder {
             task: TaskId(row.task),
             at: row.at,
             end,
+            label,
             digest: row.digest,
             undos,
         }))

@@ -1,5 +1,7 @@
 //! Replies to requests that ask a question, sent once the answer is written.
 
+use std::sync::Arc;
+
 use tokio::sync::oneshot;
 
 use crate::{
@@ -29,6 +31,7 @@ pub(in crate::journal) struct KeptEnd {
     /// In milliseconds since 1970.
     pub(in crate::journal) at: u64,
     pub(in crate::journal) end: EndKind,
+    pub(in crate::journal) label: Option<Arc<str>>,
     /// The digest of its context.
     pub(in crate::journal) digest: Option<u64>,
     /// Its undos, with their encoded values; `None` if it can't be taken back.

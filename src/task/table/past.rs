@@ -9,6 +9,7 @@ use crate::{
         details::EndReason,
         id::TaskId,
         limits::Limits,
+        names::Names,
         prealloc::BlankRecord,
         record::{Task, TaskRef},
         state::{StageIx, State},
@@ -24,6 +25,7 @@ pub(crate) struct Restored {
     pub(crate) spared: (StageIx, u32),
     pub(crate) undos: Vec<Undo>,
     pub(crate) end: Option<EndReason>,
+    pub(crate) names: Option<Box<Names>>,
 }
 
 impl Inner {
@@ -59,6 +61,7 @@ impl Task {
         *details.undos = past.undos;
         details.end = past.end.map(Box::new);
         details.spared = past.spared;
+        details.names = past.names;
         drop(details);
         self.state.restore(past.state);
     }

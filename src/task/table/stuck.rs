@@ -8,6 +8,7 @@ use super::{
         details::EndReason,
         id::TaskId,
         limits::Limits,
+        names::Names,
         outcome::Stuck,
         record::TaskRef,
         state::State,
@@ -93,8 +94,7 @@ impl Table {
         }
         let Some(StuckTask {
             rest: Ok(mut rest),
-            key,
-            ..
+            listed,
         }) = at.map(|at| inner.stuck.remove(at))
         else {
             unreachable!("it was there a line before")
@@ -106,7 +106,12 @@ impl Table {
                 failures.push(std::mem::replace(&mut undo.status, UndoStatus::Registered));
             }
         }
-        let past = rolling_back(rest.end.clone(), std::mem::take(&mut rest.undos));
+        let key = listed.key.clone();
+        let names = Names {
+            key: listed.key,
+            label: listed.label,
+        };
+        let past = rolling_back(rest.end.clone(), std::mem::take(&mut rest.undos), names);
         let task = inner.enter_with_past(blank, id, &Limits::none(false), now, cycles, past);
         drop(inner);
         failures.into_iter().for_each(panic_guard::drop_quietly);
@@ -120,6 +125,7 @@ impl Table {
     pub(crate) fn take_back(
         &self,
         id: TaskId,
+        names: Names,
         undos: Vec<Undo>,
         now: Nanos,
         cycles: Cycles,
@@ -131,7 +137,7 @@ impl Table {
             undos.into_iter().for_each(panic_guard::drop_quietly);
             return Err(NotReopened::Refused(refused));
         }
-        let past = rolling_back(EndReason::TakenBack, undos);
+        let past = rolling_back(EndReason::TakenBack, undos, names);
         let task = inner.enter_with_past(blank, id, &Limits::none(false), now, cycles, past);
         Ok(Reopened { task, undone: 0 })
     }
@@ -139,7 +145,7 @@ impl Table {
     /// The stuck task that has this key.
     pub(crate) fn stuck_with_key(&self, key: &str) -> Option<TaskId> {
         let inner = panic_guard::lock(&self.inner);
-        let found = |stuck: &&StuckTask| stuck.key.as_deref() == Some(key);
+        let found = |stuck: &&StuckTask| stuck.listed.key.as_deref() == Some(key);
         inner
             .stuck
             .iter()
@@ -149,7 +155,7 @@ impl Table {
 }
 
 /// The past of a task whose rollback begins now.
-fn rolling_back(end: EndReason, undos: Vec<Undo>) -> Restored {
+fn rolling_back(end: EndReason, undos: Vec<Undo>, names: Names) -> Restored {
     Restored {
         state: State::RollingBack,
         attempt: 1,
@@ -157,5 +163,6 @@ fn rolling_back(end: EndReason, undos: Vec<Undo>) -> Restored {
         spared: (0, 0),
         undos,
         end: Some(end),
+        names: names.boxed(),
     }
 }

@@ -150,8 +150,9 @@ async fn play(world: Arc<World>, pipeline: Pipeline<Context>, scale: u64) -> (Fa
 fn strip(outcome: Result<Outcome<Context>, batrun::Error>) -> Outcome {
     let outcome = outcome.unwrap();
     assert!(!outcome.is_done() || outcome.output.is_some());
+    let outcome = outcome.map(|_| ());
     serde_json::to_string(&outcome).unwrap();
-    outcome.map(|_| ())
+    outcome
 }
 
 fn verify(world: &World, fates: &Fates, report: &Report, timed: bool) -> Result<(), TestCaseError> {
