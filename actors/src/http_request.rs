@@ -1,6 +1,7 @@
 //! A stage that sends an HTTP request; its undo sends another.
 
 mod message;
+mod call;
 mod undo;
 mod tls;
 mod body;
@@ -12,6 +13,7 @@ mod redirect;
 mod unpack;
 mod exchange;
 mod errors;
+mod worker;
 
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
@@ -19,16 +21,18 @@ mod tests;
 
 use std::{sync::Arc, time::Duration};
 
-use batrun::{CancelContext, Failure, IntoWork, Stage, TaskContext, Work};
+use batrun::{Failure, IntoWork, Retry, Work};
 
-use client::{Client, Wire};
+use client::Wire;
 
+pub use call::HttpCall;
 pub use client::HttpVersion;
 pub use message::{Request, Response};
 pub use tls::{Tls, TlsError};
 pub use undo::HttpRequestUndo;
+pub use worker::HttpRequestWorker;
 
-type Make<I> = Arc<dyn Fn(&I) -> Request + Send + Sync>;
+type Make<I> = Arc<dyn Fn(&I, &HttpCall<'_>) -> Request + Send + Sync>;
 type Then<I, O> = Arc<dyn Fn(I, Response) -> Result<O, Failure> + Send + Sync>;
 
 /// A stage that sends an HTTP request; its undo sends another that takes it back.
@@ -66,7 +70,14 @@ type Then<I, O> = Arc<dyn Fn(I, Response) -> Result<O, Failure> + Send + Sync>;
 /// The undo's request carries that key with `/cancel` after it, the same for each of its attempts.
 /// A byte that a header can't contain is written as `%` and two hexadecimal digits. Keys are unique
 /// within one run of a pipeline only: if the server remembers them for longer, give the run a
-/// [prefix](Self::key_prefix).
+/// [prefix](Self::key_prefix). A closure that needs the key itself, for a URL or a body, gets it with
+/// [`new_with_call`](Self::new_with_call) and [`cancel_with_call`](Self::cancel_with_call).
+///
+/// After a failure that may have had an effect, such as a response that didn't come in time, there are
+/// two ways to another attempt. Without more, the undo runs and the next attempt has a new key: that
+/// asks nothing of the server but the undo's request. With [`key_until_known`](Self::key_until_known)
+/// the request is sent again with the same key and nothing is undone: for a server that, given a key
+/// that it has seen, answers as it did before instead of acting twice.
 ///
 /// # Undo
 /// With [`cancel_with`](Self::cancel_with), the undo is registered before the request is sent. It
@@ -75,7 +86,7 @@ type Then<I, O> = Arc<dyn Fn(I, Response) -> Result<O, Failure> + Send + Sync>;
 /// HTTP/2 that it refused the request unseen (`REFUSED_STREAM`). Any other error leaves it, because
 /// the server may have acted. So the undo's request must be one that the server accepts for a thing
 /// that doesn't exist ([`gone`](Self::gone)), and must name the thing by something that is known
-/// beforehand, such as a number that the client chose.
+/// beforehand, such as a number that the client chose, or the key.
 ///
 /// With a journal, the undo's request is kept in it, headers and body included: see
 /// [`HttpRequestUndo`].
@@ -84,12 +95,12 @@ type Then<I, O> = Arc<dyn Fn(I, Response) -> Result<O, Failure> + Send + Sync>;
 /// An attempt sends its request once, and another time only for a redirect, or if a connection that
 /// was kept alive turns out to be closed before a byte of the request was written to it: then the
 /// request goes to a new connection. One that was written, even in part, is never repeated within an
-/// attempt, whatever its method.
+/// attempt, whatever its method, unless [`key_until_known`](Self::key_until_known) says so.
 ///
 /// # Cancel safety
 /// A request that was sent may take effect even if nobody waits for the response. So with
 /// `cancel_with`, a task that is late or cancelled waits for the response, up to `limit`; then its
-/// undo runs. Without it (a `GET`, say), the request is dropped at once and its connection closed;
+/// undo runs. A delay of `key_until_known` isn't waited for, and no request follows it. Without it (a `GET`, say), the request is dropped at once and its connection closed;
 /// over HTTP/2, where other requests may share it, the request is reset.
 ///
 /// # Answers before the request is read
@@ -146,12 +157,33 @@ struct Rules {
     untouched: Arc<[u16]>,
     retryable: Arc<dyn Fn(u16) -> bool + Send + Sync>,
     key_prefix: Arc<str>,
+    key_until_known: Option<Retry>,
 }
 
 impl<I: 'static> HttpRequest<I> {
     /// A stage that sends the request that `request` makes from a task's context. The closure is
     /// called once in each attempt.
     pub fn new(request: impl Fn(&I) -> Request + Send + Sync + 'static) -> Self {
+        Self::new_with_call(move |input, _| request(input))
+    }
+
+    /// [`new`](Self::new) with a closure that also gets the [call](HttpCall): for a request that has
+    /// the idempotency key in its URL or body.
+    ///
+    /// ```
+    /// use batrun_actors::{HttpRequest, Request};
+    ///
+    /// let pay = HttpRequest::new_with_call(|cents: &u64, call| {
+    ///         Request::put(format!("http://bank.local/payments/{}", call.key())).body(cents.to_string())
+    ///     })
+    ///     .cancel_with_call(|_, call| {
+    ///         Request::delete(format!("http://bank.local/payments/{}", call.key()))
+    ///     });
+    /// # let _ = pay;
+    /// ```
+    pub fn new_with_call(
+        request: impl Fn(&I, &HttpCall<'_>) -> Request + Send + Sync + 'static,
+    ) -> Self {
         HttpRequest {
             request: Arc::new(request),
             cancel: None,
@@ -165,6 +197,7 @@ impl<I: 'static> HttpRequest<I> {
                     matches!(status, 408 | 425 | 429 | 500 | 502 | 503 | 504)
                 }),
                 key_prefix: "".into(),
+                key_until_known: None,
             },
             wire: Wire::default(),
         }
@@ -174,7 +207,16 @@ impl<I: 'static> HttpRequest<I> {
 impl<I, O> HttpRequest<I, O> {
     /// Sets the request that takes the first one back. The closure is called, and the undo
     /// registered, before the stage's request is sent. Default: no undo.
-    pub fn cancel_with(mut self, request: impl Fn(&I) -> Request + Send + Sync + 'static) -> Self {
+    pub fn cancel_with(self, request: impl Fn(&I) -> Request + Send + Sync + 'static) -> Self {
+        self.cancel_with_call(move |input, _| request(input))
+    }
+
+    /// [`cancel_with`](Self::cancel_with) with a closure that also gets the [call](HttpCall), whose
+    /// key is that of the request that is taken back.
+    pub fn cancel_with_call(
+        mut self,
+        request: impl Fn(&I, &HttpCall<'_>) -> Request + Send + Sync + 'static,
+    ) -> Self {
         self.cancel = Some(Arc::new(request));
         self
     }
@@ -239,6 +281,33 @@ impl<I, O> HttpRequest<I, O> {
     /// other run of the program uses. Default: empty.
     pub fn key_prefix(mut self, prefix: impl Into<Arc<str>>) -> Self {
         self.rules.key_prefix = prefix.into();
+        self
+    }
+
+    /// Sends a request whose effect is unknown again with the same idempotency key, until the server
+    /// says what became of it or `retry` is used up. Its undo stays registered meanwhile, and runs in
+    /// the task's rollback only. Default: the request is sent once in an attempt; between two attempts
+    /// the undo runs, and the next has a new key. That is the default because a server that doesn't
+    /// know keys would act twice, and be asked to take it back once.
+    ///
+    /// An effect is unknown after a failure that may be [tried again](Self#errors) and doesn't show
+    /// that the server did nothing: no complete response, a connection that broke, a status such as
+    /// 503 that isn't [`untouched`](Self::untouched). From then on the undo isn't withdrawn any more,
+    /// and a connection that can't be made is tried again, too. It is known with a success, and with
+    /// a status that isn't worth another attempt. A server that answers 409 while it is still at work
+    /// on a request with that key needs [`retryable`](Self::retryable) to say so.
+    ///
+    /// The failure of an attempt whose effect remained unknown is permanent: another attempt would
+    /// have a new key. So the stage's [`retry`](IntoWork::retry) is left with failures that surely had
+    /// no effect. `retry` here counts anew in each attempt. A delay that would outlast the task's
+    /// deadline is not begun. The stage's [`timeout`](IntoWork::timeout), if there is one, is for the
+    /// whole attempt: when it passes, and after a crash of a process with a journal, the undo runs
+    /// before the next attempt, which has a new key.
+    ///
+    /// Without [`cancel_with`](Self::cancel_with) this changes nothing: no undo runs, and the stage's
+    /// `retry` has the same key anyway.
+    pub fn key_until_known(mut self, retry: Retry) -> Self {
+        self.rules.key_until_known = Some(retry);
         self
     }
 
@@ -309,101 +378,4 @@ impl<I: Send + 'static, O: Send + 'static> IntoWork for HttpRequest<I, O> {
             client: None,
         })
     }
-}
-
-/// An [`HttpRequest`] with the connections of one worker. A pipeline makes one for each worker; a
-/// program has no use for it.
-pub struct HttpRequestWorker<I, O> {
-    plan: HttpRequest<I, O>,
-    client: Option<Client>,
-}
-
-impl<I, O> HttpRequestWorker<I, O> {
-    async fn exchange(
-        &mut self,
-        request: &Request,
-        key: &str,
-    ) -> Result<Response, exchange::Broken> {
-        let Rules { limit, largest, .. } = self.plan.rules;
-        let wire = &self.plan.wire;
-        let client = self.client.get_or_insert_with(|| Client::new(wire));
-        exchange::exchange(client, request, key, limit, largest).await
-    }
-
-    fn refused(&self, request: &Request, status: u16) -> Failure {
-        let text = format!("{request:?}: the server answered with status {status}");
-        if (self.plan.rules.retryable)(status) {
-            Failure::new(text)
-        } else {
-            Failure::permanent(text)
-        }
-    }
-}
-
-impl<I: Send + 'static, O: Send + 'static> Stage for HttpRequestWorker<I, O> {
-    type Input = I;
-    type Output = O;
-    type Undo = HttpRequestUndo;
-
-    async fn run(
-        &mut self,
-        input: I,
-        task: &TaskContext<'_, HttpRequestUndo>,
-    ) -> Result<O, Failure> {
-        let request = (self.plan.request)(&input);
-        let key = format!("{}{}", self.plan.rules.key_prefix, task.key());
-        let key = header_text(&key);
-        let Some(cancel) = &self.plan.cancel else {
-            let answer = self.exchange(&request, &key).await;
-            let response = answer.map_err(|broken| broken.failure)?;
-            if !response.is_success() {
-                return Err(self.refused(&request, response.status));
-            }
-            return (self.plan.then)(input, response);
-        };
-
-        let undo = HttpRequestUndo {
-            request: cancel(&input),
-            key: format!("{key}/cancel"),
-        };
-        let undo = task.on_cancel(undo).await?;
-        let (failure, untouched) = match task.shield(self.exchange(&request, &key)).await {
-            Ok(response) if response.is_success() => return (self.plan.then)(input, response),
-            Ok(Response { status, .. }) => (
-                self.refused(&request, status),
-                self.plan.rules.untouched.contains(&status),
-            ),
-            Err(broken) => (broken.failure, !broken.sent),
-        };
-        if untouched {
-            undo.withdraw().await?;
-        }
-        Err(failure)
-    }
-
-    async fn cancel(
-        &mut self,
-        HttpRequestUndo { request, key }: HttpRequestUndo,
-        _: &CancelContext<'_>,
-    ) -> Result<(), Failure> {
-        let answer = self.exchange(&request, &key).await;
-        let response = answer.map_err(|broken| broken.failure)?;
-        if response.is_success() || self.plan.rules.gone.contains(&response.status) {
-            return Ok(());
-        }
-        Err(self.refused(&request, response.status))
-    }
-}
-
-/// A key as a header can contain it: visible ASCII, and any other byte as `%` and two digits.
-fn header_text(key: &str) -> String {
-    let mut text = String::with_capacity(key.len());
-    for byte in key.bytes() {
-        if byte.is_ascii_graphic() && byte != b'%' {
-            text.push(char::from(byte));
-        } else {
-            text.push_str(&format!("%{byte:02X}"));
-        }
-    }
-    text
 }

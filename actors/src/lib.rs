@@ -158,7 +158,8 @@ pub use command::{Command, Output, Program};
 pub use functions::{Inspect, Map, TryMap, inspect, map, try_map};
 #[cfg(feature = "http")]
 pub use http_request::{
-    HttpRequest, HttpRequestUndo, HttpRequestWorker, HttpVersion, Request, Response, Tls, TlsError,
+    HttpCall, HttpRequest, HttpRequestUndo, HttpRequestWorker, HttpVersion, Request, Response, Tls,
+    TlsError,
 };
 pub use interval::Interval;
 pub use lines::Lines;

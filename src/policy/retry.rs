@@ -90,12 +90,14 @@ impl Retry {
         Self::constant(self.retries.saturating_add(1), Duration::ZERO)
     }
 
-    pub(crate) fn retries(&self) -> u32 {
+    /// The number of attempts after the first. For code that repeats something itself, as
+    /// [`delay`](Self::delay) is.
+    pub fn retries(&self) -> u32 {
         self.retries
     }
 
-    /// The delay before the `n`th retry, from 1.
-    pub(crate) fn delay(&self, n: u32) -> Duration {
+    /// The delay before the `n`th retry, from 1, with its random part.
+    pub fn delay(&self, n: u32) -> Duration {
         // The power, not as many steps: a factor close to 1 takes many to get to the longest delay.
         let factor = f64::from(if self.factor >= 1.0 { self.factor } else { 1.0 });
         let exponent = i32::try_from(n.saturating_sub(1)).unwrap_or(i32::MAX);

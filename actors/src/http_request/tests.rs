@@ -3,6 +3,7 @@
 mod server;
 mod choices;
 mod data;
+mod key_until_known;
 mod nginx;
 mod reset;
 mod wire;
@@ -202,35 +203,6 @@ fn attempts_share_a_key_where_nothing_was_taken_back() {
     assert!(outcome.is_done(), "{outcome}");
     let key = "run%20%C3%A9%20web/1/HttpRequest/0";
     assert_eq!(server.keys(), [key, key]);
-}
-
-#[test]
-fn a_failed_attempt_is_taken_back_before_the_next_which_has_another_key() {
-    let count = Mutex::new(0);
-    let server = Server::start(move |seen: &Seen| {
-        let mut count = count.lock().unwrap_or_else(PoisonError::into_inner);
-        *count += u32::from(seen.method == "POST");
-        answer(
-            if *count == 1 && seen.method == "POST" {
-                503
-            } else {
-                200
-            },
-            "",
-        )
-    });
-    let retry = Retry::constant(1, Duration::from_millis(1));
-    let (outcome, _) = done(post(&server).retry(retry));
-    assert!(outcome.is_done(), "{outcome}");
-    assert_eq!(server.methods(), ["POST", "DELETE", "POST"]);
-    assert_eq!(
-        server.keys(),
-        [
-            "web/1/HttpRequest/0",
-            "web/1/HttpRequest/0/cancel",
-            "web/1/HttpRequest/1"
-        ]
-    );
 }
 
 #[test]
