@@ -12,7 +12,7 @@ use rusqlite::{Connection, OpenFlags};
 use crate::{
     AnyError,
     bank::{self, Entry},
-    client::{Answer, End},
+    client::{Answer, End, Plan},
 };
 
 /// The bank's ledger, added up.
@@ -88,7 +88,8 @@ impl World {
     /// Everything that isn't as it should be, a line each.
     pub(crate) fn check(mut self, answers: &[Answer]) -> Vec<String> {
         let mut wrong = std::mem::take(&mut self.books.wrong);
-        for Answer { key, name, end, .. } in answers {
+        for Answer { plan, end, .. } in answers {
+            let Plan { key, name, .. } = plan;
             let done = *end == End::Done;
             let found = Found {
                 row: self.rows.remove(key),

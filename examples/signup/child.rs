@@ -4,9 +4,8 @@ use std::{
     fs::OpenOptions,
     io,
     net::SocketAddr,
-    os::unix::process::ExitStatusExt,
     path::Path,
-    process::{ExitStatus, Stdio, exit},
+    process::{Stdio, exit},
     time::Duration,
 };
 
@@ -63,14 +62,19 @@ impl Child {
     }
 
     /// Has it end by SIGTERM.
-    pub(crate) async fn stop(mut self) -> Result<(), AnyError> {
+    pub(crate) async fn stop(self) -> Result<(), AnyError> {
         let id = self.process.id().ok_or("it has ended before")?;
         kill(Pid::from_raw(i32::try_from(id)?), Signal::SIGTERM)?;
-        let ended: ExitStatus = timeout(Duration::from_secs(15), self.process.wait()).await??;
-        match (ended.code(), ended.signal()) {
-            (Some(0), _) => Ok(()),
-            _ => Err(format!("after SIGTERM it ended with {ended}").into()),
+        match self.end().await? {
+            Some(0) => Ok(()),
+            code => Err(format!("after SIGTERM it ended with exit code {code:?}").into()),
         }
+    }
+
+    /// Waits until it ends by itself. Returns its exit code, if it has one.
+    pub(crate) async fn end(mut self) -> Result<Option<i32>, AnyError> {
+        let ended = timeout(Duration::from_secs(20), self.process.wait()).await??;
+        Ok(ended.code())
     }
 }
 

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 const PAUSE: Duration = Duration::from_millis(40);
 
 /// A sign-up that a client is going to send.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub(crate) struct Plan {
     pub(crate) key: String,
     pub(crate) name: String,
@@ -25,8 +25,7 @@ pub(crate) struct Plan {
 /// The answer that the client got in the end.
 #[derive(Debug)]
 pub(crate) struct Answer {
-    pub(crate) key: String,
-    pub(crate) name: String,
+    pub(crate) plan: Plan,
     pub(crate) end: End,
     /// The rollback waits for a person.
     pub(crate) stuck: bool,
@@ -135,18 +134,14 @@ impl Service {
             sleep(after).await;
             self.cancel(&plan.key).await;
         }
-        let answer = self.end(&plan.key, &plan.name, true).await?;
+        let answer = self.end(plan, true).await?;
         self.ended.set(self.ended.get() + 1);
         Ok(answer)
     }
 
     /// Waits for a sign-up's end. A stuck one is waited for only if that doesn't do.
-    pub(crate) async fn end(
-        &self,
-        key: &str,
-        name: &str,
-        stuck_will_do: bool,
-    ) -> Result<Answer, String> {
+    pub(crate) async fn end(&self, plan: &Plan, stuck_will_do: bool) -> Result<Answer, String> {
+        let key = &plan.key;
         let path = format!("/signups/{key}");
         loop {
             let (code, answer) = self.insist(Method::GET, &path, &Value::Null).await;
@@ -164,8 +159,7 @@ impl Service {
             };
             if !status.stuck || stuck_will_do {
                 return Ok(Answer {
-                    key: key.to_owned(),
-                    name: name.to_owned(),
+                    plan: plan.clone(),
                     end,
                     stuck: status.stuck,
                 });

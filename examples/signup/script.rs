@@ -15,7 +15,7 @@ use actix_web::rt::{
     time::{sleep, timeout},
 };
 use awc::http::Method;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::{
     AnyError, Options,
@@ -111,6 +111,25 @@ impl Servers {
             .ok_or("there is no service")?
             .stop()
             .await
+    }
+
+    /// Takes the journal's file from under the service. It must accept nothing more, and end with exit
+    /// code 1.
+    async fn lose_the_journal(&mut self, clients: &Service) -> Result<(), AnyError> {
+        let service = self.service.take().ok_or("there is no service")?;
+        let [journal, away] =
+            ["signups.journal", "journal-away"].map(|name| self.folder.join(name));
+        fs::rename(journal, away)?;
+        let body = json!({ "key": "lost", "name": "lost", "card": "card" });
+        if let Some((202, _)) = clients.ask(Method::POST, "/signups", &body).await {
+            return Err("a sign-up was accepted without a journal".into());
+        }
+        match service.end().await? {
+            Some(1) => Ok(()),
+            code => {
+                Err(format!("without a journal, the service ended with exit code {code:?}").into())
+            }
+        }
     }
 }
 
@@ -219,7 +238,7 @@ async fn stuck(servers: &mut Servers, service: &Service) -> Result<Vec<Answer>, 
         service.cancel(&plan.key).await;
     }
     for plan in &plans {
-        answers.push(service.end(&plan.key, &plan.name, true).await?);
+        answers.push(service.end(plan, true).await?);
     }
     fs::rename(&away, &outbox)?;
     servers.start_bank().await?;
@@ -256,18 +275,19 @@ async fn play(options: &Options, folder: &Path) -> Result<Vec<String>, AnyError>
     servers.stop_service().await?;
     servers.start_service().await?;
     let mut wrong = Vec::new();
-    // Once more for all: an answer that was given stands.
-    for answer in &mut answers {
-        let now = service.end(&answer.key, &answer.name, false).await?;
-        if now.end != answer.end {
+    // Everything is sent once more: nothing is done again, and an answer that was given stands.
+    for answer in &answers {
+        service.submit(&answer.plan).await?;
+        let now = service.end(&answer.plan, false).await?.end;
+        if now != answer.end {
             wrong.push(format!(
-                "{} was {}, then {}",
-                answer.key, answer.end, now.end
+                "{} was {}, then {now}",
+                answer.plan.key, answer.end
             ));
         }
-        answer.stuck = now.stuck;
     }
-    servers.stop_service().await?;
+    println!("the journal's file is taken away, and the service ends");
+    servers.lose_the_journal(&service).await?;
 
     if options.tamper {
         println!(
