@@ -354,17 +354,24 @@ pub(crate) async fn run(options: &Options) -> Result<bool, AnyError> {
     if fs::read_dir(folder)?.next().is_some() {
         return Err(format!("{} isn't empty", folder.display()).into());
     }
-    let wrong = timeout(LIMIT, play(options, folder))
-        .await
-        .map_err(|_| format!("it wasn't over after {LIMIT:?}"))??;
+    let wrong = tokio::select! {
+        wrong = play(options, folder) => wrong?,
+        () = sleep(LIMIT) => return Err(format!("it wasn't over after {LIMIT:?}").into()),
+        // Not at once, so that the folder is removed.
+        _ = rt::signal::ctrl_c() => return Err("interrupted".into()),
+    };
     for line in &wrong {
         println!("WRONG: {line}");
     }
-    if !wrong.is_empty() && options.folder.is_none() {
-        println!("with --folder the files are kept");
-    }
-    if wrong.is_empty() {
-        println!("world: each sign-up is wholly there or not at all, as its client was told");
+    match options.folder {
+        _ if wrong.is_empty() => {
+            println!("world: each sign-up is wholly there or not at all, as its client was told");
+        }
+        None => println!("with --folder, the files and the servers' logs are kept"),
+        Some(_) => println!(
+            "the files and the servers' logs are in {}",
+            folder.display()
+        ),
     }
     Ok(wrong.is_empty())
 }
