@@ -27,34 +27,35 @@ pub(crate) struct Plan {
 pub(crate) struct Answer {
     pub(crate) plan: Plan,
     pub(crate) end: End,
-    /// The rollback waits for a person.
-    pub(crate) stuck: bool,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum End {
     Done,
+    /// In this stage.
     Failed(String),
     Cancelled,
+    /// Something is left of it, for now.
+    Stuck,
 }
 
 impl fmt::Display for End {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             End::Done => f.write_str("done"),
-            End::Failed(why) => f.write_str(why),
+            End::Failed(stage) => write!(f, "failed in {stage}"),
             End::Cancelled => f.write_str("cancelled"),
+            End::Stuck => f.write_str("stuck"),
         }
     }
 }
 
-#[derive(Deserialize)]
+#[derive(Debug, Deserialize)]
 struct Status {
     status: String,
-    #[serde(default)]
-    why: String,
-    #[serde(default)]
-    stuck: bool,
+    end: Option<String>,
+    /// The stage that has failed.
+    r#in: Option<String>,
 }
 
 #[derive(Clone)]
@@ -118,6 +119,13 @@ impl Service {
                     "{key} was answered with {accepted:?}, then with {again:?}"
                 ));
             }
+            let other = json!({ "key": key, "name": format!("not-{name}"), "card": card });
+            let refused = self.insist(Method::POST, "/signups", &other).await;
+            if refused.0 != 422 {
+                return Err(format!(
+                    "{key} with another name was answered with {refused:?}"
+                ));
+            }
         }
         Ok(())
     }
@@ -141,30 +149,24 @@ impl Service {
 
     /// Waits for a sign-up's end. A stuck one is waited for only if that doesn't do.
     pub(crate) async fn end(&self, plan: &Plan, stuck_will_do: bool) -> Result<Answer, String> {
-        let key = &plan.key;
-        let path = format!("/signups/{key}");
-        loop {
-            let (code, answer) = self.insist(Method::GET, &path, &Value::Null).await;
-            let status: Status = serde_json::from_value(answer)
-                .map_err(|error| format!("{key}: {code}, {error}"))?;
-            let end = match &*status.status {
-                "done" => End::Done,
-                "failed" => End::Failed(status.why),
-                "cancelled" => End::Cancelled,
-                "unknown" => return Err(format!("{key} was accepted and is unknown")),
-                _ => {
-                    sleep(PAUSE).await;
-                    continue;
-                }
+        let path = format!("/signups/{}", plan.key);
+        let end = loop {
+            let answer = self.insist(Method::GET, &path, &Value::Null).await;
+            let Ok(status) = serde_json::from_value::<Status>(answer.1.clone()) else {
+                return Err(format!("the status of {} is {answer:?}", plan.key));
             };
-            if !status.stuck || stuck_will_do {
-                return Ok(Answer {
-                    plan: plan.clone(),
-                    end,
-                    stuck: status.stuck,
-                });
+            match (&*status.status, status.end.as_deref(), status.r#in) {
+                ("ended", Some("done"), None) => break End::Done,
+                ("ended", Some("cancelled"), None) => break End::Cancelled,
+                ("ended", Some("failed"), Some(stage)) => break End::Failed(stage),
+                ("stuck", ..) if stuck_will_do => break End::Stuck,
+                ("ended" | "unknown", ..) => {
+                    return Err(format!("the status of {} is {answer:?}", plan.key));
+                }
+                _ => sleep(PAUSE).await,
             }
-            sleep(PAUSE).await;
-        }
+        };
+        let plan = plan.clone();
+        Ok(Answer { plan, end })
     }
 }

@@ -11,10 +11,11 @@
 //!
 //! | request | answer |
 //! |---|---|
-//! | `POST /signups` with `{"key": .., "name": .., "card": ..}` | 202 with the address of its status; the same key again: the same |
+//! | `POST /signups` with `{"key": .., "name": .., "card": ..}` | 202 with the address of its status; the same again: the same; the same key with something else: 422 |
 //! | `GET /signups/KEY` | its status |
 //! | `DELETE /signups/KEY` | cancels it, while it is under way |
 //! | `GET /ready` | 200 if requests should be sent here |
+//! | `GET /stuck`, `POST /stuck/retry` | for whoever looks after the service: the stuck rollbacks, and another try |
 //!
 //! `bank` is another program, on its own port, with its own file. By a seeded random it fails, hangs,
 //! charges without an answer and charges when nobody waits any more.
@@ -37,7 +38,6 @@
 
 mod service;
 mod stages;
-mod keys;
 mod bank;
 mod script;
 mod child;

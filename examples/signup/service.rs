@@ -16,12 +16,13 @@ use batrun::{
     journal::Journal,
     prelude::*,
     report::{Health, StageSnapshot},
+    state::TaskStatus,
 };
 use batrun_actors::{MakeDirectory, Sql, Statement, WriteFile};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::{
-    AnyError, keys,
+    AnyError,
     stages::{Charge, Create, SignUp},
 };
 
@@ -41,7 +42,6 @@ async fn start_pipeline(folder: &Path, bank: String) -> Result<SignUps, AnyError
     fs::create_dir_all(&mail)?;
     fs::create_dir_all(&outbox)?;
     let journal = folder.join("signups.journal");
-    keys::retry_stuck(&journal)?;
 
     let db = folder.join("accounts.db");
     let path = db.clone();
@@ -85,19 +85,13 @@ async fn start_pipeline(folder: &Path, bank: String) -> Result<SignUps, AnyError
 async fn sign_up(signups: Data<SignUps>, Json(signup): Json<SignUp>) -> HttpResponse {
     let key = signup.key.0.clone();
     let address = format!("/signups/{key}");
-    match signups
-        .submit(signup)
-        .key(&key)
-        .timeout(LIMIT)
-        .if_room()
-        .await
-    {
-        Ok(ticket) => {
-            keys::remember(&key, ticket.id());
-            let body = json!({ "status": address });
-            HttpResponse::Accepted()
-                .insert_header((LOCATION, address))
-                .json(body)
+    let submit = signups.submit(signup).key(key).timeout(LIMIT);
+    match submit.if_room().await {
+        Ok(_) => HttpResponse::Accepted()
+            .insert_header((LOCATION, &*address))
+            .json(json!({ "status": address })),
+        Err(TrySubmitError::Refused(SubmitError::KeyConflict(..))) => {
+            HttpResponse::UnprocessableEntity().json(json!({ "error": "another sign-up's key" }))
         }
         // No room, too many stuck ones, or the end of this process: the same request may be sent
         // again.
@@ -109,33 +103,57 @@ async fn sign_up(signups: Data<SignUps>, Json(signup): Json<SignUp>) -> HttpResp
 
 #[get("/signups/{key}")]
 async fn show(signups: Data<SignUps>, key: InPath<String>) -> HttpResponse {
-    match keys::status(&signups, &key).await {
-        Ok(keys::Status::Unknown) => HttpResponse::NotFound().json(json!({ "status": "unknown" })),
-        Ok(keys::Status::UnderWay) => HttpResponse::Ok().json(json!({ "status": "under way" })),
-        Ok(keys::Status::Ended(outcome)) => {
-            let status = match &outcome.end {
-                End::Done => "done",
-                End::Cancelled { .. } => "cancelled",
-                _ => "failed",
-            };
-            let stuck = outcome.rollback.is_stuck();
-            let why = outcome.end.to_string();
-            HttpResponse::Ok().json(json!({ "status": status, "why": why, "stuck": stuck }))
-        }
+    let status = signups.status(&key);
+    match status {
+        TaskStatus::Ended { .. } | TaskStatus::Unknown => {}
+        _ => return HttpResponse::Ok().json(status),
+    }
+    match signups.outcome_of(&key).await {
+        Ok(Some(outcome)) => HttpResponse::Ok().json(ended(outcome.end)),
+        Ok(None) => HttpResponse::NotFound().json(status),
         Err(error) => {
             HttpResponse::ServiceUnavailable().json(json!({ "error": error.to_string() }))
         }
     }
 }
 
-/// Cancels a sign-up that is under way. Its status says what became of it: it may have come to its
-/// end first.
+/// An end as clients see it: with the stage, but without its error, which may name servers that are
+/// nobody's business.
+fn ended(end: End) -> Value {
+    let (end, stage) = match end {
+        End::Done => ("done", None),
+        End::Cancelled { .. } => ("cancelled", None),
+        End::Failed { stage, .. } | End::TimedOut { stage } => ("failed", Some(stage)),
+        _ => ("failed", None),
+    };
+    json!({ "status": "ended", "end": end, "in": stage })
+}
+
+/// Cancels a sign-up that is under way. Its status says what became of it.
 #[delete("/signups/{key}")]
 async fn cancel(signups: Data<SignUps>, key: InPath<String>) -> HttpResponse {
-    match keys::cancel(&signups, &key) {
-        true => HttpResponse::Accepted().json(json!({ "status": "being cancelled" })),
-        false => HttpResponse::Conflict().json(json!({ "error": "it isn't under way" })),
+    let is_under_way = signups.cancel_key(&key);
+    let status = signups.status(&key);
+    match status {
+        _ if is_under_way => HttpResponse::Accepted().json(status),
+        TaskStatus::Unknown => HttpResponse::NotFound().json(status),
+        _ => HttpResponse::Conflict().json(status),
     }
+}
+
+/// The rollbacks that could not be completed, for whoever looks after the service.
+#[get("/stuck")]
+async fn stuck(signups: Data<SignUps>) -> HttpResponse {
+    HttpResponse::Ok().json(signups.stuck())
+}
+
+/// Tries them again, now that the bank is back, say. Those that are still stuck then are listed again.
+#[post("/stuck/retry")]
+async fn retry(signups: Data<SignUps>) -> HttpResponse {
+    let tried = signups.retry_all(|_| true);
+    let refused = tried.iter().filter_map(|tried| tried.as_ref().err());
+    let refused: Vec<String> = refused.map(ToString::to_string).collect();
+    HttpResponse::Accepted().json(json!({ "tried": tried.len(), "refused": refused }))
 }
 
 /// Says whether requests should be sent here, to a load balancer.
@@ -163,7 +181,7 @@ pub(crate) async fn serve(port: u16, folder: &Path, bank: String) -> Result<(), 
     let server = HttpServer::new(move || {
         App::new()
             .app_data(data.clone())
-            .service((sign_up, show, cancel, ready))
+            .service((sign_up, show, cancel, ready, stuck, retry))
     })
     .workers(2)
     .shutdown_timeout(1)
