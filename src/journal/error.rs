@@ -6,7 +6,7 @@ use std::{
 };
 
 use super::store::StoreError;
-use crate::task::TaskId;
+use crate::task::{EndKind, TaskId};
 
 /// The reason why a journal can't be used.
 #[derive(Debug, thiserror::Error)]
@@ -81,6 +81,16 @@ pub enum JournalError {
         /// Each of these tasks, with the reason.
         tasks: Vec<NotStuck>,
     },
+    /// A person decided about a key whose task doesn't allow it. Nothing was changed.
+    #[error("{}: nothing was changed: the key {key:?}: {why}", path.display())]
+    Key {
+        /// The file.
+        path: PathBuf,
+        /// The key.
+        key: Box<str>,
+        /// The reason.
+        why: WrongKey,
+    },
 }
 
 /// The reason why a person can't decide about a task.
@@ -101,6 +111,30 @@ pub enum NotStuck {
         /// The task that has the key.
         other: TaskId,
     },
+}
+
+/// The reason why a task can't be decided about by its key.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum WrongKey {
+    /// No task in the journal has it, and no outcome with it is kept.
+    #[error("no task has it, and no outcome with it is kept")]
+    Unknown,
+    /// Its task has no outcome yet.
+    #[error("task {0} has no outcome yet")]
+    InFlight(TaskId),
+    /// Its task is rolled back already.
+    #[error("task {0} is rolled back already")]
+    RollingBack(TaskId),
+    /// Its task is stuck.
+    #[error("task {0} is stuck; retry or resolve it")]
+    Stuck(TaskId),
+    /// Its task has ended like this.
+    #[error("task {0} has ended already: {1}")]
+    Ended(TaskId, EndKind),
+    /// Its task is done, and its undos weren't [kept](crate::Pipeline::keep_undos).
+    #[error("the undos of task {0} weren't kept; say .keep_undos() on the pipeline")]
+    NotKept(TaskId),
 }
 
 fn joined(tasks: &[NotStuck]) -> String {

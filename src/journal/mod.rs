@@ -100,7 +100,7 @@ mod inspect;
 mod tests;
 
 pub use durability::Durability;
-pub use error::{JournalError, NotStuck};
+pub use error::{JournalError, NotStuck, WrongKey};
 pub use inspect::{
     file::JournalFile,
     view::{

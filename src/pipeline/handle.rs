@@ -15,13 +15,13 @@ use crate::{
     ledger::Change,
     panic_guard,
     policy::Shutdown,
-    report::{Lagged, OutcomeFeed, Report, Snapshot, StageStats},
+    report::{Health, Lagged, OutcomeFeed, Report, Snapshot, StageHealth, StageStats},
     shared::{
         Shared,
         messages::{ToPool, ToReporter},
     },
     submit::{Intake, OpenGuard, Outbox, Submit, Ticket, TrySubmitError},
-    task::{Limits, Outcome, StopCause, Stuck, TaskId, TaskStatus},
+    task::{Limits, Outcome, Refusal, StopCause, Stuck, TaskId, TaskStatus},
 };
 
 /// A running pipeline: `Clone + Send + Sync`, made to be an actix-web `web::Data`. Made by
@@ -223,6 +223,46 @@ impl<I: Send + 'static, O: Send + 'static> PipelineHandle<I, O> {
                 .zip(&shared.stages)
                 .map(|(stats, name)| stats.snapshot(name))
                 .collect(),
+        }
+    }
+
+    /// Says if the pipeline can work now: for a readiness probe. Takes some locks for a moment.
+    ///
+    /// ```
+    /// # use batrun::prelude::*;
+    /// # fn example(handle: &PipelineHandle<u32, u32>) -> (u16, String) {
+    /// let health = handle.health();
+    /// let status = if health.is_ready() { 200 } else { 503 };
+    /// # (status, health.to_string())
+    /// # }
+    /// ```
+    pub fn health(&self) -> Health {
+        let shared = &self.inner.shared;
+        let stuck = || Health::TooManyStuck {
+            stuck: shared.table.count_stuck(),
+        };
+        let suspended = || Health::Suspended {
+            why: shared
+                .suspended_why
+                .get()
+                .cloned()
+                .unwrap_or_else(|| "the log says why".into()),
+        };
+        match shared.table.why_closed() {
+            Some(Refusal::Suspended) => return suspended(),
+            Some(Refusal::Closed) => return Health::Closed,
+            Some(Refusal::Stuck) => return stuck(),
+            None => {}
+        }
+        for (stats, stage) in self.inner.stats.iter().zip(&shared.stages) {
+            if let StageHealth::Down { error, .. } = stats.health() {
+                let stage = stage.clone();
+                return Health::StageDown { stage, error };
+            }
+        }
+        match shared.is_paused() {
+            true => Health::Paused,
+            false => Health::Ready,
         }
     }
 

@@ -185,6 +185,7 @@ impl<I: Send + 'static, C: Send + 'static> Launchable<I, C> {
             producers: Mutex::default(),
             paused: AtomicBool::new(false),
             suspended: AtomicBool::new(false),
+            suspended_why: OnceLock::new(),
             actors: OnceLock::new(),
         });
         let stats: Vec<Arc<StageStats>> =

@@ -9,7 +9,7 @@ use super::Retry;
 ///
 /// A value that was lost to a panic or an abort is rebuilt at once; only failures to build wait. The
 /// attempts go on for as long as the pipeline runs. After ten failures in a row, with no worker left,
-/// the stage is [down](crate::report::Health::Down) and its tasks fail.
+/// the stage is [down](crate::report::StageHealth::Down) and its tasks fail.
 ///
 /// Default: 100 ms, doubling to 30 s, with jitter.
 #[derive(Clone, Copy, Debug, PartialEq)]

@@ -40,7 +40,7 @@ pub struct StageSnapshot {
     /// Its workers that have a stage value.
     pub workers: usize,
     /// Says whether its values can be built.
-    pub health: Health,
+    pub health: StageHealth,
     /// Its attempts and undos.
     #[serde(flatten)]
     pub counts: StageCounts,
@@ -51,7 +51,7 @@ pub struct StageSnapshot {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case", tag = "state")]
 #[non_exhaustive]
-pub enum Health {
+pub enum StageHealth {
     /// Every value that was to be built was built.
     Up,
     /// The last attempts to build one failed; they go on.

@@ -13,7 +13,7 @@ use hdrhistogram::Histogram;
 use super::{
     counts::{StageCounts, Times},
     final_report::StageReport,
-    snapshot::{Health, StageSnapshot},
+    snapshot::{StageHealth, StageSnapshot},
 };
 use crate::{panic_guard, task::StageName};
 
@@ -21,7 +21,7 @@ use crate::{panic_guard, task::StageName};
 pub(crate) struct StageStats {
     pub(crate) queued: AtomicUsize,
     pub(crate) workers: AtomicUsize,
-    health: Mutex<Health>,
+    health: Mutex<StageHealth>,
     totals: Mutex<Totals>,
 }
 
@@ -37,7 +37,7 @@ impl StageStats {
         StageStats {
             queued: AtomicUsize::new(0),
             workers: AtomicUsize::new(0),
-            health: Mutex::new(Health::Up),
+            health: Mutex::new(StageHealth::Up),
             totals: Mutex::new(Totals {
                 counts: StageCounts::default(),
                 wait: histogram(),
@@ -50,7 +50,11 @@ impl StageStats {
         with(&mut panic_guard::lock(&self.totals))
     }
 
-    pub(crate) fn set_health(&self, health: Health) {
+    pub(crate) fn health(&self) -> StageHealth {
+        panic_guard::lock(&self.health).clone()
+    }
+
+    pub(crate) fn set_health(&self, health: StageHealth) {
         *panic_guard::lock(&self.health) = health;
     }
 

@@ -59,6 +59,7 @@ pub(crate) struct Shared {
     pub(crate) paused: AtomicBool,
     /// A record failed: nothing starts any more.
     pub(crate) suspended: AtomicBool,
+    pub(crate) suspended_why: OnceLock<Arc<str>>,
     /// Set once reporter and pools have been started, before any task comes in.
     pub(crate) actors: OnceLock<ActorAddrs>,
     /// Producers that are to be told when nothing more is accepted.
@@ -188,6 +189,7 @@ impl Shared {
 
     /// A record failed: everything stops where it is.
     pub(crate) fn suspend(&self, error: &LedgerError) {
+        self.suspended_why.get_or_init(|| error.text());
         if !self.suspended.swap(true, Ordering::SeqCst) {
             logging::error!(
                 "pipeline {} is suspended, because its ledger failed: {error}",

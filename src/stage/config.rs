@@ -175,7 +175,7 @@ impl<S: Stage> Work<S> {
 
     /// Like [`with`](Self::with), for a factory that may fail, because its database is away, say. It
     /// is called again with [backoff](IntoWork::restart); the stage's
-    /// [health](crate::report::Health) shows that.
+    /// [health](crate::report::StageHealth) shows that.
     pub fn try_with(
         name: impl Into<String>,
         factory: impl Fn() -> Result<S, Failure> + Send + Sync + 'static,

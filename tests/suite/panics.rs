@@ -8,7 +8,7 @@ use std::{
     },
 };
 
-use batrun::{error::FailureKind, policy::Restart, prelude::*, report::Health};
+use batrun::{error::FailureKind, policy::Restart, prelude::*, report::StageHealth};
 
 use crate::support::{Do, Notes, act, acting, ms, sleep, still, summary};
 
@@ -194,7 +194,7 @@ fn g06_a_factory_that_panics_is_retried_with_backoff() {
         sleep(1).await;
         let stage = &handle.snapshot().stages[0];
         assert_eq!(stage.workers, 0);
-        let Health::Failing { failures: 1, error } = &stage.health else {
+        let StageHealth::Failing { failures: 1, error } = &stage.health else {
             panic!("{stage:?}");
         };
         assert!(error.contains("not yet"), "{error}");
@@ -203,7 +203,7 @@ fn g06_a_factory_that_panics_is_retried_with_backoff() {
         let waited = began.elapsed();
         assert!(waited >= ms(70) && waited <= ms(145), "{waited:?}");
         let stage = &handle.snapshot().stages[0];
-        assert_eq!((stage.workers, &stage.health), (1, &Health::Up));
+        assert_eq!((stage.workers, &stage.health), (1, &StageHealth::Up));
     });
 }
 
@@ -237,7 +237,7 @@ fn g06_a_factory_that_keeps_failing_takes_its_stage_down_until_it_works() {
             "failed in down: stage down is down, no worker of it can be started: no database; 1 undo taken back"
         );
         let health = handle.snapshot().stages[1].health.clone();
-        assert!(matches!(health, Health::Down { failures: 10.., .. }));
+        assert!(matches!(health, StageHealth::Down { failures: 10.., .. }));
         let outcome = handle.submit(Do::Pass).await.unwrap().outcome().await;
         let batrun::state::End::Failed { failure, .. } = outcome.unwrap().end else {
             panic!()
@@ -245,7 +245,7 @@ fn g06_a_factory_that_keeps_failing_takes_its_stage_down_until_it_works() {
         assert_eq!(failure.kind(), FailureKind::StageDown);
         broken.store(0, Ordering::SeqCst);
         sleep(50).await;
-        assert_eq!(handle.snapshot().stages[1].health, Health::Up);
+        assert_eq!(handle.snapshot().stages[1].health, StageHealth::Up);
         let outcome = handle.submit(Do::Pass).await.unwrap().outcome().await;
         assert!(outcome.unwrap().is_done());
     });

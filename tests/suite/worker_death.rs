@@ -12,7 +12,7 @@ use std::{
 use batrun::{
     policy::{OnStuck, Restart},
     prelude::*,
-    report::Health,
+    report::StageHealth,
 };
 
 use crate::support::{AT_MOST, DRAIN, live, ms, sleep, summary, until};
@@ -63,7 +63,7 @@ fn g06_a_worker_whose_thread_is_stopped_is_replaced_and_its_task_failed() {
             assert_eq!(end_of(ticket).await, wanted, "task {n}");
         }
         until(|| handle.snapshot().stages[0].workers == 2).await;
-        assert_eq!(handle.snapshot().stages[0].health, Health::Up);
+        assert_eq!(handle.snapshot().stages[0].health, StageHealth::Up);
         let report = handle.shutdown(DRAIN).await.unwrap();
         let counts = report.stages[0].counts;
         assert_eq!((counts.started, counts.finished), (100, 99));
@@ -201,13 +201,13 @@ async fn short_of_descriptors() {
         .unwrap();
     handle.resize("s", 62).unwrap();
     let failures = || match handle.snapshot().stages[0].health.clone() {
-        Health::Failing { failures, error } => {
+        StageHealth::Failing { failures, error } => {
             assert!(error.contains("raise the limits of threads"), "{error}");
             failures
         }
         other => panic!("{other:?}"),
     };
-    until(|| handle.snapshot().stages[0].health != Health::Up).await;
+    until(|| handle.snapshot().stages[0].health != StageHealth::Up).await;
     // By then as many as there is room for are built.
     sleep(300).await;
     let (before, began) = (failures(), Instant::now());

@@ -63,6 +63,9 @@ fn run(options: Options, out: &mut impl Write) -> Result<Damage, CliError> {
         Command::Export(export) => export::export(&export, out),
         Command::Resolve(resolve) => decide::resolve(&resolve, out),
         Command::Retry(retry) => decide::retry(&retry, out),
+        Command::Cancel(keys) => decide::cancel(&keys, out),
+        Command::TakeBack(keys) => decide::take_back(&keys, out),
+        Command::Forget(keys) => decide::forget(&keys, out),
     }?;
     out.flush()?;
     Ok(damage)

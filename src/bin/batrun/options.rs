@@ -33,6 +33,24 @@ pub(crate) enum Command {
     /// Try these stuck tasks again at the pipeline's next start: the undos that are left run once
     /// more, and a task that was set aside goes on. Stop the pipeline first
     Retry(Retry),
+    /// Cancel the tasks with these keys: they are rolled back at the pipeline's next start. Stop the
+    /// pipeline first
+    Cancel(Keys),
+    /// Take back the done tasks with these keys at the pipeline's next start, if their undos were
+    /// kept. Stop the pipeline first
+    TakeBack(Keys),
+    /// Give the keys of these ended tasks back, so that the next task with one is a new one. Stop the
+    /// pipeline first
+    Forget(Keys),
+}
+
+#[derive(Args)]
+pub(crate) struct Keys {
+    /// The journal
+    pub(crate) file: PathBuf,
+    /// The keys
+    #[arg(required = true, value_name = "KEY")]
+    pub(crate) keys: Vec<String>,
 }
 
 #[derive(Args)]
@@ -76,8 +94,11 @@ pub(crate) struct Resolve {
     /// The journal
     pub(crate) file: PathBuf,
     /// The numbers of the tasks, as `batrun journal stuck` shows them
-    #[arg(required = true, value_name = "ID")]
+    #[arg(value_name = "ID", required_unless_present = "key")]
     pub(crate) ids: Vec<u64>,
+    /// The key of a stuck task; any number of times
+    #[arg(long, value_name = "KEY")]
+    pub(crate) key: Vec<String>,
 }
 
 #[derive(Args)]
@@ -85,9 +106,12 @@ pub(crate) struct Retry {
     /// The journal
     pub(crate) file: PathBuf,
     /// The numbers of the tasks, as `batrun journal stuck` shows them
-    #[arg(value_name = "ID", required_unless_present = "all")]
+    #[arg(value_name = "ID", required_unless_present_any = ["all", "key"])]
     pub(crate) ids: Vec<u64>,
+    /// The key of a stuck task; any number of times
+    #[arg(long, value_name = "KEY")]
+    pub(crate) key: Vec<String>,
     /// Try all stuck tasks again
-    #[arg(long, conflicts_with = "ids")]
+    #[arg(long, conflicts_with_all = ["ids", "key"])]
     pub(crate) all: bool,
 }

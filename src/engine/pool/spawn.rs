@@ -10,7 +10,7 @@ use crate::{
     engine::worker::{Worker, env::WorkerEnv},
     failure::{self, Failure, FailureKind},
     logging, panic_guard,
-    report::Health,
+    report::StageHealth,
     stage::Stage,
 };
 
@@ -126,7 +126,7 @@ impl<S: Stage> Pool<S> {
             logging::info!("stage {}: workers are built again", self.config.name);
         }
         self.down = false;
-        self.stats.set_health(Health::Up);
+        self.stats.set_health(StageHealth::Up);
         self.count_workers();
     }
 
@@ -143,11 +143,12 @@ impl<S: Stage> Pool<S> {
         let nobody = self.workers.built() == 0;
         if failures >= DOWN_AFTER && nobody {
             self.down = true;
-            self.stats.set_health(Health::Down { failures, error });
+            self.stats.set_health(StageHealth::Down { failures, error });
             self.fail_all();
             self.dispatch(ctx);
         } else {
-            self.stats.set_health(Health::Failing { failures, error });
+            self.stats
+                .set_health(StageHealth::Failing { failures, error });
         }
     }
 

@@ -159,9 +159,11 @@ impl Reporter {
 
     /// Stops everything where it is, on purpose.
     fn suspend_on_purpose(&mut self, ctx: &mut Context<Self>) {
+        let why = || Arc::from("it was told to");
+        let why = self.shared.suspended_why.get_or_init(why).clone();
         self.shared.suspended.store(true, Ordering::SeqCst);
         self.shared.table.refuse(Refusal::Suspended);
-        self.ledger_failed("it was told to".into(), ctx);
+        self.ledger_failed(why, ctx);
     }
 
     fn abort(&mut self, ctx: &mut Context<Self>) {

@@ -286,7 +286,7 @@ impl JournalFile {
     }
 
     /// The name of a stage, or its number if its row is damaged.
-    fn stage_name(&self, stage: StageIx) -> StageName {
+    pub(super) fn stage_name(&self, stage: StageIx) -> StageName {
         let row = self.stages.iter().find(|row| row.number == stage);
         row.map_or_else(
             || format!("stage {stage}").into(),

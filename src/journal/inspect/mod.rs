@@ -7,5 +7,6 @@ pub(super) mod file;
 // The things that are read.
 pub(super) mod view;
 
-// Decisions about stuck tasks.
+// Decisions about stuck tasks, and about tasks by their keys.
+mod by_key;
 mod resolve;

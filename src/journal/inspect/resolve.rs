@@ -173,7 +173,7 @@ impl JournalFile {
         Err(JournalError::NotStuck { path, tasks })
     }
 
-    fn commit(&mut self, ops: &[RowOp]) -> Result<(), JournalError> {
+    pub(super) fn commit(&mut self, ops: &[RowOp]) -> Result<(), JournalError> {
         if self.store.is_read_only() {
             let why = "the journal was opened for reading only".to_owned();
             return Err(self.store_error(StoreError::Failed(why)));
@@ -185,7 +185,7 @@ impl JournalFile {
         Ok(())
     }
 
-    fn encode_error(&self, why: String) -> JournalError {
+    pub(super) fn encode_error(&self, why: String) -> JournalError {
         self.store_error(StoreError::Failed(why))
     }
 }

@@ -135,6 +135,11 @@ impl Table {
         (inner, blank)
     }
 
+    /// The reason why nothing is accepted now, if there is one.
+    pub(crate) fn why_closed(&self) -> Option<Refusal> {
+        self.is_open(&panic_guard::lock(&self.inner)).err()
+    }
+
     fn is_open(&self, inner: &Inner) -> Result<(), Refusal> {
         match inner.refused {
             Some(refused) => Err(refused),
