@@ -18,8 +18,9 @@ pub use crate::task::Counts;
 pub use counts::{StageCounts, Times};
 pub use final_report::{ProducerError, Report, StageReport};
 pub use outcomes::Lagged;
-pub use snapshot::{Health, Snapshot, StageSnapshot};
+pub use snapshot::{Health, Snapshot, StageSnapshot, TaskProgress};
 
 pub(crate) use final_report::LAST_FAILURES;
 pub(crate) use outcomes::OutcomeFeed;
+pub(crate) use snapshot::MOST_PROGRESS;
 pub(crate) use stage_stats::StageStats;
