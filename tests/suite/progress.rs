@@ -108,7 +108,7 @@ fn progress_ends_with_its_attempt() {
             }
             gate.notified().await;
             match task.attempt() {
-                3 => Ok(()),
+                4 => Ok(()),
                 _ => Err(Failure::new("again")),
             }
         });
@@ -119,7 +119,7 @@ fn progress_ends_with_its_attempt() {
             Err::<(), _>(Failure::permanent("no"))
         });
         let handle = Pipeline::new("p")
-            .stage(upload.retry(Retry::constant(2, ms(5))))
+            .stage(upload.retry(Retry::constant(3, ms(5))))
             .stage(check)
             .current_arbiter()
             .start()
@@ -128,9 +128,8 @@ fn progress_ends_with_its_attempt() {
         let ticket = handle.submit(()).await.unwrap();
         sleep(1).await;
         assert_eq!(told(&handle), [(0.5, "attempt 1".to_owned())]);
-        // Between two attempts, and in one that tells nothing.
+        // In an attempt that tells nothing.
         steps.next().await;
-        assert_eq!(told(&handle), []);
         sleep(10).await;
         assert_eq!(told(&handle), []);
         steps.next().await;
@@ -140,6 +139,11 @@ fn progress_ends_with_its_attempt() {
             (only(&snapshot).attempt, &*only(&snapshot).text),
             (3, "attempt 3")
         );
+        // Between two attempts.
+        steps.next().await;
+        assert_eq!(told(&handle), []);
+        sleep(10).await;
+        assert_eq!(told(&handle), [(0.5, "attempt 4".to_owned())]);
         // In the next stage, before it tells anything.
         steps.next().await;
         assert_eq!(told(&handle), []);
