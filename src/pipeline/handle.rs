@@ -15,7 +15,10 @@ use crate::{
     ledger::Change,
     panic_guard,
     policy::Shutdown,
-    report::{Health, Lagged, OutcomeFeed, Report, Snapshot, StageHealth, StageStats},
+    report::{
+        Health, Lagged, MOST_PROGRESS, OutcomeFeed, Report, Snapshot, StageHealth, StageStats,
+        TaskProgress,
+    },
     shared::{
         Shared,
         messages::{ToPool, ToReporter},
@@ -210,6 +213,14 @@ impl<I: Send + 'static, O: Send + 'static> PipelineHandle<I, O> {
     pub fn snapshot(&self) -> Snapshot {
         let shared = &self.inner.shared;
         let counts = shared.table.counts();
+        let reporting = shared.table.reporting();
+        let progress = reporting
+            .iter()
+            .filter_map(|task| TaskProgress::of(task, &shared.stages))
+            .take(MOST_PROGRESS)
+            .collect();
+        // They may be the last holds of records, with values of the user's in them.
+        panic_guard::drop_quietly(reporting);
         Snapshot {
             pipeline: shared.name.clone(),
             counts,
@@ -223,6 +234,7 @@ impl<I: Send + 'static, O: Send + 'static> PipelineHandle<I, O> {
                 .zip(&shared.stages)
                 .map(|(stats, name)| stats.snapshot(name))
                 .collect(),
+            progress,
         }
     }
 

@@ -21,8 +21,9 @@ pub use counts::{StageCounts, Times};
 pub use final_report::{ProducerError, Report, StageReport};
 pub use health::Health;
 pub use outcomes::Lagged;
-pub use snapshot::{Snapshot, StageHealth, StageSnapshot};
+pub use snapshot::{Snapshot, StageHealth, StageSnapshot, TaskProgress};
 
 pub(crate) use final_report::LAST_FAILURES;
 pub(crate) use outcomes::OutcomeFeed;
+pub(crate) use snapshot::MOST_PROGRESS;
 pub(crate) use stage_stats::StageStats;

@@ -1,11 +1,14 @@
 //! A pipeline at one instant.
 
-use std::sync::Arc;
+use std::{fmt, sync::Arc};
 
 use serde::Serialize;
 
 use super::counts::StageCounts;
-use crate::task::{Counts, StageName};
+use crate::{
+    task::{Counts, Named, Names, Progress, StageName, Task, TaskId},
+    text::one_line,
+};
 
 /// A pipeline at one instant; made by [`PipelineHandle::snapshot`](crate::PipelineHandle::snapshot).
 ///
@@ -27,6 +30,75 @@ pub struct Snapshot {
     pub paused: bool,
     /// Each stage, in order.
     pub stages: Vec<StageSnapshot>,
+    /// The progress of the tasks that are at work and whose stages [tell it](crate::TaskContext::progress):
+    /// at most 1,000 of them, those with the lowest numbers.
+    pub progress: Vec<TaskProgress>,
+}
+
+/// The number of tasks whose progress a snapshot has.
+pub(crate) const MOST_PROGRESS: usize = 1_000;
+
+/// The progress of a task in the stage that is at work on it, as that stage has
+/// [told](crate::TaskContext::progress) it.
+///
+/// It prints as a line: `task 4 "ada" in upload: 40 %, part 2 of 5`.
+#[derive(Clone, Debug, Serialize)]
+#[non_exhaustive]
+pub struct TaskProgress {
+    /// The task.
+    pub task: TaskId,
+    /// The [key](crate::submit::Submit::key) that it was submitted with.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub key: Option<Arc<str>>,
+    /// The [label](crate::submit::Submit::label) that it was submitted with.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub label: Option<Arc<str>>,
+    /// The stage.
+    pub stage: StageName,
+    /// The stage's attempt, from 1.
+    pub attempt: u32,
+    /// The part of this stage's work that is done, from 0 to 1.
+    pub fraction: f64,
+    /// The text, for people.
+    pub text: Arc<str>,
+}
+
+impl TaskProgress {
+    /// The progress of a task of the pipeline with these stages, if there is any.
+    pub(crate) fn of(task: &Task, stages: &[StageName]) -> Option<Self> {
+        let Progress {
+            stage,
+            attempt,
+            fraction,
+            text,
+        } = task.progress()?;
+        let Names { key, label } = task.names();
+        Some(TaskProgress {
+            task: task.id(),
+            key,
+            label,
+            stage: stages.get(stage as usize)?.clone(),
+            attempt,
+            fraction,
+            text,
+        })
+    }
+}
+
+impl fmt::Display for TaskProgress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let task = Named {
+            task: self.task,
+            key: self.key.as_deref(),
+            label: self.label.as_deref(),
+        };
+        let (stage, percent) = (one_line(&self.stage), 100.0 * self.fraction);
+        write!(f, "task {task} in {stage}: {percent:.0} %")?;
+        if !self.text.is_empty() {
+            write!(f, ", {}", one_line(&self.text))?;
+        }
+        Ok(())
+    }
 }
 
 /// A stage at one instant.

@@ -15,7 +15,7 @@ use tokio::sync::{Notify, oneshot};
 use super::{
     Stage,
     config::{IntoWork, Work},
-    context::{CancelContext, TaskContext, key},
+    context::{CancelContext, TaskContext, key, report},
     error::UndoError,
     undo_registration::{register, settle, withdraw},
 };
@@ -26,7 +26,7 @@ use crate::{
         Shared,
         hop::{Batch, TaskMsg},
     },
-    task::{Key, StageIx, TaskId, TaskRef},
+    task::{Key, Progress, StageIx, TaskId, TaskRef},
 };
 
 /// The answer of an actor of yours for a task that it got in a [`TaskMsg`].
@@ -82,6 +82,12 @@ impl<O, U: Clone + Debug + Send + 'static> Reply<O, U> {
     /// [`TaskContext::key`].
     pub fn key(&self) -> Key {
         key(&self.shared, self.id, self.stage, self.task.generation())
+    }
+
+    /// Tells how far this attempt has come, as [`TaskContext::progress`] does.
+    pub fn progress(&self, fraction: f64, text: impl Into<String>) {
+        let progress = Progress::new(self.stage, self.attempt, fraction, &text.into());
+        report(&self.shared, &self.task, progress);
     }
 
     /// Registers the undo of the coming effect, as [`TaskContext::on_cancel`] does. The number is for

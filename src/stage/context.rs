@@ -21,7 +21,7 @@ use crate::{
     clock::NEVER,
     panic_guard,
     shared::Shared,
-    task::{Key, StageIx, State, TaskId, TaskRef},
+    task::{Key, Progress, StageIx, State, TaskId, TaskRef},
 };
 
 /// The task that a stage is working on: says when to stop, and takes the undos.
@@ -127,6 +127,28 @@ impl<'a, U: Clone + Debug + Send + 'static> TaskContext<'a, U> {
             Poll::Pending
         })
         .await;
+    }
+
+    /// Tells how far this attempt has come: the fraction that is done, from 0 to 1, and a text for people.
+    /// It replaces the one before, and is in a [snapshot](crate::report::Snapshot::progress) until the
+    /// attempt ends.
+    ///
+    /// A fraction out of these bounds is moved into them, and a NaN is 0. Of the text, the first 256 bytes are
+    /// kept, up to a whole character. Takes the task's lock for a moment and an allocation or two; nothing is
+    /// written to a journal.
+    ///
+    /// ```
+    /// # use batrun::prelude::*;
+    /// # async fn example(parts: Vec<String>, task: &TaskContext<'_, ()>) -> Result<(), Failure> {
+    /// for (n, part) in parts.iter().enumerate() {
+    ///     task.progress(n as f64 / parts.len() as f64, format!("uploading {part}"));
+    ///     // .. upload it ..
+    /// }
+    /// # Ok(()) }
+    /// ```
+    pub fn progress(&self, fraction: f64, text: impl Into<String>) {
+        let progress = Progress::new(self.stage, self.attempt, fraction, &text.into());
+        report(self.shared, self.task, progress);
     }
 
     /// [`is_stopping`](Self::is_stopping) for code that can't borrow this context: a callback of a C
@@ -307,6 +329,13 @@ impl CancelContext<'_> {
     /// undo: the one to find the effect by.
     pub fn key(&self) -> Key {
         key(self.shared, self.id, self.stage, self.generation)
+    }
+}
+
+/// Keeps a task's progress, and has snapshots look for it.
+pub(crate) fn report(shared: &Shared, task: &TaskRef, progress: Progress) {
+    if task.set_progress(progress) {
+        shared.table.reports(task);
     }
 }
 

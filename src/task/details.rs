@@ -9,7 +9,10 @@ use super::{
     state::StageIx,
     undo::Undos,
 };
-use crate::failure::Failure;
+use crate::{failure::Failure, text::cut};
+
+/// The longest text of a progress, in bytes.
+const MAX_TEXT_BYTES: usize = 256;
 
 /// The part of a record that few tasks need.
 #[derive(Default)]
@@ -18,6 +21,7 @@ pub(crate) struct Details {
     /// Set by the first end that was taken, and never again.
     pub(crate) end: Option<Box<EndReason>>,
     pub(crate) names: Option<Box<Names>>,
+    pub(crate) progress: Option<Box<Progress>>,
     pub(crate) output: Option<Box<dyn Any + Send>>,
     pub(crate) answer: Option<TicketAnswer>,
     /// Wakers of those who wait for the answer, each with a number of its own.
@@ -53,4 +57,30 @@ pub(crate) enum TicketAnswer {
     },
     /// It could not be recorded, so it was never accepted.
     Unrecorded(Arc<str>),
+}
+
+/// The progress of a task in one attempt of one stage. Once the task is elsewhere, it counts no more.
+#[derive(Clone, Debug)]
+pub(crate) struct Progress {
+    pub(crate) stage: StageIx,
+    pub(crate) attempt: u32,
+    /// From 0 to 1.
+    pub(crate) fraction: f64,
+    pub(crate) text: Arc<str>,
+}
+
+impl Progress {
+    pub(crate) fn new(stage: StageIx, attempt: u32, fraction: f64, text: &str) -> Self {
+        Progress {
+            stage,
+            attempt,
+            // This way round, a NaN is 0.
+            fraction: if fraction > 0.0 {
+                fraction.min(1.0)
+            } else {
+                0.0
+            },
+            text: cut(text, MAX_TEXT_BYTES).into(),
+        }
+    }
 }

@@ -3,7 +3,8 @@
 //! Knows nothing of stages, actors or the pipeline it is in. Bottom first:
 //! [`id`], [`names`], [`counts`], [`outcome`], [`status`] and [`state`] are words that everybody uses; [`undo`],
 //! [`limits`], [`details`] and [`atomic_state`] are what a [`record`] is made of; [`ending`] is how
-//! one ends, and [`stuck_task`] what is left of one that could not; [`prealloc`], [`timer_wheel`] and [`table`] hold all of them.
+//! one ends, [`stuck_task`] what is left of one that could not, [`progress`] how far one has come;
+//! [`prealloc`], [`timer_wheel`] and [`table`] hold all of them.
 
 pub(crate) mod id;
 pub(crate) mod names;
@@ -18,6 +19,7 @@ pub(crate) mod atomic_state;
 pub(crate) mod record;
 pub(crate) mod ending;
 pub(crate) mod stuck_task;
+pub(crate) mod progress;
 pub(crate) mod prealloc;
 pub(crate) mod timer_wheel;
 pub(crate) mod table;
@@ -32,10 +34,10 @@ pub use state::{Event, Illegal, StageIx, State, next};
 pub use status::{EndKind, TaskStatus};
 
 pub(crate) use atomic_state::fence;
-pub(crate) use details::{EndReason, TicketAnswer};
+pub(crate) use details::{EndReason, Progress, TicketAnswer};
 pub(crate) use ending::{StopReason, StoppedAt};
 pub(crate) use limits::Limits;
-pub(crate) use names::Names;
+pub(crate) use names::{Named, Names};
 pub(crate) use prealloc::{BlankRecord, RecordLease};
 pub(crate) use record::{Owner, Task, TaskOwner, TaskRef};
 #[cfg(feature = "journal")]

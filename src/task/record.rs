@@ -127,6 +127,7 @@ impl Task {
             details.output.take(),
             details.end.take(),
             details.names.take(),
+            details.progress.take(),
             details.answer.take(),
             std::mem::take(&mut details.waiting),
         );
@@ -142,6 +143,7 @@ impl Task {
     pub(crate) fn clear_undos(&self, scrap: &mut Vec<Undo>) {
         let mut details = panic_guard::lock(&self.details);
         details.undos.clear(scrap);
+        details.progress = None;
         let empty = details.end.is_none()
             && details.names.is_none()
             && details.output.is_none()

@@ -22,6 +22,7 @@ mod deadlines;
 mod names;
 mod no_late_start;
 mod outcomes;
+mod progress;
 mod retries;
 
 // Rollback: undos as they are registered, as they run, and as they fail.

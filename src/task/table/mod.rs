@@ -7,9 +7,12 @@ pub(crate) mod past;
 mod restore;
 pub(crate) mod stuck;
 
-use std::sync::{
-    Arc, Mutex, MutexGuard,
-    atomic::{AtomicU64, Ordering, fence},
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc, Mutex, MutexGuard,
+        atomic::{AtomicU64, Ordering, fence},
+    },
 };
 
 use tokio::sync::{Notify, Semaphore};
@@ -48,6 +51,8 @@ pub(crate) struct Table {
     owner: Owner,
     max_stuck: usize,
     inner: Mutex<Inner>,
+    /// The records whose stages have told of their progress, each with its task's number.
+    reporting: Mutex<HashMap<u32, TaskId>>,
 }
 
 struct Inner {
@@ -81,6 +86,7 @@ impl Table {
             front: Arc::new(Semaphore::new(front)),
             owner,
             max_stuck,
+            reporting: Mutex::default(),
             inner: Mutex::new(Inner {
                 last_id: 0,
                 refused: None,

@@ -3,12 +3,39 @@
 use std::sync::atomic::Ordering;
 
 use super::{
-    super::{counts::Counts, id::TaskId, record::TaskRef},
+    super::{
+        counts::Counts,
+        id::TaskId,
+        record::{Task, TaskRef},
+    },
     Inner, Table,
 };
 use crate::panic_guard;
 
 impl Table {
+    /// The stage of this task has told of its progress, for the first time in its attempt.
+    pub(crate) fn reports(&self, task: &Task) {
+        panic_guard::lock(&self.reporting).insert(task.slot, task.id());
+    }
+
+    /// The tasks at work whose stages have told of their progress, in the order of their ids.
+    pub(crate) fn reporting(&self) -> Vec<TaskRef> {
+        let mut reporting = panic_guard::lock(&self.reporting);
+        let inner = panic_guard::lock(&self.inner);
+        let mut tasks = Vec::new();
+        // One that is not at work now reports anew in its next attempt.
+        reporting.retain(|slot, id| {
+            let slot = *slot as usize;
+            let task = &inner.records[slot];
+            let stays = inner.ids[slot] == id.0 && task.is_at_work();
+            tasks.extend(stays.then(|| task.clone()));
+            stays
+        });
+        drop(inner);
+        tasks.sort_unstable_by_key(|task| task.id());
+        tasks
+    }
+
     pub(crate) fn counts(&self) -> Counts {
         panic_guard::lock(&self.inner).counts()
     }
