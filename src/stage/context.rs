@@ -313,7 +313,7 @@ impl CancelContext<'_> {
 /// The idempotency key of a task's work in a stage.
 pub(crate) fn key(shared: &Shared, task: TaskId, stage: StageIx, generation: u32) -> Key {
     Key {
-        pipeline: shared.name.clone(),
+        pipeline: shared.key_prefix.clone(),
         task,
         stage: shared.stage_name(stage).clone(),
         generation,
