@@ -100,6 +100,7 @@ pub(crate) fn restore(
         stuck,
         quarantined,
         last_id,
+        journal_id: _,
     } = recovered;
     let live = tasks.len();
     let any_stuck = !stuck.is_empty();

@@ -3,6 +3,7 @@
 use std::{
     io,
     path::{Path, PathBuf},
+    time::Duration,
 };
 
 use super::store::StoreError;
@@ -22,10 +23,12 @@ pub enum JournalError {
     },
     /// Another pipeline has the journal open, in this process or in another one. Stop that one
     /// first, or use another file.
-    #[error("{}: a running pipeline has this journal; stop it first", path.display())]
+    #[error("{}: a running pipeline has this journal; stop it first{}", path.display(), after(*waited))]
     Held {
         /// The file.
         path: PathBuf,
+        /// The time for which [`wait_for_lock`](super::JournalOptions::wait_for_lock) has waited.
+        waited: Duration,
     },
     /// The file is a SQLite database, but another program's.
     #[error("{}: not a batrun journal, but another program's database", path.display())]
@@ -135,6 +138,13 @@ pub enum WrongKey {
     /// Its task is done, and its undos weren't [kept](crate::Pipeline::keep_undos).
     #[error("the undos of task {0} weren't kept; say .keep_undos() on the pipeline")]
     NotKept(TaskId),
+}
+
+fn after(waited: Duration) -> String {
+    if waited.is_zero() {
+        return String::new();
+    }
+    format!(" (waited {:.1} s for it)", waited.as_secs_f64())
 }
 
 fn joined(tasks: &[NotStuck]) -> String {

@@ -110,7 +110,7 @@ pub use inspect::{
 pub use key_rules::Ended;
 #[cfg(feature = "testing")]
 pub use memory::{disk::Disk, state::DiskFault};
-pub use options::Journal;
+pub use options::{Journal, JournalOptions};
 
 pub(crate) use by_key::Found;
 pub(crate) use codec::{decode, encode};

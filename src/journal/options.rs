@@ -1,10 +1,13 @@
 //! Opening a journal, and its options.
 
 use std::{
-    fmt,
+    fmt, io,
     path::{Path, PathBuf},
-    time::Duration,
+    thread,
+    time::{Duration, Instant},
 };
+
+use tokio::sync::oneshot;
 
 use super::{
     durability::Durability,
@@ -49,7 +52,8 @@ pub struct Journal {
 impl Journal {
     /// Opens a journal that survives a loss of power, and creates it if there is none.
     ///
-    /// Blocks while it reads the whole file to see whether it is sound.
+    /// Blocks while it reads the whole file to see whether it is sound. [`options`](Self::options) has a
+    /// way to wait for another pipeline that has it open.
     ///
     /// # Errors
     /// [`JournalError::Held`] if another pipeline has it open, and every other [`JournalError`] but
@@ -65,6 +69,24 @@ impl Journal {
     pub fn open_with(path: impl AsRef<Path>, durability: Durability) -> Result<Self, JournalError> {
         let path = path.as_ref();
         Ok(Self::on(Box::new(Sqlite::open(path, durability)?), path))
+    }
+
+    /// The choices that are made before the journal is opened.
+    ///
+    /// ```no_run
+    /// # use std::time::Duration;
+    /// # use batrun::{journal::Journal, prelude::*};
+    /// # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+    /// // The process of the last deployment may still be on its way out.
+    /// let options = Journal::options().wait_for_lock(Duration::from_secs(30));
+    /// let pipeline = Pipeline::<u32>::new("orders").journal(options.open("orders.journal").await?);
+    /// # Ok(()) }
+    /// ```
+    pub fn options() -> JournalOptions {
+        JournalOptions {
+            durability: Durability::Power,
+            wait_for_lock: Duration::ZERO,
+        }
     }
 
     pub(super) fn on(store: Box<dyn Store>, path: impl Into<PathBuf>) -> Self {
@@ -114,11 +136,106 @@ impl Journal {
     }
 }
 
+/// The choices that are made before a journal is opened; made by [`Journal::options`].
+#[derive(Clone, Debug)]
+#[must_use = "they do nothing until the journal is opened"]
+pub struct JournalOptions {
+    durability: Durability,
+    wait_for_lock: Duration,
+}
+
+/// The time between two looks at the lock of another process.
+const POLL: Duration = Duration::from_millis(50);
+
+impl JournalOptions {
+    /// Sets what the journal survives. Default: [`Durability::Power`].
+    pub fn durability(mut self, durability: Durability) -> Self {
+        self.durability = durability;
+        self
+    }
+
+    /// The longest time to wait for another pipeline, of this process or of another one, to give the
+    /// journal up: a deployment may start the new process before the old one has gone. Looks 20 times a
+    /// second. Default: no wait.
+    pub fn wait_for_lock(mut self, time: Duration) -> Self {
+        self.wait_for_lock = time;
+        self
+    }
+
+    /// Opens the journal, and creates it if there is none. Waits and reads the file on a thread of its own,
+    /// so that nothing else on this one is held up.
+    ///
+    /// # Errors
+    /// [`JournalError::Held`] if another pipeline still has it open, with the time that was waited, and those
+    /// of [`Journal::open`]; [`JournalError::Io`] if there is no thread to be had.
+    ///
+    /// # Cancel safety
+    /// Dropped, it stops waiting. A journal that it was just opening is closed again.
+    pub async fn open(self, path: impl AsRef<Path>) -> Result<Journal, JournalError> {
+        let path = path.as_ref().to_owned();
+        let failed = path.clone();
+        let (opened, opening) = oneshot::channel();
+        thread::Builder::new()
+            .name("batrun-open".to_owned())
+            .spawn(move || {
+                let result = self.open_here(&path, || opened.is_closed());
+                opened.send(result).ok();
+            })
+            .map_err(|error| JournalError::io(&failed, error))?;
+        opening.await.unwrap_or_else(|_| {
+            let error = io::Error::other("the thread that was opening it has ended");
+            Err(JournalError::io(&failed, error))
+        })
+    }
+
+    fn open_here(
+        &self,
+        path: &Path,
+        nobody_waits: impl Fn() -> bool,
+    ) -> Result<Journal, JournalError> {
+        let begin = Instant::now();
+        loop {
+            let waited = begin.elapsed();
+            match Journal::open_with(path, self.durability) {
+                Err(JournalError::Held { path, .. }) => {
+                    let left = self.wait_for_lock.saturating_sub(waited);
+                    if left.is_zero() || nobody_waits() {
+                        let waited = waited.min(self.wait_for_lock);
+                        return Err(JournalError::Held { path, waited });
+                    }
+                    thread::sleep(POLL.min(left));
+                }
+                opened => return opened,
+            }
+        }
+    }
+}
+
 impl fmt::Debug for Journal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Journal")
             .field("path", &self.path)
             .field("retention", &self.retention)
             .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+
+    use super::*;
+
+    #[test]
+    fn j4_nobody_waits_for_a_lock_whose_wait_was_dropped() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("journal");
+        let held = Journal::open(&path).unwrap();
+        let (options, looks) = (Journal::options().wait_for_lock(4 * POLL), Cell::new(0));
+        let nobody_waits = || looks.replace(looks.get() + 1) == 1;
+        let refused = options.open_here(&path, nobody_waits);
+        assert!(matches!(refused, Err(JournalError::Held { .. })));
+        assert_eq!(looks.get(), 2);
+        drop(held);
     }
 }

@@ -153,6 +153,14 @@ impl<I: Send + 'static, C: Send + 'static> Launchable<I, C> {
         } = self.parts;
         #[cfg(feature = "journal")]
         let (journal, recovered) = self.journal.unzip();
+        let name: Arc<str> = name.into();
+        #[cfg(feature = "journal")]
+        let key_prefix = match recovered.as_ref().and_then(|all| all.journal_id.as_ref()) {
+            Some(id) => format!("{name}-{id}").into(),
+            None => name.clone(),
+        };
+        #[cfg(not(feature = "journal"))]
+        let key_prefix = name.clone();
         #[cfg(feature = "journal")]
         let journal = journal.map(Arc::new);
         #[cfg(feature = "journal")]
@@ -169,7 +177,8 @@ impl<I: Send + 'static, C: Send + 'static> Launchable<I, C> {
         let places = places.min(Semaphore::MAX_PERMITS);
         let front = stages.first().map_or(1, |stage| stage.capacity);
         let shared = Arc::new_cyclic(|shared: &Weak<Shared>| Shared {
-            name: name.into(),
+            name,
+            key_prefix,
             clock: Clock::start(),
             ledger: ledger.clone(),
             #[cfg(feature = "journal")]

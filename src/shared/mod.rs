@@ -43,6 +43,8 @@ use crate::{
 /// The state that all parts of a pipeline share.
 pub(crate) struct Shared {
     pub(crate) name: Arc<str>,
+    /// The beginning of each [`Key`](crate::task::Key): the name, with its journal's number.
+    pub(crate) key_prefix: Arc<str>,
     pub(crate) clock: Clock,
     pub(crate) ledger: Option<Arc<dyn Ledger>>,
     /// The ledger, if it is a journal.

@@ -342,7 +342,7 @@ pub(crate) fn report(shared: &Shared, task: &TaskRef, progress: Progress) {
 /// The idempotency key of a task's work in a stage.
 pub(crate) fn key(shared: &Shared, task: TaskId, stage: StageIx, generation: u32) -> Key {
     Key {
-        pipeline: shared.name.clone(),
+        pipeline: shared.key_prefix.clone(),
         task,
         stage: shared.stage_name(stage).clone(),
         generation,

@@ -14,6 +14,7 @@ pub(crate) mod local_batch;
 pub(crate) mod waiting;
 pub(crate) mod try_submit;
 pub(crate) mod outbox;
+mod answer;
 pub(crate) mod ticket;
 pub(crate) mod producer;
 pub(crate) mod error;
@@ -29,7 +30,7 @@ use std::{
 
 use tokio::time::Instant;
 
-pub(crate) use self::{error::CLOSED, local_batch::LocalBatch, outbox::Outbox, ticket::answer};
+pub(crate) use self::{answer::answer, error::CLOSED, local_batch::LocalBatch, outbox::Outbox};
 pub use self::{
     error::{SubmitError, TrySubmitError},
     producer::{FromStream, Producer, from_iter, from_stream},

@@ -10,8 +10,8 @@ use actix::Recipient;
 use tokio::sync::{Semaphore, TryAcquireError};
 
 use super::{
+    answer::{answer, recording_is_over},
     error::SubmitError,
-    ticket::{answer, recording_is_over},
 };
 use crate::{
     clock::NEVER,

@@ -1,11 +1,10 @@
-//! The ticket of a submitted task: both of its ends.
+//! The ticket of a submitted task, as its caller has it.
 
 use std::{
     future::poll_fn,
     marker::PhantomData,
     mem,
     sync::Arc,
-    sync::MutexGuard,
     task::{Poll, Waker},
 };
 
@@ -166,32 +165,6 @@ impl<O: 'static> Ticket<O> {
                     .ok_or(Error::Gone)
             }
         }
-    }
-}
-
-/// Gives a task's ticket its answer; the first one stands.
-pub(crate) fn answer(task: &Task, answer: TicketAnswer) {
-    let mut details = task.details();
-    if details.answer.is_some() {
-        return;
-    }
-    details.answer = Some(answer);
-    wake_all(details);
-}
-
-/// A task whose ticket is given is recorded by now, or refused.
-pub(super) fn recording_is_over(task: &Task) {
-    let mut details = task.details();
-    details.is_recording = false;
-    wake_all(details);
-}
-
-fn wake_all(mut details: MutexGuard<'_, Details>) {
-    let waiting = mem::take(&mut details.waiting);
-    drop(details);
-    for (_, waker) in waiting {
-        // A waker may be the user's own.
-        panic_guard::catch_quietly(|| waker.wake());
     }
 }
 

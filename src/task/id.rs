@@ -22,11 +22,14 @@ impl fmt::Display for TaskId {
 /// Stable over retries; it changes once one of that stage's undos has run, because from
 /// then on the work is new work. Prints as `pipeline/task/stage/generation`.
 ///
-/// With a journal it is unique among all runs on that journal. Without one tasks are counted anew in
-/// each run, so it is unique within one run: add something of your own where an effect outlives the
-/// process.
+/// With a journal it is unique among all runs on that journal, and a new journal never repeats the keys of an
+/// old one: it has a random number of 64 bits, and the key prints as
+/// `pipeline-0123456789abc/task/stage/generation`. Journals of earlier checkouts have none and go on without.
+/// Without a journal tasks are counted anew in each run, so it is unique within one run: add something of
+/// your own where an effect outlives the process.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Key {
+    /// Its name, with its journal's number.
     pub(crate) pipeline: Arc<str>,
     pub(crate) task: TaskId,
     pub(crate) stage: Arc<str>,

@@ -76,6 +76,10 @@ mod recovery_hard_cases;
 #[cfg(feature = "journal")]
 mod suspects;
 #[cfg(feature = "journal")]
+mod lock_waits;
+#[cfg(feature = "journal")]
+mod journal_ids;
+#[cfg(feature = "journal")]
 mod submit_now;
 
 // Random pipelines against a model that says what must happen.

@@ -1,6 +1,6 @@
 //! The disk in memory, as tests use it.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use super::{
     state::{DiskFault, PlannedFault, Shared},
@@ -54,7 +54,10 @@ impl Disk {
         let path = "(a disk in memory)";
         let mut state = panic_guard::lock(&self.0.state);
         if state.held {
-            return Err(JournalError::Held { path: path.into() });
+            return Err(JournalError::Held {
+                path: path.into(),
+                waited: Duration::ZERO,
+            });
         }
         state.held = true;
         state.failed = false;

@@ -32,6 +32,8 @@ pub(crate) struct Recovered {
     pub(crate) quarantined: Vec<Outcome>,
     /// The highest task number so far.
     pub(crate) last_id: TaskId,
+    /// The journal's random number, if it has one.
+    pub(crate) journal_id: Option<String>,
 }
 
 /// A task that goes on.

@@ -1,6 +1,9 @@
 //! Starts a pipeline on a journal.
 
-use std::sync::Arc;
+use std::{
+    hash::{BuildHasher, Hasher, RandomState},
+    sync::Arc,
+};
 
 use super::{
     chunked_vec::ChunkedVec,
@@ -17,7 +20,7 @@ use crate::{
         live_tasks::LiveTasks,
         options::Journal,
         rows::{
-            meta::{ENDED, LAST_TASK, ON_PURPOSE, PIPELINE, STILL_RUNNING},
+            meta::{ENDED, ID, LAST_TASK, ON_PURPOSE, PIPELINE, STILL_RUNNING},
             undo::UndoRow,
         },
         store::{RowOp, Store, StoreError, Summary},
@@ -46,6 +49,7 @@ impl Journal {
         let corrupt = |why: String| JournalError::corrupt(&path, why);
         let summary = store.summary().map_err(failed)?;
         let mut ops = Vec::new();
+        let mut journal_id = meta(&summary, ID).map(str::to_owned);
         match meta(&summary, PIPELINE) {
             Some(found) if found != spec.pipeline => {
                 return Err(JournalError::OtherPipeline {
@@ -55,7 +59,12 @@ impl Journal {
                 });
             }
             Some(_) => {}
-            None => ops.push(RowOp::SetMeta(PIPELINE, spec.pipeline.clone())),
+            None => {
+                ops.push(RowOp::SetMeta(PIPELINE, spec.pipeline.clone()));
+                let id = new_id();
+                ops.push(RowOp::SetMeta(ID, id.clone()));
+                journal_id = Some(id);
+            }
         }
         let last_id = last_task_id(&summary).map_err(corrupt)?;
         let last_exit = match meta(&summary, ENDED) {
@@ -85,6 +94,7 @@ impl Journal {
                 stuck: Vec::new(),
                 quarantined: Vec::new(),
                 last_id: TaskId(last_id),
+                journal_id,
             },
         };
         read_all(&mut *store, &mut reader, failed, corrupt)?;
@@ -109,6 +119,15 @@ impl Journal {
         let ledger = JournalLedger::new(writer, spec.codecs, keys, names, recovered.last_id);
         Ok((ledger, recovered))
     }
+}
+
+/// 64 random bits, in 13 digits of five bits each.
+fn new_id() -> String {
+    const DIGITS: &[u8; 32] = b"0123456789abcdefghjkmnpqrstvwxyz";
+    // Its keys come from the operating system.
+    let bits = RandomState::new().build_hasher().finish();
+    let digit = |n| char::from(DIGITS[(bits >> (5 * n)) as usize % DIGITS.len()]);
+    (0..13).rev().map(digit).collect()
 }
 
 fn read_all(

@@ -5,6 +5,10 @@ use crate::journal::checksum::Checksum;
 /// The name of the pipeline whose journal it is.
 pub(crate) const PIPELINE: &str = "pipeline";
 
+/// A random number, so that no other journal has the same keys. Journals made before there was one have none:
+/// keys of tasks in flight must stay the same.
+pub(crate) const ID: &str = "id";
+
 /// The highest task number that was ever given out, once the outcome that shows it is dropped.
 pub(crate) const LAST_TASK: &str = "last task";
 

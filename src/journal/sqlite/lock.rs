@@ -3,6 +3,7 @@
 use std::{
     fs::{File, TryLockError},
     path::Path,
+    time::Duration,
 };
 
 use super::path::beside;
@@ -25,6 +26,7 @@ impl Lock {
             Ok(()) => Ok(Lock(file)),
             Err(TryLockError::WouldBlock) => Err(JournalError::Held {
                 path: journal.to_owned(),
+                waited: Duration::ZERO,
             }),
             Err(TryLockError::Error(error)) => Err(failed(error)),
         }
