@@ -17,7 +17,8 @@ type Source = Box<dyn StdError + Send + Sync>;
 
 /// The reason why a stage, an undo or a producer failed.
 ///
-/// Any [`std::error::Error`] becomes one with `?`. It may be tried again unless it is
+/// Any [`std::error::Error`] becomes one with `?`, and errors that aren't one, of anyhow say, with
+/// [`or_fail()?`](OrFail). It may be tried again unless it is
 /// [permanent](Failure::permanent). For that conversion's sake it is not an error itself;
 /// [`Failure::error`] is. It prints as the error with all its sources: `can't save: disk full`.
 ///
@@ -149,6 +150,39 @@ impl Failure {
 impl<E: StdError + Send + Sync + 'static> From<E> for Failure {
     fn from(error: E) -> Self {
         Failure::new(error)
+    }
+}
+
+/// Makes a [`Failure`] of an error that `?` can't take, because it is no [`std::error::Error`] itself:
+/// `anyhow::Error`, `eyre::Report`, a `Box<dyn Error + Send + Sync>`, a text.
+///
+/// The failure prints with all sources of the error, and may be tried again. For one that may not there
+/// is `.map_err(Failure::permanent)?`.
+///
+/// ```
+/// use std::error::Error;
+/// use batrun::prelude::*;
+///
+/// fn measure(page: &str) -> Result<usize, Box<dyn Error + Send + Sync>> {
+///     Ok(page.trim().parse()?)
+/// }
+///
+/// let measured = stage_fn("measure", async |page: String, _: &TaskContext<()>| {
+///     Ok(measure(&page).or_fail()?)
+/// });
+/// # let _ = measured.workers(2);
+/// ```
+pub trait OrFail<T>: Sized {
+    /// The value, or the error as a [`Failure`].
+    ///
+    /// # Errors
+    /// The error, if there is one.
+    fn or_fail(self) -> Result<T, Failure>;
+}
+
+impl<T, E: Into<Source>> OrFail<T> for Result<T, E> {
+    fn or_fail(self) -> Result<T, Failure> {
+        self.map_err(Failure::new)
     }
 }
 

@@ -92,6 +92,7 @@ pub mod internals;
 pub mod guide;
 
 pub use error::{Error, Failure};
+pub use failure::OrFail;
 pub use pipeline::{Pipeline, PipelineHandle};
 pub use policy::{Retry, Shutdown};
 pub use stage::{CancelContext, IntoWork, Stage, TaskContext, Work, stage_fn};
@@ -128,6 +129,7 @@ pub mod prelude {
     pub use crate::{
         actor::{Cancel, Reply, TaskMsg},
         error::Failure,
+        failure::OrFail,
         pipeline::{Pipeline, PipelineHandle},
         policy::{OnStuck, Order, RateLimit, Restart, Retry, Shutdown},
         report::Report,

@@ -79,13 +79,31 @@ impl<I: Send + 'static> Pipeline<I, I> {
             durability: PhantomData,
         }
     }
+}
 
+/// A pipeline whose stages are still to come.
+///
+/// It is there for the compiler's message about a journal that comes after them.
+#[cfg(feature = "journal")]
+#[diagnostic::on_unimplemented(
+    message = "`.journal(..)` comes after a stage",
+    label = "say it before the first `.stage(..)`, so that each stage is checked for it"
+)]
+pub trait BeforeStages {}
+
+#[cfg(feature = "journal")]
+impl<I: Send + 'static> BeforeStages for Pipeline<I, I> {}
+
+#[cfg(feature = "journal")]
+impl<I: Send + 'static, C: Send + 'static> Pipeline<I, C> {
     /// Records everything in a [`Journal`], so that a crash loses nothing. Default: none.
     ///
     /// Say it before the stages, whose inputs, outputs and undos must then be
     /// `Serialize + DeserializeOwned`. See the [guide](crate::guide::journal).
-    #[cfg(feature = "journal")]
-    pub fn journal(self, journal: Journal) -> Pipeline<I, I, Durable> {
+    pub fn journal(self, journal: Journal) -> Pipeline<I, C, Durable>
+    where
+        Self: BeforeStages,
+    {
         let mut parts = self.parts;
         parts.options.journal = Some(journal);
         Pipeline {

@@ -355,7 +355,23 @@ impl<S: Stage> IntoWork for Work<S> {
     }
 }
 
-impl<S: Stage + Clone + Send> IntoWork for S {
+/// A value that each worker can have one of: whatever is `Clone`.
+///
+/// It is there for the compiler's message about a stage that isn't.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is not `Clone`, and each worker of a stage needs a value of its own",
+    label = "this stage is not `Clone`",
+    note = "derive `Clone` for it, or have each worker's value built: `Work::with(name, || ..)`",
+    note = "a `stage_fn(..)` is `Clone` if all that its functions capture is: an `Arc` makes it so"
+)]
+pub trait CloneForEachWorker: Clone {}
+
+#[diagnostic::do_not_recommend]
+impl<T: Clone> CloneForEachWorker for T {}
+
+// The compiler complains of the first bound that isn't met. `Clone` is there for the message about a method
+// called on a stage that isn't: that one names every bound.
+impl<S: Stage + Send + CloneForEachWorker> IntoWork for S {
     type Stage = S;
 
     fn into_work(self) -> Work<S> {

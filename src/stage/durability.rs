@@ -17,6 +17,21 @@ pub enum Volatile {}
 #[derive(Debug)]
 pub enum Durable {}
 
+/// A value that a journal can keep: whatever is `Serialize + DeserializeOwned`.
+///
+/// It is there for the compiler's message about a context or an undo that isn't.
+#[cfg(feature = "journal")]
+#[diagnostic::on_unimplemented(
+    message = "a journal can't keep a value of type `{Self}`",
+    label = "this stage has a `{Self}` as input, output or undo, and the pipeline has a journal",
+    note = "derive both: `#[derive(serde::Serialize, serde::Deserialize)]`, on what is in it, too"
+)]
+pub trait Kept: Serialize + DeserializeOwned {}
+
+#[cfg(feature = "journal")]
+#[diagnostic::do_not_recommend]
+impl<T: Serialize + DeserializeOwned> Kept for T {}
+
 /// The stages that a pipeline of this durability takes: [`Volatile`] any, a `Durable` one those whose
 /// input, output and undo can be encoded.
 ///
@@ -46,9 +61,9 @@ impl<S: Stage> Keeps<S> for Volatile {
 #[cfg(feature = "journal")]
 impl<S: Stage> Keeps<S> for Durable
 where
-    S::Input: Serialize + DeserializeOwned,
-    S::Output: Serialize + DeserializeOwned,
-    S::Undo: Serialize + DeserializeOwned,
+    S::Input: Kept,
+    S::Output: Kept,
+    S::Undo: Kept,
 {
     fn codec() -> Option<Codec> {
         Some(Codec {

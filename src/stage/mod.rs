@@ -19,10 +19,10 @@ pub(crate) mod error;
 use std::{fmt::Debug, future::Future};
 
 pub use actor_stage::{ActorStage, Cancel, CancelReply, Reply};
-pub use config::{IntoWork, Work};
+pub use config::{CloneForEachWorker, IntoWork, Work};
 pub use context::{CancelContext, Registered, StopSignal, TaskContext};
 #[cfg(feature = "journal")]
-pub use durability::Durable;
+pub use durability::{Durable, Kept};
 pub use durability::{Keeps, Volatile};
 pub use error::UndoError;
 pub use stage_fn::{CancelWith, NoCancel, StageFn, stage_fn};
@@ -101,6 +101,12 @@ use crate::failure::Failure;
 /// task.on_cancel(home).await?;
 /// # Ok(()) }
 /// ```
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is not a stage",
+    label = "not a `Stage`",
+    note = "a stage is a type that implements `Stage`, or a function: `stage_fn(name, async |input: In, task: &TaskContext<Undo>| ..)`",
+    note = "a factory of stages that may fail is given to `Work::try_with`"
+)]
 pub trait Stage: 'static {
     /// Its input: the pipeline's own for the first stage, else the previous stage's output.
     type Input: Send + 'static;

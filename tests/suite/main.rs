@@ -20,6 +20,7 @@ mod producer_submits;
 // A task at work: its start, its retries, its deadline, its one outcome.
 mod deadlines;
 mod names;
+mod failures;
 mod no_late_start;
 mod outcomes;
 mod progress;
