@@ -147,6 +147,7 @@ fn plans(number: usize, dice: &mut Dice) -> Vec<Plan> {
         },
         twice: dice.below(6) == 0,
         cancel: (dice.below(6) == 0).then(|| Duration::from_millis(dice.below(600))),
+        regret: dice.below(10) == 0,
     };
     (0..number as u64).map(plan).collect()
 }
@@ -234,6 +235,7 @@ async fn stuck(servers: &mut Servers, service: &Service) -> Result<Vec<Answer>, 
         card: format!("card-{i}"),
         twice: false,
         cancel: None,
+        regret: false,
     });
     let plans: Vec<Plan> = plans.collect();
     for plan in &plans {
