@@ -293,10 +293,12 @@ async fn play(options: &Options, folder: &Path) -> Result<Vec<String>, AnyError>
         .iter()
         .filter(|answer| answer.end == End::Stuck)
         .count();
-    let retry = service
-        .ask(Method::POST, "/stuck/retry", &Value::Null)
-        .await;
-    println!("{stuck} sign-ups are stuck, and are tried again: {retry:?}");
+    println!("{stuck} sign-ups are stuck, and are tried again");
+    let retry = service.ask(Method::POST, "/stuck/retry", &Value::Null);
+    match retry.await {
+        Some((202, _)) => {}
+        other => return Err(format!("the stuck ones can't be tried again: {other:?}").into()),
+    }
     let mut wrong = Vec::new();
     // Everything is sent once more: nothing is done again, and an answer that was given stands.
     for answer in &mut answers {

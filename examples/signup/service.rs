@@ -81,6 +81,8 @@ async fn start_pipeline(folder: &Path, bank: String) -> Result<SignUps, AnyError
         .max_in_flight(IN_FLIGHT)
         // So that a sign-up can be taken back when it is done.
         .keep_undos()
+        // Without anybody's help, too: each ten minutes, for a day.
+        .retry_stuck(Retry::constant(144, Duration::from_secs(600)))
         .stage(create.retry(Retry::exponential(3)))
         .stage(mailbox.named("mailbox"))
         .stage(
