@@ -12,13 +12,7 @@ use actix_web::{
     },
     web::{Data, Json, Path as InPath},
 };
-use batrun::{
-    error::KeyError,
-    journal::Journal,
-    prelude::*,
-    report::{Health, StageSnapshot},
-    state::TaskStatus,
-};
+use batrun::{error::KeyError, journal::Journal, prelude::*, state::TaskStatus};
 use batrun_actors::{HttpRequest, MakeDirectory, Request, Sql, Statement, WriteFile};
 use serde_json::{Value, json};
 
@@ -200,14 +194,14 @@ async fn retry(signups: Data<SignUps>) -> HttpResponse {
     HttpResponse::Accepted().json(json!({ "tried": tried.len(), "refused": refused }))
 }
 
-/// Says whether requests should be sent here, to a load balancer.
+/// Says if requests should be sent here, to a load balancer.
 #[get("/ready")]
 async fn ready(signups: Data<SignUps>) -> HttpResponse {
-    let now = signups.snapshot();
-    let down = |stage: &StageSnapshot| matches!(stage.health, Health::Down { .. });
-    match now.stages.iter().any(down) {
-        true => HttpResponse::ServiceUnavailable().json(now),
-        false => HttpResponse::Ok().json(now),
+    let health = signups.health();
+    let body = json!({ "health": health.to_string() });
+    match health.is_ready() {
+        true => HttpResponse::Ok().json(body),
+        false => HttpResponse::ServiceUnavailable().json(body),
     }
 }
 
