@@ -20,6 +20,8 @@ pub(crate) struct Plan {
     pub(crate) twice: bool,
     /// The client changes its mind this long after it was accepted.
     pub(crate) cancel: Option<Duration>,
+    /// The client wants its money back when it is done.
+    pub(crate) regret: bool,
 }
 
 /// The answer that the client got in the end.
@@ -35,6 +37,8 @@ pub(crate) enum End {
     /// In this stage.
     Failed(String),
     Cancelled,
+    /// Done, and then taken back.
+    TakenBack,
     /// Something is left of it, for now.
     Stuck,
 }
@@ -45,6 +49,7 @@ impl fmt::Display for End {
             End::Done => f.write_str("done"),
             End::Failed(stage) => write!(f, "failed in {stage}"),
             End::Cancelled => f.write_str("cancelled"),
+            End::TakenBack => f.write_str("taken back"),
             End::Stuck => f.write_str("stuck"),
         }
     }
@@ -142,9 +147,21 @@ impl Service {
             sleep(after).await;
             self.cancel(&plan.key).await;
         }
-        let answer = self.end(plan, true).await?;
+        let mut answer = self.end(plan, true).await?;
+        if plan.regret && answer.end == End::Done {
+            answer = self.take_back(plan).await?;
+        }
         self.ended.set(self.ended.get() + 1);
         Ok(answer)
+    }
+
+    async fn take_back(&self, plan: &Plan) -> Result<Answer, String> {
+        let path = format!("/signups/{}/take-back", plan.key);
+        let taken = self.insist(Method::POST, &path, &Value::Null).await;
+        if taken.0 != 202 {
+            return Err(format!("{} can't be taken back: {taken:?}", plan.key));
+        }
+        self.end(plan, true).await
     }
 
     /// Waits for a sign-up's end. A stuck one is waited for only if that doesn't do.
@@ -158,6 +175,7 @@ impl Service {
             match (&*status.status, status.end.as_deref(), status.r#in) {
                 ("ended", Some("done"), None) => break End::Done,
                 ("ended", Some("cancelled"), None) => break End::Cancelled,
+                ("ended", Some("taken back"), None) => break End::TakenBack,
                 ("ended", Some("failed"), Some(stage)) => break End::Failed(stage),
                 ("stuck", ..) if stuck_will_do => break End::Stuck,
                 ("ended" | "unknown", ..) => {

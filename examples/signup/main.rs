@@ -14,6 +14,7 @@
 //! | `POST /signups` with `{"key": .., "name": .., "card": ..}` | 202 with the address of its status; the same again: the same; the same key with something else: 422 |
 //! | `GET /signups/KEY` | its status |
 //! | `DELETE /signups/KEY` | cancels it, while it is under way |
+//! | `POST /signups/KEY/take-back` | takes it back, once it is done |
 //! | `GET /ready` | 200 if requests should be sent here |
 //! | `GET /stuck`, `POST /stuck/retry` | for whoever looks after the service: the stuck rollbacks, and another try |
 //!

@@ -147,6 +147,7 @@ fn plans(number: usize, dice: &mut Dice) -> Vec<Plan> {
         },
         twice: dice.below(6) == 0,
         cancel: (dice.below(6) == 0).then(|| Duration::from_millis(dice.below(600))),
+        regret: dice.below(10) == 0,
     };
     (0..number as u64).map(plan).collect()
 }
@@ -234,6 +235,7 @@ async fn stuck(servers: &mut Servers, service: &Service) -> Result<Vec<Answer>, 
         card: format!("card-{i}"),
         twice: false,
         cancel: None,
+        regret: false,
     });
     let plans: Vec<Plan> = plans.collect();
     for plan in &plans {
@@ -291,10 +293,12 @@ async fn play(options: &Options, folder: &Path) -> Result<Vec<String>, AnyError>
         .iter()
         .filter(|answer| answer.end == End::Stuck)
         .count();
-    let retry = service
-        .ask(Method::POST, "/stuck/retry", &Value::Null)
-        .await;
-    println!("{stuck} sign-ups are stuck, and are tried again: {retry:?}");
+    println!("{stuck} sign-ups are stuck, and are tried again");
+    let retry = service.ask(Method::POST, "/stuck/retry", &Value::Null);
+    match retry.await {
+        Some((202, _)) => {}
+        other => return Err(format!("the stuck ones can't be tried again: {other:?}").into()),
+    }
     let mut wrong = Vec::new();
     // Everything is sent once more: nothing is done again, and an answer that was given stands.
     for answer in &mut answers {

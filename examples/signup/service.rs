@@ -12,18 +12,13 @@ use actix_web::{
     },
     web::{Data, Json, Path as InPath},
 };
-use batrun::{
-    journal::Journal,
-    prelude::*,
-    report::{Health, StageSnapshot},
-    state::TaskStatus,
-};
-use batrun_actors::{MakeDirectory, Sql, Statement, WriteFile};
+use batrun::{error::KeyError, journal::Journal, prelude::*, state::TaskStatus};
+use batrun_actors::{HttpRequest, MakeDirectory, Request, Sql, Statement, WriteFile};
 use serde_json::{Value, json};
 
 use crate::{
     AnyError,
-    stages::{Charge, Create, SignUp},
+    stages::{Create, SignUp},
 };
 
 /// Maximum number of sign-ups under way. A request beyond that is told to come again.
@@ -32,6 +27,10 @@ const IN_FLIGHT: usize = 64;
 const LIMIT: Duration = Duration::from_secs(20);
 /// Time for sign-ups that are under way at SIGTERM. What isn't done by then is rolled back.
 const GRACE: Duration = Duration::from_secs(8);
+/// Maximum time for an answer of the bank.
+const PATIENCE: Duration = Duration::from_millis(400);
+/// The price of an account.
+const CENTS: u32 = 990;
 
 // --- the pipeline ---
 
@@ -47,7 +46,18 @@ async fn start_pipeline(folder: &Path, bank: String) -> Result<SignUps, AnyError
     let path = db.clone();
     let create = Work::try_with("create", move || Create::open(&path));
     let mailbox = MakeDirectory::new(move |signup: &SignUp| mail.join(&signup.name.0));
-    let charge = Work::with("charge", move || Charge::at(bank.clone()));
+    let refunds = format!("{bank}/refunds");
+    let charge = HttpRequest::new(move |signup: &SignUp| {
+        let charge = json!({ "card": signup.card, "cents": CENTS, "reference": signup.key });
+        post_json(format!("{bank}/charges"), &charge)
+    })
+    // By the key, of which the bank may never have heard: it refuses the charge if it comes later.
+    .cancel_with_call(move |_, call| post_json(&*refunds, &json!({ "charge": call.key() })))
+    .limit(PATIENCE)
+    // The card is refused.
+    .untouched([402])
+    // The bank charges once for a key, so that an answer that is lost is asked for again.
+    .key_until_known(Retry::exponential(3));
     let welcome = WriteFile::new(
         move |signup: &SignUp| outbox.join(&signup.key.0),
         |signup: &SignUp| format!("Welcome, {}!\n", signup.name.0),
@@ -63,9 +73,18 @@ async fn start_pipeline(folder: &Path, bank: String) -> Result<SignUps, AnyError
         // The name guards the mailbox, so the mailbox has to be gone before the name is free.
         .order(Order::Lifo)
         .max_in_flight(IN_FLIGHT)
+        // So that a sign-up can be taken back when it is done.
+        .keep_undos()
+        // Without anybody's help, too: each ten minutes, for a day.
+        .retry_stuck(Retry::constant(144, Duration::from_secs(600)))
         .stage(create.retry(Retry::exponential(3)))
         .stage(mailbox.named("mailbox"))
-        .stage(charge.workers(8).retry(Retry::exponential(4)))
+        .stage(
+            charge
+                .named("charge")
+                .workers(8)
+                .retry(Retry::exponential(4)),
+        )
         .stage(
             welcome
                 .named("welcome")
@@ -78,14 +97,20 @@ async fn start_pipeline(folder: &Path, bank: String) -> Result<SignUps, AnyError
     Ok(signups)
 }
 
+fn post_json(url: impl Into<String>, body: &Value) -> Request {
+    Request::post(url)
+        .header("content-type", "application/json")
+        .body(body.to_string())
+}
+
 // --- the handlers ---
 
 /// Accepts a sign-up. It survives a kill from here on, and the same request again adds none.
 #[post("/signups")]
 async fn sign_up(signups: Data<SignUps>, Json(signup): Json<SignUp>) -> HttpResponse {
-    let key = signup.key.0.clone();
+    let (key, name) = (signup.key.0.clone(), signup.name.0.clone());
     let address = format!("/signups/{key}");
-    let submit = signups.submit(signup).key(key).timeout(LIMIT);
+    let submit = signups.submit(signup).key(key).label(name).timeout(LIMIT);
     match submit.if_room().await {
         Ok(_) => HttpResponse::Accepted()
             .insert_header((LOCATION, &*address))
@@ -123,6 +148,7 @@ fn ended(end: End) -> Value {
     let (end, stage) = match end {
         End::Done => ("done", None),
         End::Cancelled { .. } => ("cancelled", None),
+        End::TakenBack => ("taken back", None),
         End::Failed { stage, .. } | End::TimedOut { stage } => ("failed", Some(stage)),
         _ => ("failed", None),
     };
@@ -141,6 +167,18 @@ async fn cancel(signups: Data<SignUps>, key: InPath<String>) -> HttpResponse {
     }
 }
 
+/// Takes back what a sign-up did that is done: the customer has changed their mind.
+#[post("/signups/{key}/take-back")]
+async fn take_back(signups: Data<SignUps>, key: InPath<String>) -> HttpResponse {
+    match signups.take_back(&key).await {
+        Ok(_) => HttpResponse::Accepted().json(signups.status(&key)),
+        Err(error @ (KeyError::Closed | KeyError::Suspended)) => {
+            HttpResponse::ServiceUnavailable().json(json!({ "error": error.to_string() }))
+        }
+        Err(error) => HttpResponse::Conflict().json(json!({ "error": error.to_string() })),
+    }
+}
+
 /// The rollbacks that could not be completed, for whoever looks after the service.
 #[get("/stuck")]
 async fn stuck(signups: Data<SignUps>) -> HttpResponse {
@@ -156,14 +194,14 @@ async fn retry(signups: Data<SignUps>) -> HttpResponse {
     HttpResponse::Accepted().json(json!({ "tried": tried.len(), "refused": refused }))
 }
 
-/// Says whether requests should be sent here, to a load balancer.
+/// Says if requests should be sent here, to a load balancer.
 #[get("/ready")]
 async fn ready(signups: Data<SignUps>) -> HttpResponse {
-    let now = signups.snapshot();
-    let down = |stage: &StageSnapshot| matches!(stage.health, Health::Down { .. });
-    match now.stages.iter().any(down) {
-        true => HttpResponse::ServiceUnavailable().json(now),
-        false => HttpResponse::Ok().json(now),
+    let health = signups.health();
+    let body = json!({ "health": health.to_string() });
+    match health.is_ready() {
+        true => HttpResponse::Ok().json(body),
+        false => HttpResponse::ServiceUnavailable().json(body),
     }
 }
 
@@ -181,7 +219,7 @@ pub(crate) async fn serve(port: u16, folder: &Path, bank: String) -> Result<(), 
     let server = HttpServer::new(move || {
         App::new()
             .app_data(data.clone())
-            .service((sign_up, show, cancel, ready, stuck, retry))
+            .service((sign_up, show, cancel, take_back, ready, stuck, retry))
     })
     .workers(2)
     .shutdown_timeout(1)
