@@ -6,6 +6,8 @@
 //! [testing]: crate::guide::testing
 //! [actors]: crate::guide::actors
 //! [operations]: crate::guide::operations
+//! [what_happens]: crate::guide::what_happens
+//! [clocks]: crate::guide::clocks
 //! [guarantees]: crate::guide::guarantees
 //!
 #![doc = include_str!("../docs/guide/README.md")]
@@ -22,6 +24,8 @@ macro_rules! pages {
         /// [testing]: crate::guide::testing
         /// [actors]: crate::guide::actors
         /// [operations]: crate::guide::operations
+        /// [what_happens]: crate::guide::what_happens
+        /// [clocks]: crate::guide::clocks
         /// [guarantees]: crate::guide::guarantees
         ///
         #[doc = include_str!(concat!("../", $file))]
@@ -51,5 +55,10 @@ pages! {
         "API: [`actor`](crate::actor), [`Work::actor`](crate::Work::actor).";
     operations = "docs/guide/operations.md",
         "API: [`report`](crate::report).";
+    what_happens = "docs/guide/what_happens.md",
+        "API: [`error`](crate::error), [`report`](crate::report).";
+    clocks = "docs/guide/clocks.md",
+        "API: [`submit`](crate::submit), [`IntoWork`](crate::IntoWork), [`Pipeline`](crate::Pipeline), \
+         [`policy`](crate::policy).";
     guarantees = "GUARANTEES.md", "";
 }
