@@ -2,11 +2,14 @@
 //!
 //! Each rule names the promise that it checks: J1 one outcome and everything taken back or nothing,
 //! J2 no undo is lost, J3 what had finished and was recorded never runs again.
+//!
+//! A task that is taken back, or whose undos are tried again, is *reopened*: from the moment that it may be,
+//! until the log shows if it is. Then it has another outcome, and until then none.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use crate::{
-    log::{How, Line, Start, Told, Undo, Went},
+    log::{How, Line, Reopen, Start, Told, Undo, Went},
     plan::{Plan, STAGES},
 };
 
@@ -19,6 +22,7 @@ pub(crate) fn check(log: &[Line], plan: impl Fn(u64) -> Plan) -> Vec<String> {
         plan,
         run: 0,
         rolls_back: false,
+        retries: false,
         starts: Vec::new(),
         tasks: BTreeMap::new(),
         numbers: HashMap::new(),
@@ -41,6 +45,8 @@ struct Checker<P> {
     run: u32,
     /// It was started to roll back what it finds.
     rolls_back: bool,
+    /// It tries stuck tasks again by itself.
+    retries: bool,
     /// The processes, and whether they were. One that was killed too early is not among them.
     starts: Vec<(u32, bool)>,
     tasks: BTreeMap<u64, Task>,
@@ -65,10 +71,40 @@ struct Task {
     rolling: bool,
     /// This undo is running, in this process.
     cancelling: Option<(Undo, u32)>,
-    /// The process in which its ticket's `cancel` took effect.
+    /// The process in which a `cancel` of it took effect.
     stopped: Option<u32>,
+    /// It may have been cancelled by its key.
+    may_be_stopped: bool,
     outcome: Option<Told>,
     kept: bool,
+    /// It is in flight again, or may be.
+    reopened: Option<Reopened>,
+    /// The number of times that it was.
+    round: u32,
+    /// The outcomes that it had before.
+    past: Vec<String>,
+    /// It was done once, and is to end taken back.
+    taken_back: bool,
+    forgotten: Forgotten,
+}
+
+/// A task that had ended may be in flight again.
+struct Reopened {
+    how: Reopen,
+    /// The outcome that it had.
+    from: Told,
+    /// That is recorded.
+    sure: bool,
+    /// An undo has run since.
+    ran: bool,
+}
+
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
+enum Forgotten {
+    #[default]
+    No,
+    Perhaps,
+    Yes,
 }
 
 /// The last one that started.
@@ -93,6 +129,8 @@ struct Held {
     withdrawn: Withdrawn,
     /// The number of its last run, and the process of that.
     tried: Option<(u32, u32)>,
+    /// The task's round of that run.
+    round: u32,
     /// Its end: `true` if the effect was taken back.
     back: Option<bool>,
     /// That was in the final rollback, as far as one can tell.
@@ -117,6 +155,10 @@ impl Held {
     fn is_undone(&self) -> bool {
         self.back == Some(true)
     }
+
+    fn stands(&self) -> bool {
+        self.must_back() && !self.is_undone()
+    }
 }
 
 impl Task {
@@ -127,6 +169,35 @@ impl Task {
 
     fn held(&mut self, undo: Undo) -> Option<&mut Held> {
         self.undos.iter_mut().find(|held| held.undo == undo)
+    }
+
+    /// From now on it may be in flight again.
+    fn reopen(&mut self, how: Reopen) {
+        let Some(from) = self.outcome.take() else {
+            return;
+        };
+        self.past.push(from.text.clone());
+        self.reopened = Some(Reopened {
+            how,
+            from,
+            sure: false,
+            ran: false,
+        });
+        // Nothing but undos runs from now on.
+        (self.rolling, self.kept) = (true, false);
+        self.round += 1;
+    }
+
+    /// It is not, after all.
+    fn close(&mut self) {
+        if let Some(reopened) = self.reopened.take() {
+            self.outcome = Some(reopened.from);
+        }
+    }
+
+    fn is_stuck(&self) -> bool {
+        let outcome = self.outcome.as_ref();
+        outcome.is_some_and(|told| matches!(told.went, Went::Stuck(_)))
     }
 }
 
@@ -139,7 +210,10 @@ impl<P: Fn(u64) -> Plan> Checker<P> {
     /// A number always goes with the same id.
     fn number(&mut self, line: &Line) {
         let (number, task) = match line {
-            Line::Submitted { number, task } | Line::Kept { number, task, .. } => (*number, *task),
+            Line::Submitted { number, task }
+            | Line::Reopened { number, task, .. }
+            | Line::Now { number, task, .. }
+            | Line::Kept { number, task, .. } => (*number, *task),
             Line::Start(start) => (start.number, start.task),
             Line::Back { undo, task, .. } => (undo.number, *task),
             _ => return,
@@ -155,8 +229,18 @@ impl<P: Fn(u64) -> Plan> Checker<P> {
 
     fn line(&mut self, line: &Line) {
         match line {
-            Line::Boot { run, rolls_back } => {
+            Line::Boot {
+                run,
+                rolls_back,
+                retries,
+            } => {
+                if self.retries {
+                    // That may have been recorded at the kill.
+                    let stuck = self.tasks.values_mut().filter(|task| task.is_stuck());
+                    stuck.for_each(|task| task.reopen(Reopen::Retry));
+                }
                 self.run = *run;
+                self.retries = *retries;
                 self.rolls_back = *rolls_back;
                 self.starts.push((*run, *rolls_back));
             }
@@ -193,17 +277,34 @@ impl<P: Fn(u64) -> Plan> Checker<P> {
             Line::Stop { number, took } => {
                 let run = self.run;
                 if *took {
-                    self.tasks.entry(*number).or_default().stopped = Some(run);
+                    self.task(*number).stopped = Some(run);
                 }
             }
+            Line::Stops { number } => self.task(*number).may_be_stopped = true,
+            Line::Reopens { number, how } => {
+                let task = self.task(*number);
+                if *how == Reopen::Retry || !task.taken_back {
+                    task.reopen(*how);
+                }
+            }
+            Line::Reopened { number, how, .. } => self.reopened(*number, *how),
+            Line::Stays { number, how } => self.stays(*number, *how),
+            Line::Forgets { number } => self.task(*number).forgotten = Forgotten::Perhaps,
+            Line::Forgot { number } => self.forgot(*number),
+            Line::Keeps { number } => self.task(*number).forgotten = Forgotten::No,
+            Line::Nothing { number } => self.nothing(*number),
             Line::Out { task, told } => match self.numbers.get(task).copied() {
-                Some(number) => self.out(number, told, false),
+                Some(number) => self.told(number, told),
                 None => self
                     .complaints
                     .push(format!("nobody has submitted task {task}")),
             },
-            Line::Kept { number, told, .. } => self.out(*number, told, true),
-            Line::Nothing { .. } | Line::End => {}
+            Line::Now { number, told, .. } => self.now(*number, told),
+            Line::Kept { number, told, .. } => {
+                self.now(*number, told);
+                self.task(*number).kept = true;
+            }
+            Line::End => {}
             Line::Stuck { task } => {
                 self.stuck.insert(*task);
             }
@@ -214,10 +315,87 @@ impl<P: Fn(u64) -> Plan> Checker<P> {
         self.tasks.entry(number).or_default()
     }
 
-    /// J3: nothing runs once the outcome was recorded.
+    /// J3: no stage runs once the outcome was recorded.
     fn live(&mut self, number: u64, what: &str) {
-        if self.task(number).outcome.is_some() {
+        let task = self.task(number);
+        if task.outcome.is_some() || task.reopened.is_some() {
             self.complain(number, format_args!("J3: {what} after its outcome"));
+        }
+    }
+
+    /// J3: nor does an undo, unless the task was reopened. If it may have been, it was.
+    fn live_undo(&mut self, number: u64, what: &str) {
+        let retries = self.retries;
+        let task = self.task(number);
+        if retries && task.is_stuck() {
+            task.reopen(Reopen::Retry);
+        }
+        if let Some(reopened) = &mut task.reopened {
+            (reopened.sure, reopened.ran) = (true, true);
+            task.taken_back |= reopened.how == Reopen::TakeBack;
+        }
+        let forgotten = task.forgotten == Forgotten::Yes;
+        if task.outcome.is_some() || forgotten {
+            self.complain(number, format_args!("J3: {what} after its outcome"));
+        }
+    }
+
+    /// It was said to be recorded that the task goes on.
+    fn reopened(&mut self, number: u64, how: Reopen) {
+        let task = self.task(number);
+        match (&mut task.reopened, &task.outcome) {
+            (Some(reopened), _) if reopened.how == how => {
+                reopened.sure = true;
+                task.taken_back |= how == Reopen::TakeBack;
+            }
+            // It was before, or is through by now.
+            (_, Some(_)) if task.taken_back || how == Reopen::Retry => {}
+            // Somebody forgot it first, once it was through.
+            (_, None) if task.forgotten != Forgotten::No => {}
+            _ => self.complain(number, format_args!("J1: {how:?} is said to be recorded")),
+        }
+    }
+
+    fn stays(&mut self, number: u64, how: Reopen) {
+        let task = self.task(number);
+        let Some(reopened) = &task.reopened else {
+            return;
+        };
+        // Somebody else may have had it tried again, or taken back, at the same time.
+        if reopened.how == how && !reopened.sure {
+            task.close();
+        }
+    }
+
+    fn forgot(&mut self, number: u64) {
+        let task = self.task(number);
+        task.forgotten = Forgotten::Yes;
+        self.over(number);
+    }
+
+    /// `outcome_of` knows of no task with its key.
+    fn nothing(&mut self, number: u64) {
+        let task = self.task(number);
+        let known = task.known.is_some();
+        match task.forgotten {
+            Forgotten::No if known => {
+                self.complain(number, "J1: it was accepted, and is unknown");
+            }
+            Forgotten::No => {}
+            Forgotten::Perhaps | Forgotten::Yes => self.forgot(number),
+        }
+    }
+
+    /// Its key is forgotten: if it was taken back, nothing of it is left.
+    fn over(&mut self, number: u64) {
+        let task = self.task(number);
+        let standing = task.undos.iter().filter(|held| held.stands()).count();
+        let ended = match &task.reopened {
+            Some(reopened) if reopened.sure => standing == 0,
+            _ => !task.is_stuck(),
+        };
+        if !ended {
+            self.complain(number, "J2: it was forgotten before its undos had run");
         }
     }
 
@@ -319,6 +497,7 @@ impl<P: Fn(u64) -> Plan> Checker<P> {
             did: false,
             withdrawn: Withdrawn::No,
             tried: None,
+            round: 0,
             back: None,
             finally: false,
             settled: false,
@@ -334,7 +513,7 @@ impl<P: Fn(u64) -> Plan> Checker<P> {
 
     fn back(&mut self, undo: Undo, attempt: u32, generation: u32) {
         let number = undo.number;
-        self.live(number, "an undo starts");
+        self.live_undo(number, "an undo starts");
         let (run, rolls_back) = (self.run, self.rolls_back);
         let task = self.task(number);
         let recovered = task.is_recovered(run);
@@ -353,10 +532,15 @@ impl<P: Fn(u64) -> Plan> Checker<P> {
             && task.attempt.is_some_and(|attempt| {
                 attempt.run == run && attempt.failed || recovered && !rolls_back
             });
-        let first = task.undos[at].tried.is_none();
-        let left_out = |held: &Held| {
-            held.must_back() && held.tried.is_none() && (!cleans_up || of_last(held.undo))
+        // Since it was reopened, if it was.
+        let round = task.round;
+        let is_new = |held: &Held| match round {
+            0 => held.tried.is_none(),
+            _ => held.round < round && !held.is_undone(),
         };
+        let first = is_new(&task.undos[at]);
+        let left_out =
+            |held: &Held| held.must_back() && is_new(held) && (!cleans_up || of_last(held.undo));
         if first && task.undos[..at].iter().any(left_out) {
             wrong.push("G3: an undo runs before one that was registered earlier");
         }
@@ -388,6 +572,7 @@ impl<P: Fn(u64) -> Plan> Checker<P> {
         }
         let held = &mut task.undos[at];
         held.tried = Some((attempt, run));
+        held.round = round;
         held.back = None;
         for text in wrong {
             self.complain(number, format_args!("{text}: {undo:?}, attempt {attempt}"));
@@ -395,7 +580,7 @@ impl<P: Fn(u64) -> Plan> Checker<P> {
     }
 
     fn backed(&mut self, undo: Undo, undone: bool) {
-        self.live(undo.number, "an undo returns");
+        self.live_undo(undo.number, "an undo returns");
         let task = self.task(undo.number);
         task.cancelling = None;
         if undone
@@ -411,11 +596,56 @@ impl<P: Fn(u64) -> Plan> Checker<P> {
         }
     }
 
-    fn out(&mut self, number: u64, told: &Told, kept: bool) {
+    /// An outcome that somebody was told, perhaps some time ago.
+    fn told(&mut self, number: u64, told: &Told) {
+        let retries = self.retries;
+        let task = self.task(number);
+        // It may have been tried again since.
+        let is_late = retries && matches!(told.went, Went::Stuck(_));
+        if !is_late && !task.past.contains(&told.text) {
+            self.out(number, told);
+        }
+    }
+
+    /// The outcome that the task has now.
+    fn now(&mut self, number: u64, told: &Told) {
+        let retries = self.retries;
+        let task = self.task(number);
+        if task.forgotten == Forgotten::Yes {
+            self.complain(number, format_args!("J1: it was forgotten: {}", told.text));
+            return;
+        }
+        let task = self.task(number);
+        match &task.reopened {
+            // Nobody has recorded it.
+            Some(reopened) if told.text == reopened.from.text && !reopened.sure => task.close(),
+            // It has got stuck like before.
+            Some(reopened) if told.text == reopened.from.text && !reopened.ran => {
+                self.complain(
+                    number,
+                    format_args!("J1: it goes on no more: {}", told.text),
+                );
+            }
+            // The pipeline has tried it again by itself meanwhile.
+            Some(reopened) if retries && reopened.ran && matches!(told.went, Went::Stuck(_)) => {}
+            Some(_) => self.out(number, told),
+            None => {
+                let other = task
+                    .outcome
+                    .as_ref()
+                    .is_some_and(|was| was.text != told.text);
+                if retries && task.is_stuck() && other {
+                    task.reopen(Reopen::Retry);
+                }
+                self.out(number, told);
+            }
+        }
+    }
+
+    fn out(&mut self, number: u64, told: &Told) {
         let (run, starts) = (self.run, self.starts.clone());
         let plan = (self.plan)(number);
         let task = self.task(number);
-        task.kept |= kept;
         if let Some(before) = &task.outcome {
             let before = before.text.clone();
             if before != told.text {
@@ -429,10 +659,21 @@ impl<P: Fn(u64) -> Plan> Checker<P> {
         let asked = task.asked;
         let since = || starts.iter().filter(|(run, _)| *run > asked);
         let rolled_back = since().filter(|(_, rolls_back)| *rolls_back).count();
-        if !plan.allows(told, since().count() as u32, rolled_back as u32) {
+        let allowed = plan.allows(told, since().count() as u32, rolled_back as u32)
+            || told.end == How::User && task.may_be_stopped;
+        let reopened = task.reopened.take();
+        let takes_back = reopened.as_ref().map(|reopened| reopened.how) == Some(Reopen::TakeBack);
+        task.taken_back |= takes_back && told.end == How::TakenBack;
+        let allowed = match told.end {
+            How::TakenBack => task.taken_back,
+            How::Quarantined => allowed,
+            _ => allowed && !task.taken_back,
+        };
+        if !allowed {
             wrong.push("J1: it can't have ended like this".to_owned());
         }
-        if task.stopped == Some(run) && told.end != How::User {
+        wrong.extend(reopened.and_then(|reopened| reopened.leads_to(told)));
+        if task.stopped == Some(run) && task.round == 0 && told.end != How::User {
             wrong.push("G1: it was cancelled first".to_owned());
         }
         match told.end {
@@ -452,19 +693,13 @@ impl<P: Fn(u64) -> Plan> Checker<P> {
         }
         let mut wrong = Vec::new();
         for (number, task) in &self.tasks {
-            let known = task.known.is_some();
+            let known = task.known.is_some() && task.forgotten != Forgotten::Yes;
             if known && task.outcome.is_none() {
                 wrong.push((*number, "J1: it was accepted, and has no outcome"));
             } else if known && !task.kept {
                 wrong.push((*number, "J1: its outcome is not kept"));
             }
-            let stuck = matches!(
-                &task.outcome,
-                Some(Told {
-                    went: Went::Stuck(_),
-                    ..
-                })
-            );
+            let stuck = task.is_stuck();
             if stuck != task.id.is_some_and(|id| self.stuck.contains(&id)) {
                 wrong.push((
                     *number,
@@ -475,6 +710,20 @@ impl<P: Fn(u64) -> Plan> Checker<P> {
         for (number, text) in wrong {
             self.complain(number, text);
         }
+    }
+}
+
+impl Reopened {
+    /// The reason why this outcome can't have followed, if it can't.
+    fn leads_to(&self, told: &Told) -> Option<String> {
+        let fits = match (self.how, told.end, self.from.end) {
+            // Undos may be at work at three kills, and then the end that there was before is shown.
+            (_, How::Quarantined, _) | (Reopen::Retry, _, How::Quarantined) => true,
+            (Reopen::TakeBack, end, _) => end == How::TakenBack,
+            (Reopen::Retry, end, before) => end == before,
+        };
+        let how = self.how;
+        (!fits).then(|| format!("J1: its end is another one by now ({how:?})"))
     }
 }
 
@@ -505,8 +754,7 @@ fn done(task: &Task, plan: &Plan, wrong: &mut Vec<String>) {
 
 /// Everything is taken back but what is left to a person.
 fn rolled(task: &Task, told: &Told, wrong: &mut Vec<String>) {
-    let stands = |held: &&Held| held.must_back() && !held.is_undone();
-    let standing: Vec<&Held> = task.undos.iter().filter(stands).collect();
+    let standing: Vec<&Held> = task.undos.iter().filter(|held| held.stands()).collect();
     match &told.went {
         Went::Back(undos) => {
             for held in &standing {

@@ -1,6 +1,7 @@
 //! The process that is killed: a pipeline with a journal, and a producer.
 
 use std::{
+    collections::BTreeMap,
     env,
     future::pending,
     io::{self, Read, Write},
@@ -10,7 +11,7 @@ use std::{
 
 use batrun::{
     CancelContext, Failure, IntoWork, Pipeline, PipelineHandle, Retry, Shutdown, Stage,
-    TaskContext,
+    TaskContext, Ticket, TrySubmitError,
     journal::{Durability, Journal},
     policy::Recovery,
 };
@@ -18,8 +19,9 @@ use futures::StreamExt;
 use serde::{Deserialize, Serialize};
 
 use crate::{
+    by_key,
     log::{self, Line, Log, Start, Told, Undo},
-    plan::{Act, Back, Plan, STAGES},
+    plan::{Act, Back, LONG, Plan, STAGES, key},
 };
 
 /// The environment variable that tells a child its orders.
@@ -40,6 +42,10 @@ pub(crate) struct Orders {
     pub(crate) last: bool,
     /// Tasks whose `submit` had not returned when the process before was killed.
     pub(crate) again: Vec<u64>,
+    /// It tries stuck tasks again by itself.
+    pub(crate) retries: bool,
+    /// Tasks of processes before, whose keys it does something with. Of two with the same key the later.
+    pub(crate) older: Vec<u64>,
 }
 
 impl Orders {
@@ -54,7 +60,11 @@ pub(crate) const UP: &str = "up";
 /// The time that the last child may take.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-type Handle = PipelineHandle<u64, u64>;
+/// The time after which stuck tasks are tried again, if they are. Long enough for the log to tell what was
+/// before.
+const SLOW: Duration = Duration::from_millis(60);
+
+pub(crate) type Handle = PipelineHandle<u64, u64>;
 
 /// Follows the orders in the environment, if there are any.
 pub(crate) fn run() {
@@ -87,6 +97,7 @@ async fn live(orders: Orders) {
     log.note(&Line::Boot {
         run: orders.run,
         rolls_back: orders.rolls_back,
+        retries: orders.retries,
     });
     let durability = match orders.power {
         true => Durability::Power,
@@ -108,8 +119,11 @@ async fn live(orders: Orders) {
         .retry(Retry::constant(2, Duration::from_millis(1)))
         .cancel_retry(Retry::constant(1, Duration::from_millis(2)))
     };
-    let handle: Handle = Pipeline::new("crash")
-        .journal(journal)
+    let mut pipeline = Pipeline::new("crash").journal(journal).keep_undos();
+    if orders.retries {
+        pipeline = pipeline.retry_stuck(Retry::constant(3, SLOW));
+    }
+    let handle: Handle = pipeline
         .recovery(recovery)
         .arbiters(2)
         .max_in_flight(32)
@@ -134,6 +148,8 @@ async fn live(orders: Orders) {
     futures::join!(
         produce(&orders, &handle, &log, again.chain(new(first))),
         produce(&orders, &handle, &log, new(first + 1)),
+        by_key::visit(&orders, &handle, &log, 0),
+        by_key::visit(&orders, &handle, &log, 1),
     );
     pending().await
 }
@@ -141,26 +157,47 @@ async fn live(orders: Orders) {
 /// Submits one task after the other.
 async fn produce(orders: &Orders, handle: &Handle, log: &Log, tasks: impl Iterator<Item = u64>) {
     for number in tasks {
-        let plan = Plan::of(orders.seed, number);
-        log.note(&Line::Ask { number });
-        let submit = handle
+        submit(orders, handle, log, number).await;
+    }
+}
+
+/// Submits a task, and writes down what becomes of it.
+pub(crate) async fn submit(orders: &Orders, handle: &Handle, log: &Log, number: u64) {
+    let plan = Plan::of(orders.seed, number);
+    log.note(&Line::Ask { number });
+    let submit = || {
+        handle
             .submit(number)
             .timeout(plan.timeout_ms.map(Duration::from_millis))
-            .key(number.to_string());
-        let ticket = submit.await.unwrap();
-        let task = ticket.id().0;
-        log.note(&Line::Submitted { number, task });
-        let (log, cancel_after) = (log.clone(), plan.cancel_after_ms);
-        actix_rt::spawn(async move {
-            if let Some(after) = cancel_after {
-                actix_rt::time::sleep(Duration::from_millis(after)).await;
-                let took = ticket.cancel();
-                log.note(&Line::Stop { number, took });
-            }
-            let outcome = ticket.outcome().await.unwrap();
-            let told = Told::of(&outcome);
-            log.note(&Line::Out { task, told });
-        });
+            .key(key(number))
+            .label(number.to_string())
+    };
+    let ticket = match plan.now.then(|| submit().now()) {
+        Some(Ok(ticket)) => {
+            ticket.recorded().await.unwrap();
+            ticket
+        }
+        None | Some(Err(TrySubmitError::Full(_))) => submit().await.unwrap(),
+        Some(Err(refused)) => panic!("{refused}"),
+    };
+    let task = ticket.id().0;
+    log.note(&Line::Submitted { number, task });
+    let (log, cancel_after) = (log.clone(), plan.cancel_after_ms);
+    actix_rt::spawn(async move {
+        if let Some(after) = cancel_after {
+            actix_rt::time::sleep(Duration::from_millis(after)).await;
+            let took = ticket.cancel();
+            log.note(&Line::Stop { number, took });
+        }
+        tell(ticket, &log).await;
+    });
+}
+
+/// Writes down the outcome of a ticket's task, unless its key is forgotten first.
+pub(crate) async fn tell(ticket: Ticket<u64>, log: &Log) {
+    if let Ok(outcome) = ticket.outcome().await {
+        let (task, told) = (outcome.task.0, Told::of(&outcome));
+        log.note(&Line::Out { task, told });
     }
 }
 
@@ -192,10 +229,8 @@ async fn finish(orders: Orders, handle: Handle, log: Log) {
             asked.push(number);
         }
     }
-    asked.sort_unstable();
-    asked.dedup();
-    for number in asked {
-        let kept = handle.outcome_of(&number.to_string()).await.unwrap();
+    for number in latest(asked) {
+        let kept = handle.outcome_of(&key(number)).await.unwrap();
         log.note(&match kept {
             None => Line::Nothing { number },
             Some(outcome) => Line::Kept {
@@ -211,8 +246,19 @@ async fn finish(orders: Orders, handle: Handle, log: Log) {
     let report = handle.shutdown(Shutdown::Abort).await.unwrap();
     let counts = report.counts;
     let ended = counts.done + counts.failed + counts.timed_out + counts.cancelled;
+    let ended = ended + counts.taken_back;
     assert_eq!(counts.accepted, ended, "{report}");
     log.note(&Line::End);
+}
+
+/// Of the tasks with the same key the one that had it last.
+pub(crate) fn latest(tasks: Vec<u64>) -> Vec<u64> {
+    let mut by_key = BTreeMap::new();
+    for number in tasks {
+        let last = by_key.entry(key(number)).or_insert(number);
+        *last = number.max(*last);
+    }
+    by_key.into_values().collect()
 }
 
 #[derive(Clone)]
@@ -321,11 +367,12 @@ impl Stage for Step {
         match back {
             Back::FailsFirst if first => {}
             Back::FailsAlways => {}
+            Back::FailsLong if cancel.attempt() <= LONG => {}
             Back::PanicsFirst if first => {
                 self.log.note(&Line::NotUndone(undo));
                 std::panic::panic_any(OnPurpose);
             }
-            Back::Works | Back::FailsFirst | Back::PanicsFirst => {
+            Back::Works | Back::FailsFirst | Back::PanicsFirst | Back::FailsLong => {
                 self.log.note(&Line::Undone(undo));
                 return Ok(());
             }

@@ -18,7 +18,12 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) enum Line {
     /// A process begins.
-    Boot { run: u32, rolls_back: bool },
+    Boot {
+        run: u32,
+        rolls_back: bool,
+        /// It tries stuck tasks again by itself.
+        retries: bool,
+    },
     /// A task is about to be submitted.
     Ask { number: u64 },
     /// Its `submit` returned.
@@ -50,11 +55,27 @@ pub(crate) enum Line {
     Undone(Undo),
     /// It did not.
     NotUndone(Undo),
-    /// The ticket's `cancel` returned.
+    /// It is about to be cancelled by its key.
+    Stops { number: u64 },
+    /// A `cancel` returned.
     Stop { number: u64, took: bool },
+    /// It is about to be taken back, or its undos that are left to be tried again.
+    Reopens { number: u64, how: Reopen },
+    /// That is recorded.
+    Reopened { number: u64, task: u64, how: Reopen },
+    /// That was refused.
+    Stays { number: u64, how: Reopen },
+    /// Its key is about to be forgotten.
+    Forgets { number: u64 },
+    /// Its key is forgotten.
+    Forgot { number: u64 },
+    /// That was refused.
+    Keeps { number: u64 },
     /// An outcome, from a ticket or the stream of outcomes.
     Out { task: u64, told: Told },
-    /// An outcome, from `outcome_of`.
+    /// An outcome, from `outcome_of`: the one that counts.
+    Now { number: u64, task: u64, told: Told },
+    /// The same, in the end.
     Kept { number: u64, task: u64, told: Told },
     /// `outcome_of` knew of none.
     Nothing { number: u64 },
@@ -72,6 +93,12 @@ pub(crate) struct Start {
     pub(crate) attempt: u32,
     /// The last part of `task.key()`.
     pub(crate) generation: u32,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum Reopen {
+    TakeBack,
+    Retry,
 }
 
 /// An undo that a stage registers. No other one is equal to it.
@@ -104,6 +131,7 @@ pub(crate) enum How {
     TimedOut,
     User,
     Recovery,
+    TakenBack,
     Other,
 }
 
@@ -119,6 +147,7 @@ impl Told {
     pub(crate) fn of<O>(outcome: &Outcome<O>) -> Self {
         let end = match &outcome.end {
             End::Done => How::Done,
+            End::TakenBack => How::TakenBack,
             End::TimedOut { .. } => How::TimedOut,
             End::Cancelled { cause, .. } => match cause {
                 StopCause::User => How::User,

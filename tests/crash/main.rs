@@ -15,6 +15,7 @@
     unreachable_pub
 )]
 
+mod by_key;
 mod check;
 mod child;
 mod log;
@@ -32,7 +33,7 @@ use std::{
 };
 
 use child::{ORDERS, Orders, UP};
-use log::Line;
+use log::{Line, Reopen};
 use plan::{Numbers, Plan};
 
 /// The entry of a child that the test below starts; does nothing without orders.
@@ -60,11 +61,13 @@ fn j1_j2_j3_kills_at_any_instant() {
         seed,
         numbers: Numbers(seed),
         again: Vec::new(),
+        asked: Vec::new(),
         read: 0,
     };
     let began = Instant::now();
     let died = (1..=kills).try_for_each(|run| killer.kill(run));
     let ended = died.and_then(|()| killer.finish(kills + 1));
+    let ended = ended.and_then(|()| no_undo_is_forgotten(&folder.path().join("journal")));
     let log = log::lines(&fs::read_to_string(folder.path().join("effects")).unwrap());
     let mut complaints = check::check(&log, |number| Plan::of(seed, number));
     if let Err(why) = ended {
@@ -95,27 +98,70 @@ fn summary(log: &[Line], kills: u32) -> String {
         }
     }
     format!(
-        "{kills} kills: {} tasks submitted, {} attempts, {} undos run; {ends:?}",
+        "{kills} kills: {} tasks submitted, {} attempts, {} undos run, {} taken back, {} tried again, {} \
+         forgotten, {} cancelled by their keys; {ends:?}",
         count(|line| matches!(line, Line::Submitted { .. })),
         count(|line| matches!(line, Line::Start(_))),
         count(|line| matches!(line, Line::Back { .. })),
+        count(|line| matches!(
+            line,
+            Line::Reopened {
+                how: Reopen::TakeBack,
+                ..
+            }
+        )),
+        count(|line| matches!(
+            line,
+            Line::Reopened {
+                how: Reopen::Retry,
+                ..
+            }
+        )),
+        count(|line| matches!(line, Line::Forgot { .. })),
+        count(|line| matches!(line, Line::Stops { .. })),
     )
 }
 
 /// The time that a child may take to start, and the last one to end.
 const PATIENCE: Duration = Duration::from_secs(100);
 
+/// Undos are kept as long as the outcome of their task, and no longer.
+fn no_undo_is_forgotten(journal: &Path) -> Result<(), String> {
+    let journal = rusqlite::Connection::open(journal).unwrap();
+    let left = "SELECT count(*) FROM kept_undo WHERE task NOT IN (SELECT task FROM kept)";
+    let left: u64 = journal.query_row(left, [], |row| row.get(0)).unwrap();
+    match left {
+        0 => Ok(()),
+        _ => Err(format!(
+            "{left} undos of tasks that were forgotten are kept"
+        )),
+    }
+}
+
+/// The number of tasks that a child visits, about, and from how many they are.
+const OLDER: u64 = 40;
+const REMEMBERED: usize = 120;
+
 struct Killer {
     folder: PathBuf,
     seed: u64,
     numbers: Numbers,
     again: Vec<u64>,
+    /// The latest tasks that were submitted, or were to be.
+    asked: Vec<u64>,
     /// The length of the log that was read.
     read: u64,
 }
 
 impl Killer {
     fn start(&mut self, run: u32, last: bool) -> Child {
+        let older = child::latest(self.asked.clone());
+        let older = match older.len() as u64 {
+            0 => older,
+            len => (0..OLDER)
+                .map(|_| older[self.numbers.below(len) as usize])
+                .collect(),
+        };
         let orders = Orders {
             folder: self.folder.clone(),
             seed: self.seed,
@@ -126,6 +172,8 @@ impl Killer {
             most: (run % 10 == 8).then_some(4),
             last,
             again: std::mem::take(&mut self.again),
+            retries: !last && run % 5 == 2,
+            older: child::latest(older),
         };
         let errors = File::options()
             .create(true)
@@ -203,11 +251,16 @@ impl Killer {
         let mut asked = Vec::new();
         for line in log::lines(&text) {
             match line {
-                Line::Ask { number } => asked.push(number),
+                Line::Ask { number } => {
+                    asked.push(number);
+                    self.asked.push(number);
+                }
                 Line::Submitted { number, .. } => asked.retain(|asked| *asked != number),
                 _ => {}
             }
         }
+        let from = self.asked.len().saturating_sub(REMEMBERED);
+        self.asked.drain(..from);
         asked
     }
 }

@@ -4,6 +4,19 @@ use crate::log::{How, Told, Went};
 
 pub(crate) const STAGES: u16 = 3;
 
+/// Numbers this far apart have the same key: each is the next one's forerunner. Even.
+const LIFE: u64 = 1_000_000_000_000;
+
+/// The key of a task.
+pub(crate) fn key(number: u64) -> String {
+    (number % LIFE).to_string()
+}
+
+/// The task that gets the same key once this one is forgotten.
+pub(crate) fn next_life(number: u64) -> u64 {
+    number + LIFE
+}
+
 /// The plan of a task.
 #[derive(Clone, Debug)]
 pub(crate) struct Plan {
@@ -11,6 +24,8 @@ pub(crate) struct Plan {
     pub(crate) timeout_ms: Option<u64>,
     /// Its ticket's `cancel` is called after so long.
     pub(crate) cancel_after_ms: Option<u64>,
+    /// It is submitted without a wait for its record.
+    pub(crate) now: bool,
 }
 
 /// The plan of a task in one stage.
@@ -43,7 +58,12 @@ pub(crate) enum Back {
     FailsFirst,
     PanicsFirst,
     FailsAlways,
+    /// More often than one rollback tries it.
+    FailsLong,
 }
+
+/// The number of runs of an undo that [`Back::FailsLong`] lets fail.
+pub(crate) const LONG: u32 = 4;
 
 /// Numbers from a seed, always the same ones.
 pub(crate) struct Numbers(pub(crate) u64);
@@ -77,6 +97,7 @@ impl Plan {
             steps: [step; STAGES as usize],
             timeout_ms: None,
             cancel_after_ms: None,
+            now: false,
         }
     }
 
@@ -104,6 +125,7 @@ impl Plan {
             0..=1 => Back::FailsFirst,
             2 => Back::PanicsFirst,
             3 => Back::FailsAlways,
+            4..=5 => Back::FailsLong,
             _ => Back::Works,
         };
         if act == Act::Hang || numbers.below(25) == 0 {
@@ -112,16 +134,19 @@ impl Plan {
         if numbers.below(12) == 0 {
             plan.cancel_after_ms = Some(numbers.below(30));
         }
+        plan.now = numbers.below(4) == 0;
         plan
     }
 
-    /// True if a task may have ended like this: the journal was started `starts` times since the task was
-    /// submitted, `rolled_back` of them to roll back.
+    /// True if a task may have ended like this by itself or by its ticket: the journal was started `starts`
+    /// times since the task was submitted, `rolled_back` of them to roll back.
     pub(crate) fn allows(&self, told: &Told, starts: u32, rolled_back: u32) -> bool {
         let some = |act| self.steps.iter().any(|step| step.act == act);
         // A kill may come before the one undo that there is was withdrawn.
         let has_undos = |step: &Step| step.undos > 0 || step.withdraws;
-        let gets_stuck = |step: &Step| has_undos(step) && step.back == Back::FailsAlways;
+        let gets_stuck = |step: &Step| {
+            has_undos(step) && matches!(step.back, Back::FailsAlways | Back::FailsLong)
+        };
         match told.end {
             How::Done => self
                 .steps
@@ -140,7 +165,7 @@ impl Plan {
             How::TimedOut => self.timeout_ms.is_some(),
             How::User => self.cancel_after_ms.is_some(),
             How::Recovery => rolled_back > 0,
-            How::Other => false,
+            How::TakenBack | How::Other => false,
         }
     }
 }

@@ -17,8 +17,11 @@ fn undo(stage: u16, run: u32, attempt: u32) -> Undo {
 }
 
 fn boot(run: u32) -> Vec<Line> {
-    let rolls_back = false;
-    vec![Line::Boot { run, rolls_back }]
+    vec![Line::Boot {
+        run,
+        rolls_back: false,
+        retries: false,
+    }]
 }
 
 /// The first process, and a task.
@@ -387,8 +390,11 @@ fn an_undo_recorded_as_run_does_not_run_again() {
 
 #[test]
 fn a_restart_to_roll_back_starts_nothing() {
-    let (run, rolls_back) = (2, true);
-    let boot = vec![Line::Boot { run, rolls_back }];
+    let boot = vec![Line::Boot {
+        run: 2,
+        rolls_back: true,
+        retries: false,
+    }];
     let clean = back(undo(1, 1, 1));
     let killed = killed();
     let killed = killed[..killed.len() - 1].to_vec();
@@ -469,4 +475,157 @@ fn a_line_that_was_cut_short_is_ignored() {
     let whole = serde_json::to_string(&Line::End).unwrap();
     let text = format!("\n{whole}\n\n{{\"Ask\":{{\"num\n{whole}\n");
     assert_eq!(crate::log::lines(&text), [Line::End, Line::End]);
+}
+
+fn reopens(how: Reopen) -> Vec<Line> {
+    let number = NUMBER;
+    vec![Line::Reopens { number, how }]
+}
+
+fn reopened(how: Reopen) -> Vec<Line> {
+    let (number, task) = (NUMBER, TASK);
+    [reopens(how), vec![Line::Reopened { number, task, how }]].concat()
+}
+
+fn now(end: How, went: Went) -> Vec<Line> {
+    let (number, task, told) = (NUMBER, TASK, told(end, went));
+    vec![Line::Now { number, task, told }]
+}
+
+/// It is done, as the log says.
+fn done_log() -> Vec<Line> {
+    let done = now(How::Done, Went::Back(0));
+    [submitted(), stage(0, 1), stage(1, 1), stage(2, 1), done].concat()
+}
+
+fn taken_back(undos: usize) -> Vec<Line> {
+    kept(How::TakenBack, Went::Back(undos))
+}
+
+#[test]
+fn a_task_that_is_taken_back_has_every_undo_run() {
+    let plain = Plan::plain();
+    let all: Vec<Line> = (0..3).flat_map(|stage| back(undo(stage, 1, 1))).collect();
+    let begun = [done_log(), reopened(Reopen::TakeBack)].concat();
+    good(&plain, &[begun.clone(), all.clone(), taken_back(3)]);
+    // In the next process, and as somebody else's.
+    let rest = [back(undo(1, 1, 1)), back(undo(2, 1, 1))].concat();
+    let parts = [begun.clone(), back(undo(0, 1, 1)), boot(2), rest.clone()];
+    let again = reopened(Reopen::TakeBack);
+    good(&plain, &[parts.concat(), taken_back(3)]);
+    let twice = [begun.clone(), again, all.clone(), taken_back(3)];
+    good(&plain, &twice);
+
+    let nobody = [done_log(), all.clone(), taken_back(3)];
+    bad("an undo starts after its outcome", &plain, &nobody);
+    let wrong_way = [rest, back(undo(0, 1, 1))].concat();
+    let parts = [begun.clone(), wrong_way, taken_back(3)];
+    bad("registered earlier", &plain, &parts);
+    let parts = [begun.clone(), all[..4].to_vec(), taken_back(2)];
+    bad("is not taken back", &plain, &parts);
+    let parts = [begun.clone(), boot(2), start(2, 2, 0)];
+    bad("a stage starts after its outcome", &plain, &parts);
+    let parts = [begun, all, kept(How::User, Went::Back(3))];
+    bad("is another one by now", &plain, &parts);
+    let said = [done_log(), taken_back(3)];
+    bad("two outcomes", &plain, &said);
+}
+
+#[test]
+fn a_take_back_that_was_acknowledged_is_not_lost() {
+    let plain = Plan::plain();
+    let lost = [done_log(), reopened(Reopen::TakeBack), boot(2), done()];
+    bad("goes on no more", &plain, &lost);
+    // It may have been under way at a kill, or refused.
+    let killed = [done_log(), reopens(Reopen::TakeBack), boot(2), done()];
+    good(&plain, &killed);
+    let (number, how) = (NUMBER, Reopen::TakeBack);
+    let stays = vec![Line::Stays { number, how }];
+    good(&plain, &[done_log(), reopens(how), stays, done()]);
+    // An undo ran, so it was recorded.
+    let parts = [done_log(), reopens(how), back(undo(0, 1, 1)), boot(2)];
+    let parts = [parts.concat(), done()];
+    bad("is another one by now", &plain, &parts);
+}
+
+/// Its first undo can't be taken back at first.
+fn stuck_log() -> (Plan, Vec<Line>, Went) {
+    let plan = plan(|steps| {
+        steps[0].back = Back::FailsLong;
+        steps[1].act = Act::FailForGood;
+    });
+    let first = undo(0, 1, 1);
+    let fails = [calls(first, 1, 0), Line::NotUndone(first)].to_vec();
+    let left = Went::Stuck(vec![format!("{first:?}")]);
+    let stuck = now(How::Permanent, left.clone());
+    let second = back(undo(1, 1, 1));
+    (plan, [failing_log(), fails, second, stuck].concat(), left)
+}
+
+#[test]
+fn a_retry_that_was_recorded_goes_on() {
+    let (plan, stuck, left) = stuck_log();
+    let (first, listed) = (undo(0, 1, 1), vec![Line::Stuck { task: TASK }]);
+    let runs = [calls(first, 2, 0), Line::Undone(first)].to_vec();
+    let retried = [stuck.clone(), reopened(Reopen::Retry)].concat();
+    good(&plan, &[retried.clone(), runs.clone(), failed(2)]);
+    let resumed = [retried.clone(), boot(2), runs.clone(), failed(2)];
+    good(&plan, &resumed);
+    let as_before = [listed, kept(How::Permanent, left)].concat();
+    let killed = [stuck.clone(), reopens(Reopen::Retry), boot(2)].concat();
+    good(&plan, &[killed, as_before.clone()]);
+
+    let lost = [retried.clone(), boot(2), as_before];
+    bad("goes on no more", &plan, &lost);
+    let nobody = [stuck, runs.clone(), failed(2)];
+    bad("an undo starts after its outcome", &plan, &nobody);
+    let other = [retried, runs, kept(How::User, Went::Back(2))];
+    bad("is another one by now", &plan, &other);
+}
+
+#[test]
+fn a_pipeline_may_retry_by_itself() {
+    let (plan, stuck, _) = stuck_log();
+    let boot = |run, retries| {
+        let rolls_back = false;
+        vec![Line::Boot {
+            run,
+            rolls_back,
+            retries,
+        }]
+    };
+    let first = undo(0, 1, 1);
+    let runs = [calls(first, 2, 0), Line::Undone(first)].to_vec();
+    let parts = [stuck.clone(), boot(2, true), runs.clone(), failed(2)];
+    good(&plan, &parts);
+    let parts = [stuck.clone(), boot(2, true), boot(3, false), runs.clone()];
+    good(&plan, &[parts.concat(), failed(2)]);
+    let parts = [stuck, boot(2, false), runs, failed(2)];
+    bad("an undo starts after its outcome", &plan, &parts);
+}
+
+#[test]
+fn a_forgotten_key_is_free() {
+    let plain = Plan::plain();
+    let number = NUMBER;
+    let forgets = vec![Line::Forgets { number }];
+    let nothing = vec![Line::Nothing { number }, Line::End];
+    let forgot = [forgets.clone(), vec![Line::Forgot { number }]].concat();
+    let forgotten = [done_log(), forgot.clone()].concat();
+    good(&plain, &[forgotten.clone(), nothing.clone()]);
+    good(&plain, &[done_log(), forgets.clone(), nothing.clone()]);
+    good(&plain, &[done_log(), forgets.clone(), done()]);
+    let next = vec![Line::Submitted {
+        number: crate::plan::next_life(NUMBER),
+        task: TASK,
+    }];
+    bad("another one's", &plain, &[forgotten.clone(), next]);
+    bad("was forgotten", &plain, &[forgotten.clone(), done()]);
+    bad("is unknown", &plain, &[done_log(), nothing.clone()]);
+    let keeps = [forgets, vec![Line::Keeps { number }], nothing].concat();
+    bad("is unknown", &plain, &[done_log(), keeps]);
+    let after = [forgotten, back(undo(0, 1, 1))];
+    bad("an undo starts after its outcome", &plain, &after);
+    let begun = [done_log(), reopened(Reopen::TakeBack), forgot].concat();
+    bad("before its undos had run", &plain, &[begun]);
 }
