@@ -299,7 +299,7 @@ async fn g03_a_done_task_is_taken_back() {
     let outcome = ticket.outcome().await.unwrap();
     assert_eq!(
         outcome.to_string(),
-        "task 1 done, then taken back; 2 undos taken back"
+        "task 1 (key a) done, then taken back; 2 undos taken back"
     );
     assert_eq!(book.notes.all(), ["undo seat of 1", "undo meal of 1"]);
     let told = outcomes.next().await.unwrap().unwrap();
