@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex, OnceLock};
 
 use batrun::{
-    Outcome, PipelineHandle, TrySubmitError,
+    Outcome, PipelineHandle,
     ledger::{Change, Ledger, Recorded, Transition},
     prelude::*,
     state::Stuck,
@@ -312,12 +312,9 @@ fn d08_a_ledger_is_told_the_names_and_outcomes_have_them() {
         );
         assert_eq!(handle.stuck()[0].key.as_deref(), Some("order\n18"));
         handle.submit(4).await.unwrap().outcome().await.unwrap();
-        // It would have to be looked up.
-        let refused = handle.submit(4).label("ada").key("x").now().map(drop);
-        assert!(
-            matches!(refused, Err(TrySubmitError::Full(4))),
-            "{refused:?}"
-        );
+        let quick = handle.submit(4).label("bob").key("x").now().unwrap();
+        let quick = quick.outcome().await.unwrap();
+        assert_eq!(names(&quick), (Some("x"), Some("bob")));
         let some = |text: &str| Some(text.to_owned());
         let told = ledger.0.lock().unwrap().clone();
         assert_eq!(
@@ -325,7 +322,8 @@ fn d08_a_ledger_is_told_the_names_and_outcomes_have_them() {
             [
                 (some("order 17"), some("ada")),
                 (some("order\n18"), None),
-                (None, None)
+                (None, None),
+                (some("x"), some("bob")),
             ]
         );
         handle.shutdown(DRAIN).await.unwrap();
