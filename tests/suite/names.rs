@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex, OnceLock};
 
 use batrun::{
-    Outcome, PipelineHandle, TrySubmitError,
+    Outcome, PipelineHandle,
     ledger::{Change, Ledger, Recorded, Transition},
     prelude::*,
     state::Stuck,
@@ -314,12 +314,6 @@ fn d08_a_ledger_is_told_the_names_and_outcomes_have_them() {
         );
         assert_eq!(handle.stuck()[0].key.as_deref(), Some("order\n18"));
         handle.submit(4).await.unwrap().outcome().await.unwrap();
-        // It would have to be looked up.
-        let refused = handle.submit(4).label("ada").key("x").now().map(drop);
-        assert!(
-            matches!(refused, Err(TrySubmitError::Full(4))),
-            "{refused:?}"
-        );
         let some = |text: &str| Some(text.to_owned());
         let told = ledger.0.lock().unwrap().clone();
         assert_eq!(
