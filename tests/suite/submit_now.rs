@@ -91,13 +91,13 @@ async fn j1_d06_a_ticket_becomes_that_of_the_task_with_its_key() {
     let disk = Disk::new();
     let handle = echo(on_disk(&disk)).await;
     let first = handle.submit(1).key("k").now().unwrap();
-    let second = handle.submit(2).key("k").now().unwrap();
+    let second = handle.submit(1).key("k").now().unwrap();
     assert_eq!(second.outcome().await.unwrap().output, Some(1));
     second.recorded().await.unwrap();
     assert!(second.is_known() && !first.is_known());
     assert_eq!(second.id(), first.id());
     // Once it has its outcome, too.
-    let third = handle.submit(3).key("k").now().unwrap();
+    let third = handle.submit(1).key("k").now().unwrap();
     third.recorded().await.unwrap();
     assert!(third.is_known());
     assert_eq!(third.outcome().await.unwrap().task, first.id());
@@ -110,7 +110,7 @@ async fn j1_d06_a_ticket_of_a_known_key_cancels_that_task() {
     let disk = Disk::new();
     let handle = echo_hanging_at(1, on_disk(&disk)).await;
     let first = handle.submit(1).key("k").await.unwrap();
-    let second = handle.submit(2).key("k").now().unwrap();
+    let second = handle.submit(1).key("k").now().unwrap();
     second.recorded().await.unwrap();
     assert!(second.cancel());
     let outcome = first.outcome().await.unwrap();
