@@ -118,8 +118,8 @@ pub mod state {
     //! [`next`] has every legal transition, in one pure function.
 
     pub use crate::task::{
-        End, EndKind, Event, Illegal, Key, Rollback, StageIx, StageName, State, StopCause, Stuck,
-        StuckUndo, TaskId, TaskStatus, next,
+        End, EndKind, Event, Illegal, Key, Rollback, StageIx, StageName, StageProgress, State,
+        StopCause, Stuck, StuckUndo, TaskId, TaskStatus, next,
     };
 }
 

@@ -13,6 +13,14 @@ use crate::{
     task::{EndKind, Names, NotReopened, Refusal, Task, TaskId, TaskRef, Undo},
 };
 
+/// The task with a key that is to be taken back.
+enum ToTakeBack {
+    /// It is done, and has these undos.
+    Done(TaskId, Names, Vec<Undo>),
+    /// It is being taken back, or was.
+    Known(TaskId),
+}
+
 impl Shared {
     /// Gives the key of a task that has ended back.
     pub(crate) fn forget(
@@ -59,8 +67,8 @@ impl Shared {
         loop {
             let found = journal.find(key).await;
             let (task, names, undos) = match self.to_take_back(key, found)? {
-                Ok(done) => done,
-                Err(known) => return Ok(self.known(known, key)),
+                ToTakeBack::Done(task, names, undos) => (task, names, undos),
+                ToTakeBack::Known(task) => return Ok(self.known(task, key)),
             };
             if self
                 .begin_taking_back(&journal, key, task, names, undos)
@@ -77,12 +85,12 @@ impl Shared {
         Arc::new(Task::in_ledger(task, self.as_owner(), key.into()))
     }
 
-    /// The task to take back, and its undos. The inner error is one that is being taken back, or was.
+    /// The task to take back.
     fn to_take_back(
         &self,
         key: &str,
         found: Result<Found, LedgerError>,
-    ) -> Result<Result<(TaskId, Names, Vec<Undo>), TaskId>, KeyError> {
+    ) -> Result<ToTakeBack, KeyError> {
         let key = Box::<str>::from(key);
         Err(match found.map_err(|error| self.broken(&error))? {
             Found::BeingTakenBack(task)
@@ -90,7 +98,7 @@ impl Shared {
                 task,
                 end: EndKind::TakenBack,
                 ..
-            } => return Ok(Err(task)),
+            } => return Ok(ToTakeBack::Known(task)),
             Found::Ended {
                 task,
                 end: EndKind::Done,
@@ -98,7 +106,7 @@ impl Shared {
                 undos: Some(Ok(undos)),
             } => {
                 let key = Some(key.into());
-                return Ok(Ok((task, Names { key, label }, undos)));
+                return Ok(ToTakeBack::Done(task, Names { key, label }, undos));
             }
             Found::Ended {
                 task,

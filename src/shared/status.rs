@@ -1,7 +1,7 @@
 //! How the task with a key is doing.
 
 use super::Shared;
-use crate::task::{State, StopCause, TaskRef, TaskStatus};
+use crate::task::{StageProgress, State, StopCause, TaskRef, TaskStatus};
 
 impl Shared {
     /// At once, from memory.
@@ -36,6 +36,10 @@ impl Shared {
                 task: id,
                 stage: stage(at),
                 attempt,
+                progress: task.progress().map(|progress| StageProgress {
+                    fraction: progress.fraction,
+                    text: progress.text,
+                }),
             },
             State::Cleaning(at) => TaskStatus::CleaningUp {
                 task: id,

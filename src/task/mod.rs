@@ -31,7 +31,7 @@ pub use counts::Counts;
 pub use id::{Key, TaskId};
 pub use outcome::{End, Outcome, Rollback, StageName, StopCause, Stuck, StuckUndo};
 pub use state::{Event, Illegal, StageIx, State, next};
-pub use status::{EndKind, TaskStatus};
+pub use status::{EndKind, StageProgress, TaskStatus};
 
 pub(crate) use atomic_state::fence;
 pub(crate) use details::{EndReason, Progress, TicketAnswer};

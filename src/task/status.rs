@@ -1,6 +1,6 @@
 //! The answer to the question how a task is doing.
 
-use std::fmt;
+use std::{fmt, sync::Arc};
 
 use serde::{Deserialize, Serialize};
 
@@ -35,6 +35,9 @@ pub enum TaskStatus {
         stage: StageName,
         /// The attempt, from 1.
         attempt: u32,
+        /// How far it has come, if the stage [tells](crate::TaskContext::progress).
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        progress: Option<StageProgress>,
     },
     /// An attempt has failed, and its undos run before the next one.
     CleaningUp {
@@ -63,6 +66,16 @@ pub enum TaskStatus {
         /// Its end.
         end: EndKind,
     },
+}
+
+/// The progress of a task within a stage.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct StageProgress {
+    /// The part of the stage's work that is done, from 0 to 1.
+    pub fraction: f64,
+    /// The text, for people.
+    pub text: Arc<str>,
 }
 
 impl TaskStatus {

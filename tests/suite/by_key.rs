@@ -61,6 +61,7 @@ impl Stage for Book {
         let withdrawn = task.on_cancel((n, "never".into())).await?;
         withdrawn.withdraw().await?;
         task.on_cancel((n, "meal".into())).await?;
+        task.progress(0.5, "waiting");
         self.notes.note(format!("run {n}"));
         self.gate.acquire().await?.forget();
         match n {
@@ -133,12 +134,16 @@ async fn j5_d05_a_task_is_followed_by_its_key() {
     assert_eq!(handle.status("a"), queued);
     handle.resume();
     until(|| book.notes.has("run 1")).await;
-    let running = TaskStatus::Running {
+    let TaskStatus::Running {
         task: ONE,
-        stage: stage(),
         attempt: 1,
+        progress: Some(progress),
+        ..
+    } = handle.status("a")
+    else {
+        panic!("{:?}", handle.status("a"));
     };
-    assert_eq!(handle.status("a"), running);
+    assert_eq!((progress.fraction, &*progress.text), (0.5, "waiting"));
     assert!(handle.cancel_key("a"));
     assert!(!handle.cancel_key("a"));
     until(|| handle.status("a") == TaskStatus::RollingBack { task: ONE }).await;

@@ -38,6 +38,9 @@ pub(in crate::journal) struct KeptEnd {
     pub(in crate::journal) undos: Option<Vec<(UndoState, Vec<u8>)>>,
 }
 
+/// A task is taken back from now on; or what was found instead.
+pub(super) type TakenBack = Result<(), FoundByKey>;
+
 /// The replies that depend on one commit.
 #[derive(Default)]
 pub(super) struct Replies {
@@ -45,7 +48,7 @@ pub(super) struct Replies {
     pub(super) accepted: Vec<(ReplyTo<()>, Result<(), LedgerError>)>,
     pub(super) found: Vec<(ReplyTo<FoundByKey>, FoundByKey)>,
     /// The task is taken back from now on; or what was found instead.
-    pub(super) taken_back: Vec<(ReplyTo<Result<(), FoundByKey>>, Result<(), FoundByKey>)>,
+    pub(super) taken_back: Vec<(ReplyTo<TakenBack>, TakenBack)>,
     /// For the index of keys.
     pub(super) keys: Vec<KeyChange>,
     pub(super) outcomes: Vec<(ReplyTo<Option<StoredOutcome>>, Option<StoredOutcome>)>,
