@@ -72,7 +72,8 @@ pub enum RetryError {
     NotStuck(TaskId),
     /// It can only go on in another process.
     #[error(
-        "task {0} can't be retried by this process: {1}; with a journal, stop the pipeline, say          `batrun journal retry` and start it again"
+        "task {0} can't be retried by this process: {1}; with a journal, stop the pipeline, say \
+         `batrun journal retry` and start it again"
     )]
     Unable(TaskId, Arc<str>),
     /// The pipeline is shutting down, or has ended.

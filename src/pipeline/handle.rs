@@ -140,11 +140,15 @@ impl<I: Send + 'static, O: Send + 'static> PipelineHandle<I, O> {
     }
 
     /// Cancels the task in flight that has this key, as [`cancel`](Self::cancel) does by number.
+    ///
+    /// With a journal, the cancel is recorded once nothing works on the task any more, so a kill before that
+    /// leaves the task to go on. Wait for its outcome where that matters.
     pub fn cancel_key(&self, key: &str) -> bool {
         self.inner.shared.cancel_key(key)
     }
 
-    /// The place where the task with this [key](Submit::key) is now. At once, from memory.
+    /// The place where the task with this [key](Submit::key) is now. At once, from memory. A task is known
+    /// once it is recorded, so one submitted with [`now`](Submit::now) a moment later.
     ///
     /// ```
     /// # use batrun::{prelude::*, state::TaskStatus};

@@ -6,9 +6,8 @@ use crate::task::{StageProgress, State, StopCause, TaskRef, TaskStatus};
 impl Shared {
     /// At once, from memory.
     pub(crate) fn status(&self, key: &str) -> TaskStatus {
-        let live = self.keyed.find(key);
-        if let Some(status) = live.and_then(|task| self.status_of(&task)) {
-            return status;
+        if let Some(task) = self.keyed.find(key) {
+            return self.status_of(&task);
         }
         if let Some(task) = self.table.stuck_with_key(key) {
             return TaskStatus::Stuck { task };
@@ -22,11 +21,10 @@ impl Shared {
         TaskStatus::Unknown
     }
 
-    /// `None` once it has ended.
-    fn status_of(&self, task: &TaskRef) -> Option<TaskStatus> {
+    fn status_of(&self, task: &TaskRef) -> TaskStatus {
         let (attempt, state, id) = (task.attempt(), task.state(), task.id());
         let stage = |stage| self.stage_name(stage).clone();
-        Some(match state {
+        match state {
             State::Queued(at) => TaskStatus::Queued {
                 task: id,
                 stage: stage(at),
@@ -47,9 +45,15 @@ impl Shared {
                 attempt,
             },
             State::Stopping(_) | State::RollingBack => TaskStatus::RollingBack { task: id },
-            // Its end is recorded by now, or about to be.
-            State::Ended => return None,
-        })
+            // Until that is recorded it is as it was before: after a kill it would be so again.
+            State::Ended if task.is_rolled_back() => TaskStatus::RollingBack { task: id },
+            State::Ended => TaskStatus::Running {
+                task: id,
+                stage: stage(self.stages.len() as u16 - 1),
+                attempt,
+                progress: None,
+            },
+        }
     }
 
     /// Cancels the task in flight that has this key.

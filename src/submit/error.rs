@@ -27,7 +27,8 @@ pub enum SubmitError<C> {
     /// [retry](crate::PipelineHandle::retry_all) or [resolve](crate::PipelineHandle::resolve) some
     /// first.
     #[error(
-        "as many tasks are stuck as max_stuck allows, so no more are accepted: once the cause is gone,          say retry_all(..), or look at stuck() and resolve(..) them"
+        "as many tasks are stuck as max_stuck allows, so no more are accepted: once the cause is gone, \
+         say retry_all(..), or look at stuck() and resolve(..) them"
     )]
     Stuck(C),
     /// The journal or ledger has failed, so no task is accepted. The log says why; the next start

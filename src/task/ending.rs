@@ -66,6 +66,11 @@ impl Task {
         true
     }
 
+    /// Its end is another one than that it is done.
+    pub(crate) fn is_rolled_back(&self) -> bool {
+        self.has_details() && self.details().end.is_some()
+    }
+
     /// Ends the task because its stage failed for good.
     pub(crate) fn fail(&self, stage: StageIx, failure: Failure) -> Result<State, Illegal> {
         let mut details = self.details();

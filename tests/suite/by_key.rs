@@ -162,6 +162,29 @@ async fn j5_d05_a_task_is_followed_by_its_key() {
 }
 
 #[actix::test]
+async fn j5_d05_a_task_whose_end_is_being_recorded_is_still_known() {
+    for n in [1, 13] {
+        let (disk, book) = (Disk::new(), Book::closed());
+        let handle = start(&disk, &book).await;
+        handle.submit(n).key("a").await.unwrap();
+        until(|| book.notes.has(&format!("run {n}"))).await;
+        disk.stop();
+        book.gate.add_permits(1);
+        until(|| disk.is_waiting()).await;
+        for _ in 0..200 {
+            let status = handle.status("a");
+            assert_eq!(status.task(), Some(ONE), "{status:?}");
+            assert!(!matches!(status, TaskStatus::Ended { .. }), "{status:?}");
+            tokio::time::sleep(ms(0)).await;
+        }
+        disk.go_on();
+        handle.outcome_of("a").await.unwrap().unwrap();
+        assert!(matches!(handle.status("a"), TaskStatus::Ended { .. }));
+        end(handle).await;
+    }
+}
+
+#[actix::test]
 async fn j5_d05_restored_and_stuck_tasks_are_found_by_their_keys() {
     let (disk, book) = (Disk::new(), Book::closed());
     let handle = start(&disk, &book).await;

@@ -5,7 +5,7 @@ use std::sync::{
     atomic::{AtomicBool, Ordering},
 };
 
-use batrun::{policy::Restart, prelude::*, report::Health};
+use batrun::{policy::Restart, prelude::*, report::StageHealth};
 
 use crate::support::{Notes, ms, sleep, still, summary};
 
@@ -52,7 +52,7 @@ fn g06_a_stage_that_goes_down_lets_a_running_undo_finish() {
         );
         sleep(1000).await;
         let health = handle.snapshot().stages[0].health.clone();
-        assert!(matches!(health, Health::Down { .. }), "{health:?}");
+        assert!(matches!(health, StageHealth::Down { .. }), "{health:?}");
         assert_eq!(handle.snapshot().in_flight, 1, "its undo still runs");
         // The clean-up took its undo back; nobody is there for another attempt.
         let outcome = cleaned.outcome().await.unwrap();
