@@ -116,7 +116,7 @@ fn stage() -> Arc<str> {
 const ONE: TaskId = TaskId(1);
 
 #[actix::test]
-async fn j5_d05_a_task_is_followed_by_its_key() {
+async fn j1_d05_a_task_is_followed_by_its_key() {
     let disk = Disk::new();
     let book = Book {
         undo_gate: Arc::new(Semaphore::new(0)),
@@ -162,7 +162,7 @@ async fn j5_d05_a_task_is_followed_by_its_key() {
 }
 
 #[actix::test]
-async fn j5_d05_a_task_whose_end_is_being_recorded_is_still_known() {
+async fn j1_d05_a_task_whose_end_is_being_recorded_is_still_known() {
     for n in [1, 13] {
         let (disk, book) = (Disk::new(), Book::closed());
         let handle = start(&disk, &book).await;
@@ -185,7 +185,7 @@ async fn j5_d05_a_task_whose_end_is_being_recorded_is_still_known() {
 }
 
 #[actix::test]
-async fn j5_d05_restored_and_stuck_tasks_are_found_by_their_keys() {
+async fn j1_d05_restored_and_stuck_tasks_are_found_by_their_keys() {
     let (disk, book) = (Disk::new(), Book::closed());
     let handle = start(&disk, &book).await;
     handle.submit(1).key("a").await.unwrap();

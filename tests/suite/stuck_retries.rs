@@ -366,7 +366,7 @@ mod with_a_journal {
     }
 
     #[actix::test]
-    async fn j5_a_stuck_task_keeps_its_key_until_it_is_resolved() {
+    async fn j1_a_stuck_task_keeps_its_key_until_it_is_resolved() {
         let (disk, bank) = (Disk::new(), Bank::closed());
         let start = || {
             let journal = disk.journal(Durability::Power).unwrap().keep_most(0);
