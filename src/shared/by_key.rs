@@ -142,14 +142,14 @@ impl Shared {
             NotReopened::Refused(Refusal::Suspended) => KeyError::Suspended,
             _ => KeyError::Closed,
         })?;
-        self.keyed.insert(key.into(), &reopened.task);
         match journal.take_back(key, task).await {
             Ok(Ok(())) => {
+                // Only now: until then another task may have the key.
+                self.keyed.insert(key.into(), &reopened.task);
                 self.tell_reporter(ToReporter::Reopened(reopened, Recorded::now()));
                 Ok(true)
             }
             Ok(Err(_)) => {
-                self.keyed.remove(task);
                 let mut scrap = Vec::new();
                 reopened.task.clear_undos(&mut scrap);
                 scrap.into_iter().for_each(panic_guard::drop_quietly);

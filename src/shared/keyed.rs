@@ -8,10 +8,7 @@ use std::{
     },
 };
 
-use crate::{
-    panic_guard,
-    task::{TaskId, TaskRef},
-};
+use crate::{panic_guard, task::TaskRef};
 
 #[derive(Default)]
 pub(crate) struct KeyedTasks {
@@ -23,14 +20,16 @@ pub(crate) struct KeyedTasks {
 #[derive(Default)]
 struct Inner {
     by_key: HashMap<Arc<str>, TaskRef>,
-    keys: HashMap<TaskId, Arc<str>>,
+    /// By the record's slot: a task that is taken back may have another record before it is done with its
+    /// first one.
+    keys: HashMap<u32, Arc<str>>,
 }
 
 impl KeyedTasks {
     /// A task with this key is in flight. Before anybody else may know of it.
     pub(crate) fn insert(&self, key: Arc<str>, task: &TaskRef) {
         let mut inner = panic_guard::lock(&self.inner);
-        inner.keys.insert(task.id(), key.clone());
+        inner.keys.insert(task.slot, key.clone());
         let before = inner.by_key.insert(key, task.clone());
         self.count.store(inner.keys.len(), Ordering::Release);
         drop(inner);
@@ -42,17 +41,19 @@ impl KeyedTasks {
         panic_guard::lock(&self.inner).by_key.get(key).cloned()
     }
 
-    /// A task is in flight no more. Returns its key, if it has one.
-    pub(crate) fn remove(&self, task: TaskId) -> Option<Arc<str>> {
+    /// A task is in flight no more: with this record, that is.
+    pub(crate) fn remove(&self, task: &TaskRef) {
         if self.count.load(Ordering::Acquire) == 0 {
-            return None;
+            return;
         }
         let mut inner = panic_guard::lock(&self.inner);
-        let key = inner.keys.remove(&task)?;
+        let Some(key) = inner.keys.remove(&task.slot) else {
+            return;
+        };
         let own = inner
             .by_key
             .get(&key)
-            .is_some_and(|found| found.id() == task);
+            .is_some_and(|found| Arc::ptr_eq(found, task));
         let hold = match own {
             true => inner.by_key.remove(&key),
             false => None,
@@ -60,6 +61,5 @@ impl KeyedTasks {
         self.count.store(inner.keys.len(), Ordering::Release);
         drop(inner);
         panic_guard::drop_quietly(hold);
-        Some(key)
     }
 }

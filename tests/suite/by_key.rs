@@ -9,7 +9,7 @@ use std::{
 };
 
 use batrun::{
-    error::KeyError,
+    error::{KeyError, RetryError},
     journal::{Ended, Journal},
     prelude::*,
     state::{EndKind, TaskId, TaskStatus},
@@ -513,6 +513,33 @@ async fn j4_taking_back_that_is_not_recorded_runs_nothing() {
 }
 
 #[actix::test]
+async fn j4_taking_back_that_cannot_be_recorded_during_a_drain_suspends_the_pipeline() {
+    let (disk, book) = (Disk::new(), Book::default());
+    let handle = start(&disk, &book).await;
+    done(&handle, 1, "a").await;
+    book.notes.clear();
+    disk.stop();
+    let taking_back = {
+        let handle = handle.clone();
+        actix::spawn(async move { handle.take_back("a").await.map(drop) })
+    };
+    until(|| disk.is_waiting()).await;
+    let ending = {
+        let handle = handle.clone();
+        actix::spawn(async move { handle.shutdown(Shutdown::Drain(ms(86_400_000))).await })
+    };
+    let closed = Err(RetryError::Closed(TaskId(9)));
+    until(|| handle.retry(TaskId(9)) == closed).await;
+    disk.fail(DiskFault::Write, 0);
+    disk.go_on();
+    assert_eq!(taking_back.await.unwrap(), Err(KeyError::Suspended));
+    let report = ending.await.unwrap().unwrap();
+    assert!(report.suspended.is_some(), "{report}");
+    assert!(book.notes.all().is_empty());
+    assert_eq!(handle.take_back("a").await.map(drop), Err(KeyError::Closed));
+}
+
+#[actix::test]
 async fn j1_many_that_take_the_same_task_back_do_so_once() {
     let (disk, book) = (Disk::new(), Book::default());
     let handle = start(&disk, &book).await;
@@ -534,6 +561,70 @@ async fn j1_many_that_take_the_same_task_back_do_so_once() {
         (40, 20, 20)
     );
     assert_eq!(handle.snapshot().in_flight, 0);
+    end(handle).await;
+}
+
+#[actix::test]
+async fn j5_d05_a_task_that_many_take_back_at_once_is_found_by_its_key() {
+    let disk = Disk::new();
+    let book = Book {
+        undo_gate: Arc::new(Semaphore::new(0)),
+        ..Book::default()
+    };
+    let handle = start(&disk, &book).await;
+    done(&handle, 1, "a").await;
+    let callers = (0..8).map(|_| async {
+        let ticket = handle.take_back("a").await.unwrap();
+        assert_eq!(handle.status("a"), TaskStatus::RollingBack { task: ONE });
+        ticket
+    });
+    let tickets = futures::future::join_all(callers).await;
+    assert_eq!(handle.status("a"), TaskStatus::RollingBack { task: ONE });
+    book.undo_gate.add_permits(1_000);
+    for ticket in tickets {
+        ticket.outcome().await.unwrap();
+    }
+    let taken_back = TaskStatus::Ended {
+        task: ONE,
+        end: EndKind::TakenBack,
+    };
+    assert_eq!(handle.status("a"), taken_back);
+    end(handle).await;
+}
+
+#[actix::test]
+async fn j5_d05_a_take_back_that_comes_too_late_leaves_the_next_task_with_the_key_alone() {
+    let (disk, book) = (Disk::new(), Book::default());
+    let handle = start(&disk, &book).await;
+    for round in 0..200 {
+        let key = format!("a{round}");
+        done(&handle, 1, &key).await;
+        book.gate.forget_permits(1_000_000);
+        let next = async {
+            match handle.forget(&key).await {
+                Ok(true) => Some(handle.submit(2).key(&*key).await.unwrap()),
+                _ => None,
+            }
+        };
+        let (taken_back, next) = futures::join!(handle.take_back(&key), next);
+        if let Some(next) = &next {
+            // Where it is depends on who was quicker, but nobody else is there.
+            assert!(taken_back.is_err());
+            let status = handle.status(&key);
+            let own = matches!(
+                status,
+                TaskStatus::Queued { task, .. } | TaskStatus::Running { task, .. }
+                    if task == next.id()
+            );
+            assert!(own, "{status:?}");
+        }
+        book.gate.add_permits(1_000);
+        let ticket = match (taken_back, next) {
+            (Ok(ticket), _) | (Err(_), Some(ticket)) => ticket,
+            (Err(why), None) => panic!("{why}"),
+        };
+        ticket.outcome().await.unwrap();
+    }
     end(handle).await;
 }
 

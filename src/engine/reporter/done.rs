@@ -89,7 +89,7 @@ impl Reporter {
         let mut answers = Vec::with_capacity(tasks.len());
         for task in &tasks {
             self.clear_undos(task);
-            self.shared.keyed.remove(task.id());
+            self.shared.keyed.remove(task);
             let outcome = Outcome::done(task.id(), task.names());
             logging::debug!("{outcome}");
             self.outcomes.send(&outcome);

@@ -140,7 +140,7 @@ impl Reporter {
         ctx: &mut Context<Self>,
     ) {
         task.apply(Event::RolledBack).ok();
-        self.shared.keyed.remove(task.id());
+        self.shared.keyed.remove(task);
         let id = task.id();
         let outcome = Outcome::new(id, task.names(), end, rollback);
         if logging::is_on(log::Level::Debug) {

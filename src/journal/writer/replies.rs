@@ -63,11 +63,12 @@ impl Replies {
         for (to, outcome) in self.outcomes {
             reply(to, Ok(outcome));
         }
-        for (to, found) in self.found {
-            reply(to, Ok(found));
-        }
+        // Whoever begins to take a task back learns of that before anybody who finds it so.
         for (to, result) in self.taken_back {
             reply(to, Ok(result));
+        }
+        for (to, found) in self.found {
+            reply(to, Ok(found));
         }
     }
 
