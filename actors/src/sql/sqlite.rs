@@ -9,9 +9,11 @@ use std::{
 };
 
 use batrun::{CancelContext, Failure, Stage, TaskContext, stage::StopSignal};
+// With rusqlite 0.32 a `Batch` has `next` of its own.
+#[allow(unused_imports)]
+use fallible_iterator::FallibleIterator;
 use rusqlite::{
     Batch, Connection, Error, ErrorCode, ToSql,
-    fallible_iterator::FallibleIterator,
     ffi::SQLITE_READONLY_DBMOVED,
     params_from_iter,
     types::{ToSqlOutput, ValueRef},
@@ -244,12 +246,15 @@ fn transact(
     if begun.is_ok() {
         database.find_log();
     }
-    let connection = &database.connection;
+    let connection = &mut database.connection;
     let worked = begun.and_then(|()| {
-        connection.progress_handler(STEPS, stop.map(|stop| move || stop.is_stopping()));
+        let handler = stop.map(|stop| move || stop.is_stopping());
+        connection.progress_handler(STEPS, handler).outcome()?;
         let worked = work(connection, statements);
         // Without the handler from here on: it must not interrupt a COMMIT or a ROLLBACK.
-        connection.progress_handler(0, None::<fn() -> bool>);
+        connection
+            .progress_handler(0, None::<fn() -> bool>)
+            .outcome()?;
         worked
     });
     let (failure, committing) = match worked {
@@ -267,6 +272,23 @@ fn transact(
         failure,
         unsure: committing && !rolled_back,
     })
+}
+
+/// The setting of a handler, which gives nothing up to rusqlite 0.37, and a result since.
+trait Outcome {
+    fn outcome(self) -> Result<(), Failure>;
+}
+
+impl Outcome for () {
+    fn outcome(self) -> Result<(), Failure> {
+        Ok(())
+    }
+}
+
+impl Outcome for Result<(), Error> {
+    fn outcome(self) -> Result<(), Failure> {
+        self.map_err(failure)
+    }
 }
 
 /// Runs a statement that may have to wait for a lock, for as long as `busy`.
