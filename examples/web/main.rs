@@ -7,6 +7,7 @@
 //! curl -i localhost:8080/accounts -H 'content-type: application/json' -d '{"name":"ada","pages":3}'
 //! curl -i localhost:8080/accounts/ada
 //! curl localhost:8080/pipeline
+//! curl -i localhost:8080/ready
 //! ```
 //!
 //! Names that begin with `refused-` fail (422), those with `slow-` run into their deadline (504).
@@ -75,7 +76,9 @@ async fn main() -> Result<ExitCode, AnyError> {
     println!("listening on http://{}", service.address);
     let driver = options.drive.map(|n| rt::spawn(drive(n, service.address)));
 
-    select(pin!(interrupt.recv()), pin!(terminate.recv())).await;
+    let told = select(pin!(interrupt.recv()), pin!(terminate.recv()));
+    // A pipeline that ends by itself has nothing left to serve for.
+    select(told, pin!(service.accounts.ended())).await;
     let under_way = service.accounts.snapshot().in_flight;
     println!("stopping, with {under_way} accounts under way");
     let report = service.stop(GRACE).await?;

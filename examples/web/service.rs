@@ -177,6 +177,16 @@ async fn show_pipeline(accounts: web::Data<Accounts>) -> HttpResponse {
     HttpResponse::Ok().json(accounts.snapshot())
 }
 
+/// For a readiness probe: a load balancer sends no more requests once this says 503.
+#[get("/ready")]
+async fn ready(accounts: web::Data<Accounts>) -> HttpResponse {
+    let health = accounts.health();
+    match health.is_ready() {
+        true => HttpResponse::Ok().json(health),
+        false => HttpResponse::ServiceUnavailable().json(health),
+    }
+}
+
 #[get("/accounts/{name}")]
 async fn find_account(world: web::Data<World>, name: web::Path<String>) -> HttpResponse {
     match world.find(&name) {
@@ -223,6 +233,7 @@ impl Service {
                 .service(create)
                 .service(find_account)
                 .service(show_pipeline)
+                .service(ready)
         })
         .workers(2)
         // With its own signal handling, the server would stop before the pipeline.

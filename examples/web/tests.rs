@@ -114,6 +114,10 @@ async fn an_account_is_made_and_found() {
     );
     assert_eq!(test.get("/accounts/ada").await, (200, answer.json));
     assert_eq!(test.get("/accounts/bela").await.0, 404);
+    assert_eq!(
+        test.get("/ready").await,
+        (200, json!({ "health": "ready" }))
+    );
     let (status, snapshot) = test.get("/pipeline").await;
     assert_eq!(
         (status, &snapshot["done"], &snapshot["in_flight"]),
