@@ -183,7 +183,7 @@ impl<'a, C: Send + 'static, O> Submit<'a, C, O> {
         self
     }
 
-    /// Gives the task a name for people: its [outcome](crate::state::Outcome) has it, and with it reports, logs and
+    /// Gives the task a name for people: its [outcome](crate::Outcome) has it, and with it reports, logs and
     /// a journal. It need not be the only one of its kind. Default: none.
     ///
     /// ```no_run
