@@ -221,6 +221,7 @@ impl fmt::Debug for Journal {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
     use std::cell::Cell;
 

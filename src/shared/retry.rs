@@ -7,23 +7,21 @@ use crate::{
     error::RetryError,
     ledger::Change,
     logging,
-    task::{NotReopened, Refusal, TaskId},
+    task::{NotReopened, Refusal, TaskId, TaskRef},
 };
 
 impl Shared {
     /// Has the undos that are left of a stuck task run again.
     pub(crate) fn retry(&self, id: TaskId) -> Result<(), RetryError> {
         let (now, cycles) = (self.clock.now(), self.clock.cycles());
-        let reopened = self.table.reopen_stuck(id, now, cycles);
-        let (reopened, key) = reopened.map_err(|why| match why {
+        let enter = |key, task: &TaskRef| self.keyed.insert(key, task);
+        let reopened = self.table.reopen_stuck(id, now, cycles, enter);
+        let reopened = reopened.map_err(|why| match why {
             NotReopened::NotStuck => RetryError::NotStuck(id),
             NotReopened::Refused(Refusal::Suspended) => RetryError::Suspended(id),
             NotReopened::Refused(_) => RetryError::Closed(id),
             NotReopened::Unable(why) => RetryError::Unable(id, why.into()),
         })?;
-        if let Some(key) = key {
-            self.keyed.insert(key, &reopened.task);
-        }
         logging::info!("task {id}: its undos that are left are tried again");
         let recorded = self.record(id, Change::Retried);
         self.tell_reporter(ToReporter::Reopened(reopened, recorded));

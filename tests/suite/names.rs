@@ -273,7 +273,9 @@ fn d08_json_has_the_output_and_the_names_where_there_are_any() {
 
 /// A ledger that notes the names of what is accepted.
 #[derive(Clone, Default)]
-struct Accepted(Arc<Mutex<Vec<(Option<String>, Option<String>)>>>);
+struct Accepted(Arc<Mutex<Vec<KeyAndLabel>>>);
+
+type KeyAndLabel = (Option<String>, Option<String>);
 
 impl Ledger for Accepted {
     fn record(&self, transition: Transition<'_>) -> Recorded {

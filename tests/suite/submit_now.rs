@@ -167,7 +167,9 @@ async fn g07_d06_a_key_that_is_refused_gives_the_context_back() {
 
 /// Accepts a task once the test says so, or refuses it.
 #[derive(Clone, Default)]
-struct Asks(Arc<Mutex<Vec<oneshot::Sender<Result<(), LedgerError>>>>>);
+struct Asks(Arc<Mutex<Vec<ReplyTo>>>);
+
+type ReplyTo = oneshot::Sender<Result<(), LedgerError>>;
 
 impl Ledger for Asks {
     fn record(&self, transition: Transition<'_>) -> Recorded {

@@ -140,11 +140,18 @@ impl Reporter {
         ctx: &mut Context<Self>,
     ) {
         task.apply(Event::RolledBack).ok();
-        self.shared.keyed.remove(task);
         let id = task.id();
         let outcome = Outcome::new(id, task.names(), end, rollback);
-        if logging::is_on(log::Level::Debug) {
-            logging::debug!("{}", panic_guard::shown(&outcome));
+        let level = match outcome.rollback.is_stuck() {
+            true => log::Level::Warn,
+            false => log::Level::Debug,
+        };
+        if logging::is_on(level) {
+            let text = panic_guard::shown(&outcome);
+            match level {
+                log::Level::Warn => logging::warning!("{text}"),
+                _ => logging::debug!("{text}"),
+            }
         }
         if let Rollback::Stuck(stuck) = &outcome.rollback {
             let mut details = task.details();
@@ -153,6 +160,8 @@ impl Reporter {
             let stuck = StuckTask::new(stuck.clone(), why, undos, undone);
             self.shared.table.keep_stuck(stuck);
         }
+        // Only now: by its key it is always found, in flight or stuck.
+        self.shared.keyed.remove(task);
         self.clear_undos(task);
         self.plan_retry(&outcome, ctx);
         if self.last_failures.len() == LAST_FAILURES {

@@ -71,13 +71,14 @@ impl Table {
     }
 
     /// Makes a stuck task one in flight again, whose rollback begins anew with the undos that are left.
-    /// Nobody holds one of the `places` for it. Returns its key, too.
+    /// Nobody holds one of the `places` for it. `enter` puts it among those with keys.
     pub(crate) fn reopen_stuck(
         &self,
         id: TaskId,
         now: Nanos,
         cycles: Cycles,
-    ) -> Result<(Reopened, Option<Arc<str>>), NotReopened> {
+        enter: impl FnOnce(Arc<str>, &TaskRef),
+    ) -> Result<Reopened, NotReopened> {
         let (mut inner, blank) = self.blank();
         let at = inner.stuck.iter().position(|stuck| stuck.listed.task == id);
         let refused = match (inner.refused, at) {
@@ -113,10 +114,14 @@ impl Table {
         };
         let past = rolling_back(rest.end.clone(), std::mem::take(&mut rest.undos), names);
         let task = inner.enter_with_past(blank, id, &Limits::none(false), now, cycles, past);
+        // Under the lock: by its key it is always found, stuck or in flight.
+        if let Some(key) = key {
+            enter(key, &task);
+        }
         drop(inner);
         failures.into_iter().for_each(panic_guard::drop_quietly);
         panic_guard::drop_quietly(rest);
-        Ok((Reopened { task, undone }, key))
+        Ok(Reopened { task, undone })
     }
 
     /// Makes a task that is done one in flight again, which is rolled back. Nobody holds one of the
