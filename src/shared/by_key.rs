@@ -157,7 +157,11 @@ impl Shared {
                 self.tell_reporter(ToReporter::Revoked);
                 Ok(false)
             }
-            Err(error) => Err(self.broken(&error)),
+            Err(error) => {
+                // Its task is in flight, so even an ending pipeline has not closed the journal.
+                self.suspend(&error);
+                Err(KeyError::Suspended)
+            }
         }
     }
 

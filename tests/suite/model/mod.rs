@@ -14,6 +14,7 @@ use std::{
 };
 
 use batrun::{Outcome, policy::OnStuck, prelude::*, report::Snapshot};
+use futures::StreamExt;
 use proptest::{prelude::*, test_runner::TestCaseError};
 
 use self::{
@@ -27,9 +28,45 @@ use crate::support::{live, ms, quietly, sleep, still};
 #[derive(Default)]
 struct Fates {
     accepted_ms: HashMap<usize, f64>,
-    outcomes: HashMap<usize, Outcome>,
+    /// More than one if it was stuck, and tried again.
+    outcomes: HashMap<usize, Vec<Outcome>>,
     cancel_took: HashMap<usize, bool>,
-    snapshots: Vec<Snapshot>,
+    /// Number of times that stuck tasks were tried again.
+    retried: u64,
+    /// Each with the number of those by then.
+    snapshots: Vec<(Snapshot, u64)>,
+}
+
+/// Tries again what is left of a task, if it is stuck, as its script says.
+async fn retry(
+    world: &World,
+    handle: &PipelineHandle<Context, Context>,
+    fates: &Mutex<Fates>,
+    (task, mut last): (usize, Outcome),
+    scale: u64,
+) {
+    for after_ms in &world.case.tasks[task].retries_ms {
+        if !last.rollback.is_stuck() {
+            return;
+        }
+        sleep(after_ms / scale).await;
+        let mut outcomes = handle.outcomes();
+        // Before its outcome may be there.
+        fates.lock().unwrap().retried += 1;
+        if handle.retry(last.task).is_err() {
+            // The pipeline takes nothing up any more.
+            fates.lock().unwrap().retried -= 1;
+            return;
+        }
+        last = loop {
+            let outcome = outcomes.next().await.unwrap().unwrap();
+            if outcome.task == last.task {
+                break outcome;
+            }
+        };
+        let mut fates = fates.lock().unwrap();
+        fates.outcomes.entry(task).or_default().push(last.clone());
+    }
 }
 
 fn build(world: &Arc<World>, blocking: bool) -> Pipeline<Context> {
@@ -88,23 +125,26 @@ async fn play(world: Arc<World>, pipeline: Pipeline<Context>, scale: u64) -> (Fa
                     .accepted_ms
                     .insert(task, world.now_ms());
                 let cancel_ms = script.cancel_ms;
-                let fates = fates.clone();
+                let (world, handle, fates) = (world.clone(), handle.clone(), fates.clone());
                 watchers.push(actix_rt::spawn(async move {
+                    let mut early = None;
                     if let Some(at) = cancel_ms {
                         tokio::select! {
                             biased;
-                            outcome = ticket.outcome() => {
-                                fates.lock().unwrap().outcomes.insert(task, strip(outcome));
-                                return;
-                            }
+                            outcome = ticket.outcome() => early = Some(outcome),
                             () = sleep(at / scale) => {
                                 let took = ticket.cancel();
                                 fates.lock().unwrap().cancel_took.insert(task, took);
                             }
                         }
                     }
-                    let outcome = ticket.outcome().await;
-                    fates.lock().unwrap().outcomes.insert(task, strip(outcome));
+                    let outcome = strip(match early {
+                        Some(outcome) => outcome,
+                        None => ticket.outcome().await,
+                    });
+                    let first = vec![outcome.clone()];
+                    fates.lock().unwrap().outcomes.insert(task, first);
+                    retry(&world, &handle, &fates, (task, outcome), scale).await;
                 }));
             }
             watchers
@@ -114,7 +154,11 @@ async fn play(world: Arc<World>, pipeline: Pipeline<Context>, scale: u64) -> (Fa
         let (handle, fates) = (handle.clone(), fates.clone());
         actix_rt::spawn(async move {
             for _ in 0..50 {
-                fates.lock().unwrap().snapshots.push(handle.snapshot());
+                let snapshot = handle.snapshot();
+                let mut fates = fates.lock().unwrap();
+                let retried = fates.retried;
+                fates.snapshots.push((snapshot, retried));
+                drop(fates);
                 sleep(7).await;
             }
         })
@@ -161,12 +205,19 @@ fn verify(world: &World, fates: &Fates, report: &Report, timed: bool) -> Result<
     // G1: each accepted task has one outcome, and the counts say so.
     let counts = report.counts;
     prop_assert_eq!(counts.in_flight(), 0);
-    prop_assert_eq!(counts.accepted as usize, fates.accepted_ms.len());
+    // G9: one more for each time that a stuck one was tried again.
+    let accepted = fates.accepted_ms.len() as u64 + fates.retried;
+    prop_assert_eq!(counts.accepted, accepted);
+    prop_assert_eq!(counts.taken_back, 0);
+    let stuck = |outcomes: &&Vec<Outcome>| outcomes.last().unwrap().rollback.is_stuck();
+    let stuck = fates.outcomes.values().filter(stuck).count();
+    prop_assert_eq!(report.stuck.len(), stuck);
     prop_assert_eq!(fates.outcomes.len(), fates.accepted_ms.len());
     let count = |which: fn(&batrun::state::End) -> bool| {
         fates
             .outcomes
             .values()
+            .flatten()
             .filter(|outcome| which(&outcome.end))
             .count() as u64
     };
@@ -186,15 +237,16 @@ fn verify(world: &World, fates: &Fates, report: &Report, timed: bool) -> Result<
         counts.cancelled,
         count(|end| matches!(end, batrun::state::End::Cancelled { .. }))
     );
-    for snapshot in &fates.snapshots {
+    for (snapshot, retried) in &fates.snapshots {
         prop_assert_eq!(snapshot.in_flight, snapshot.counts.in_flight());
         if let Some(most) = case.max_in_flight {
-            prop_assert!(snapshot.in_flight <= most as u64);
+            // What is tried again doesn't wait for a place.
+            prop_assert!(snapshot.in_flight <= most as u64 + retried);
         }
     }
     let log = world.log();
     let shut_down = timed || !matches!(case.ending, EndScript::Late);
-    for (task, outcome) in &fates.outcomes {
+    for (task, outcomes) in &fates.outcomes {
         let events: Vec<(f64, Event)> = log
             .iter()
             .filter(|e| e.task == *task)
@@ -205,7 +257,8 @@ fn verify(world: &World, fates: &Fates, report: &Report, timed: bool) -> Result<
             .map(|timeout| fates.accepted_ms[task] + timeout as f64);
         let facts = Facts {
             events: &events,
-            outcome,
+            outcome: &outcomes[0],
+            again: &outcomes[1..],
             deadline_ms,
             timed,
         };

@@ -57,6 +57,8 @@ enum Forward {
 pub struct Facts<'a> {
     pub events: &'a [(f64, Event)],
     pub outcome: &'a Outcome,
+    /// Those that it had when it was stuck, and tried again.
+    pub again: &'a [Outcome],
     /// The time by which it has to be done.
     pub deadline_ms: Option<f64>,
     /// True if times mean anything, because the clock stood still.
@@ -136,6 +138,31 @@ impl<'a> Model<'a> {
         }
         let left = self.ordered(|undo| matches!(undo.status, Status::Registered | Status::Failed));
         (cancelled, left)
+    }
+
+    /// The final rollback, and each time that what it left was tried again. The outcomes have to say so.
+    fn ends(&mut self, rolls_back: bool, facts: &Facts<'_>) -> Result<(), String> {
+        let (mut cancelled, mut left) = match rolls_back {
+            true => self.roll_back(),
+            false => (0, vec![]),
+        };
+        rollback_is(self, (cancelled, &left), facts.outcome)?;
+        for again in facts.again {
+            if left.is_empty() {
+                return Err("tried again, and it was not stuck".to_owned());
+            }
+            if format!("{:?}", again.end) != format!("{:?}", facts.outcome.end) {
+                return Err(format!("its end has become {:?}", again.end));
+            }
+            for undo in left {
+                self.undos[undo].status = Status::Registered;
+            }
+            let more;
+            (more, left) = self.roll_back();
+            cancelled += more;
+            rollback_is(self, (cancelled, &left), again)?;
+        }
+        Ok(())
     }
 
     /// Plays the task as it goes if nobody interferes. `gives_up` says whether the backoff after
@@ -255,8 +282,8 @@ fn check_as(
     let forward = model.forward(&gives_up);
     let describe = || {
         format!(
-            "\n  saw   {events:?}\n  model {:?}\n  {:?}",
-            model.trace, facts.outcome
+            "\n  saw   {events:?}\n  model {:?}\n  {:?}, then {:?}",
+            model.trace, facts.outcome, facts.again
         )
     };
     let by_itself = match &facts.outcome.end {
@@ -275,11 +302,7 @@ fn check_as(
         }
         Some(true) => {
             let mut end = model.clone();
-            let went = if forward == Forward::Done {
-                (0, vec![])
-            } else {
-                end.roll_back()
-            };
+            let ended = end.ends(forward != Forward::Done, facts);
             if end.trace != events {
                 return Err(format!(
                     "not the script's sequence, {:?}{}",
@@ -287,7 +310,7 @@ fn check_as(
                     describe()
                 ));
             }
-            return rollback_is(&end, went, facts).map_err(|e| e + &describe());
+            return ended.map_err(|e| e + &describe());
         }
         None => {}
     }
@@ -306,8 +329,7 @@ fn check_as(
         {
             continue;
         }
-        let went = cut.roll_back();
-        if cut.trace == events && rollback_is(&cut, went, facts).is_ok() {
+        if cut.ends(true, facts).is_ok() && cut.trace == events {
             return Ok(());
         }
     }
@@ -360,8 +382,8 @@ fn stops(cut: &mut Model<'_>, events: &[Event], stage: usize, task: &TaskScript)
 
 fn rollback_is(
     model: &Model<'_>,
-    (cancelled, left): (usize, Vec<usize>),
-    facts: &Facts<'_>,
+    (cancelled, left): (usize, &[usize]),
+    outcome: &Outcome,
 ) -> Result<(), String> {
     let stages = |undos: &[usize]| -> Vec<String> {
         undos
@@ -369,12 +391,12 @@ fn rollback_is(
             .map(|undo| format!("s{}", model.undos[*undo].stage))
             .collect()
     };
-    let fits = match &facts.outcome.rollback {
+    let fits = match &outcome.rollback {
         Rollback::None => cancelled == 0 && left.is_empty(),
         Rollback::Complete { undos } => *undos == cancelled && cancelled > 0 && left.is_empty(),
         Rollback::Stuck(stuck) => {
             let named: Vec<String> = stuck.undos.iter().map(|u| u.stage.to_string()).collect();
-            !left.is_empty() && named == stages(&left) && stuck.still_running.is_none()
+            !left.is_empty() && named == stages(left) && stuck.still_running.is_none()
         }
         _ => false,
     };

@@ -31,6 +31,8 @@ pub struct TaskScript {
     pub timeout_ms: Option<u64>,
     /// The time at which the user cancels it, counted from its acceptance.
     pub cancel_ms: Option<u64>,
+    /// What is left of it is tried again as often as this, each time so long after it has got stuck.
+    pub retries_ms: Vec<u64>,
     /// For each stage, its attempts; the last one stands for all that follow.
     pub stages: Vec<Vec<Attempt>>,
 }
@@ -165,14 +167,18 @@ fn task(stages: usize, hangs: bool) -> impl Strategy<Value = TaskScript> {
         after,
         some_ms(150),
         some_ms(120),
+        proptest::collection::vec(0..40u64, 0..4),
         proptest::collection::vec(attempts, stages),
     )
-        .prop_map(|(after_ms, timeout_ms, cancel_ms, stages)| TaskScript {
-            after_ms,
-            timeout_ms,
-            cancel_ms,
-            stages,
-        })
+        .prop_map(
+            |(after_ms, timeout_ms, cancel_ms, retries_ms, stages)| TaskScript {
+                after_ms,
+                timeout_ms,
+                cancel_ms,
+                retries_ms,
+                stages,
+            },
+        )
 }
 
 fn ending() -> impl Strategy<Value = EndScript> {
