@@ -89,6 +89,7 @@ impl Reporter {
     pub(super) fn retry_now(&mut self, task: TaskId) {
         if let Err(why) = self.shared.retry(task) {
             // A person was quicker, or the pipeline is about to end.
+            self.stuck_retries.remove(&task);
             logging::debug!("{why}");
         }
     }
