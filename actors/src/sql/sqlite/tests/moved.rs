@@ -6,7 +6,7 @@ use std::{
     sync::{Arc, Mutex},
 };
 
-use super::*;
+use super::{super::Outcome, *};
 
 /// The modes of a journal that it makes a difference for.
 const MODES: [&str; 2] = ["DELETE", "WAL"];
@@ -155,12 +155,13 @@ fn f23_a_commit_into_a_file_that_was_replaced_is_not_done() {
     assert!(stage.transact(&[insert(1)], None).is_ok());
     let replaced = Arc::new(Mutex::new(false));
     let (at, done) = (path.clone(), replaced.clone());
-    let connection = &stage.database.as_ref().unwrap().connection;
-    connection.commit_hook(Some(move || {
+    let connection = &mut stage.database.as_mut().unwrap().connection;
+    let set = connection.commit_hook(Some(move || {
         replace(&at, "WAL");
         *done.lock().unwrap() = true;
         false
     }));
+    assert!(set.outcome().is_ok());
     let Err(broken) = stage.transact(&[insert(2)], None) else {
         panic!("done, in no file");
     };
