@@ -84,7 +84,7 @@ pub enum RetryError {
     Suspended(TaskId),
 }
 
-/// What was asked for can't be done with the task of this key.
+/// The task with this key can't be forgotten or taken back.
 #[cfg(feature = "journal")]
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]

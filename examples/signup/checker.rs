@@ -111,7 +111,7 @@ impl World {
                 wrong.push(format!("{key}, {end}: {found:?} instead of {expected:?}"));
             }
         }
-        // What was right is gone from here by now.
+        // All that was right is gone from here by now.
         for name in self.rows.keys() {
             wrong.push(format!("a row of {name} that nobody was told of"));
         }

@@ -175,7 +175,7 @@ async fn clients(service: &Service, plans: Vec<Plan>) -> Result<Vec<Answer>, Any
     Ok(answers)
 }
 
-/// What goes wrong while the clients are at it.
+/// The mishaps while the clients are at it.
 async fn mishaps(servers: &mut Servers, service: &Service, number: usize) -> Result<(), AnyError> {
     for (percent, what) in [
         (15, Mishap::ServiceKilled),

@@ -1,4 +1,4 @@
-//! What goes through the pipeline, and the stage that is no ready-made one.
+//! The values that go through the pipeline, and the stage that is no ready-made one.
 
 use std::{path::Path, time::Duration};
 

@@ -23,7 +23,7 @@ pub(crate) enum Found {
         task: TaskId,
         end: EndKind,
         label: Option<Arc<str>>,
-        /// What it takes to take it back: `None` if its undos are not kept; the error says why they can't
+        /// The undos that take it back: `None` if its undos are not kept; the error says why they can't
         /// be used.
         undos: Option<Result<Vec<Undo>, String>>,
     },

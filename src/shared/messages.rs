@@ -88,7 +88,8 @@ pub(crate) enum ToReporter {
     StuckRestored,
     /// A task was not accepted after all.
     Revoked,
-    /// What is left of a stuck task is to be tried again, or a done one taken back, once that is recorded.
+    /// The rest of a stuck task's rollback is to run again, or a done task is to be taken back, once that
+    /// is recorded.
     Reopened(Reopened, Recorded),
     /// Collect the room that tasks fill which have not asked for any: each future takes some out of a
     /// semaphore.

@@ -1,4 +1,4 @@
-//! How the task with a key is doing.
+//! The place where the task with a key is.
 
 use super::Shared;
 use crate::task::{StageProgress, State, StopCause, TaskRef, TaskStatus};

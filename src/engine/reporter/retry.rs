@@ -30,7 +30,7 @@ impl Drop for Timer {
 }
 
 impl Reporter {
-    /// What is left of a stuck task is tried again, once that is recorded.
+    /// Tries the rest of a stuck task's rollback again, or takes a done task back, once that is recorded.
     pub(super) fn reopened(
         &mut self,
         reopened: Reopened,

@@ -150,7 +150,7 @@ impl JournalFile {
             cause: StopCause::User,
         };
         let entry = Entry::RollbackStarted { end: Box::new(end) };
-        // Which stage is the last one matters only to a task that is finished.
+        // The number of the last stage matters only to a task that is finished.
         task.apply(entry, StageIx::MAX, wall_clock())
             .map_err(|bad| self.encode_error(bad.to_string()))?;
         let row = TaskRow::of(id, &task).map_err(|why| self.encode_error(why))?;

@@ -63,7 +63,7 @@ impl Replies {
         for (to, outcome) in self.outcomes {
             reply(to, Ok(outcome));
         }
-        // Whoever begins to take a task back learns of that before anybody who finds it so.
+        // The one who begins to take a task back learns of that before anybody who finds it so.
         for (to, result) in self.taken_back {
             reply(to, Ok(result));
         }
