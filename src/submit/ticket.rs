@@ -106,7 +106,7 @@ fn in_ledger(task: &Task) -> Option<TaskId> {
     }
 }
 
-/// What a ticket's answer says of the outcome.
+/// The outcome, as far as a ticket's answer says it.
 enum Found {
     Here(Outcome),
     /// The ledger has it, or will, under this key, if it is this task's.

@@ -35,7 +35,7 @@ pub enum TaskStatus {
         stage: StageName,
         /// The attempt, from 1.
         attempt: u32,
-        /// How far it has come, if the stage [tells](crate::TaskContext::progress).
+        /// The progress that it has made, if the stage [tells](crate::TaskContext::progress).
         #[serde(default, skip_serializing_if = "Option::is_none")]
         progress: Option<StageProgress>,
     },

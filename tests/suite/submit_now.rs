@@ -58,7 +58,7 @@ async fn g07_d06_as_many_as_fit_are_accepted_without_a_wait() {
         assert_eq!(outcome.output, Some(n));
         assert!(!ticket.is_known());
     }
-    // What found no room has left nothing behind.
+    // A task that found no room has left nothing behind.
     assert!(handle.outcome_of("more").await.unwrap().is_none());
     let report = handle.shutdown(DRAIN).await.unwrap();
     assert_eq!(report.counts.accepted, u64::from(TASKS));

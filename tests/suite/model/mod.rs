@@ -240,7 +240,7 @@ fn verify(world: &World, fates: &Fates, report: &Report, timed: bool) -> Result<
     for (snapshot, retried) in &fates.snapshots {
         prop_assert_eq!(snapshot.in_flight, snapshot.counts.in_flight());
         if let Some(most) = case.max_in_flight {
-            // What is tried again doesn't wait for a place.
+            // A task that is tried again doesn't wait for a place.
             prop_assert!(snapshot.in_flight <= most as u64 + retried);
         }
     }

@@ -31,7 +31,7 @@ pub struct TaskScript {
     pub timeout_ms: Option<u64>,
     /// The time at which the user cancels it, counted from its acceptance.
     pub cancel_ms: Option<u64>,
-    /// What is left of it is tried again as often as this, each time so long after it has got stuck.
+    /// The rest of its rollback is tried again as often as this, each time so long after it has got stuck.
     pub retries_ms: Vec<u64>,
     /// For each stage, its attempts; the last one stands for all that follow.
     pub stages: Vec<Vec<Attempt>>,
