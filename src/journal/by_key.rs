@@ -45,14 +45,7 @@ impl JournalLedger {
     /// Gives the key of a task that has ended back. Returns what was there.
     pub(crate) async fn forget(&self, key: &str) -> Result<Found, LedgerError> {
         let found = self.writer.forget(key)?.await.map_err(|_| closed())??;
-        Ok(match found {
-            // Its undos are gone, and nobody decodes them.
-            FoundByKey::Ended(kept) => self.found(FoundByKey::Ended(KeptEnd {
-                undos: None,
-                ..kept
-            })),
-            other => self.found(other),
-        })
+        Ok(self.found(without_undos(found)))
     }
 
     /// Records that this task, which is done, is taken back. The error is what is there instead.
@@ -63,7 +56,7 @@ impl JournalLedger {
     ) -> Result<Result<(), Found>, LedgerError> {
         let begun = self.writer.take_back(key, task)?;
         let begun = begun.await.map_err(|_| closed())??;
-        Ok(begun.map_err(|found| self.found(found)))
+        Ok(begun.map_err(|found| self.found(without_undos(found))))
     }
 
     fn found(&self, found: FoundByKey) -> Found {
@@ -124,5 +117,17 @@ impl JournalLedger {
             status,
             tries: state.runs,
         })
+    }
+}
+
+/// The same, where nobody asks for the undos: decoded, they are the user's values, which somebody has to
+/// drop.
+fn without_undos(found: FoundByKey) -> FoundByKey {
+    match found {
+        FoundByKey::Ended(kept) => FoundByKey::Ended(KeptEnd {
+            undos: None,
+            ..kept
+        }),
+        other => other,
     }
 }
