@@ -76,9 +76,12 @@ async fn main() -> Result<ExitCode, AnyError> {
     println!("listening on http://{}", service.address);
     let driver = options.drive.map(|n| rt::spawn(drive(n, service.address)));
 
-    let told = select(pin!(interrupt.recv()), pin!(terminate.recv()));
     // A pipeline that ends by itself has nothing left to serve for.
-    select(told, pin!(service.accounts.ended())).await;
+    select(
+        select(pin!(interrupt.recv()), pin!(terminate.recv())),
+        pin!(service.accounts.ended()),
+    )
+    .await;
     let under_way = service.accounts.snapshot().in_flight;
     println!("stopping, with {under_way} accounts under way");
     let report = service.stop(GRACE).await?;

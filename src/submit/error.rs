@@ -31,9 +31,13 @@ pub enum SubmitError<C> {
          say retry_all(..), or look at stuck() and resolve(..) them"
     )]
     Stuck(C),
-    /// The journal or ledger has failed, so no task is accepted. The log says why; the next start
+    /// The journal or ledger has failed, or [`Shutdown::Suspend`](crate::Shutdown::Suspend) was called, so no
+    /// task is accepted. The log says why; the next start
     /// goes on from what was recorded.
-    #[error("the pipeline is suspended because its ledger failed; the log says why")]
+    #[error(
+        "the pipeline is suspended: its journal or ledger has failed, as the log says, or it was told to; \
+         the next start goes on"
+    )]
     Suspended(C),
     /// This task can't be recorded, others can: its context can't be encoded, or it has a key and
     /// the pipeline no journal.
@@ -42,7 +46,10 @@ pub enum SubmitError<C> {
     /// The key is that of this task, which was submitted with another context. See
     /// [`compare_contexts`](crate::journal::Journal::compare_contexts).
     #[cfg(feature = "journal")]
-    #[error("task {1} has the same key, and was submitted with another context")]
+    #[error(
+        "task {1} has the same key, and was submitted with another context; use another key, or say \
+         compare_contexts(false) on the journal if both mean the same"
+    )]
     KeyConflict(C, TaskId),
 }
 
