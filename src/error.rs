@@ -73,14 +73,19 @@ pub enum RetryError {
     /// It can only go on in another process.
     #[error(
         "task {0} can't be retried by this process: {1}; with a journal, stop the pipeline, say \
-         `batrun journal retry` and start it again"
+         `batrun journal retry FILE {0}`, and start a version of the program that can go on with it"
     )]
     Unable(TaskId, Arc<str>),
     /// The pipeline is shutting down, or has ended.
-    #[error("task {0} can't be retried, as the pipeline takes no more tasks")]
+    #[error(
+        "task {0} can't be retried, as the pipeline takes no more tasks; with a journal, retry it once the \
+         pipeline runs again, or say `batrun journal retry FILE {0}` before"
+    )]
     Closed(TaskId),
     /// The pipeline is suspended, because its journal or ledger has failed.
-    #[error("task {0} can't be retried, as the pipeline is suspended; the log says why")]
+    #[error(
+        "task {0} can't be retried, as the pipeline is suspended; retry it after the next start"
+    )]
     Suspended(TaskId),
 }
 
@@ -96,9 +101,7 @@ pub enum KeyError {
     Unknown(Box<str>),
     /// The task has no outcome yet. Wait for [`outcome_of`](crate::PipelineHandle::outcome_of), or
     /// [cancel](crate::PipelineHandle::cancel_key) it.
-    #[error(
-        "task {task} with the key {key:?} is still in flight; cancel it, or wait for its outcome"
-    )]
+    #[error("task {task} with the key {key:?} has no outcome yet; wait for it, or cancel the task")]
     InFlight {
         /// The key.
         key: Box<str>,
@@ -150,10 +153,13 @@ pub enum KeyError {
         why: String,
     },
     /// The pipeline is shutting down, or has ended.
-    #[error("the pipeline takes no more tasks")]
+    #[error("the pipeline takes no more tasks; try again after the next start")]
     Closed,
     /// The pipeline is suspended, because its journal has failed.
-    #[error("the pipeline is suspended, because its journal has failed; the log says why")]
+    #[error(
+        "the pipeline is suspended: its journal has failed, as the log says, or it was told to; try again \
+         after the next start"
+    )]
     Suspended,
 }
 

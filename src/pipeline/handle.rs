@@ -171,7 +171,8 @@ impl<I: Send + 'static, O: Send + 'static> PipelineHandle<I, O> {
     /// Without a journal there is nothing to forget.
     ///
     /// # Errors
-    /// [`KeyError::InFlight`], [`KeyError::Stuck`]: nothing is forgotten then.
+    /// [`KeyError::InFlight`], [`KeyError::Stuck`], [`KeyError::Closed`], [`KeyError::Suspended`]: nothing is
+    /// forgotten then.
     ///
     /// # Cancel safety
     /// Once polled, the key is given back, whether this future completes or not.
@@ -324,8 +325,8 @@ impl<I: Send + 'static, O: Send + 'static> PipelineHandle<I, O> {
         Ok(())
     }
 
-    /// The stuck tasks that nobody has [resolved](Self::resolve) or [retried](Self::retry), in the order
-    /// in which they got stuck.
+    /// The stuck tasks that nobody has [resolved](Self::resolve) or [retried](Self::retry): those of an
+    /// earlier process by their numbers, then in the order in which they got stuck.
     pub fn stuck(&self) -> Vec<Stuck> {
         self.inner.shared.table.stuck()
     }

@@ -14,7 +14,7 @@ pub(crate) struct Options {
 
 #[derive(Subcommand)]
 pub(crate) enum Topic {
-    /// Show a pipeline's journal, and decide about its stuck tasks
+    /// Show a pipeline's journal, and decide about its tasks
     #[command(subcommand, arg_required_else_help = true)]
     Journal(Command),
 }

@@ -155,10 +155,11 @@ async fn play(world: Arc<World>, pipeline: Pipeline<Context>, scale: u64) -> (Fa
         actix_rt::spawn(async move {
             for _ in 0..50 {
                 let snapshot = handle.snapshot();
-                let mut fates = fates.lock().unwrap();
-                let retried = fates.retried;
-                fates.snapshots.push((snapshot, retried));
-                drop(fates);
+                {
+                    let mut fates = fates.lock().unwrap();
+                    let retried = fates.retried;
+                    fates.snapshots.push((snapshot, retried));
+                }
                 sleep(7).await;
             }
         })

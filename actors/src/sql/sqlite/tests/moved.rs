@@ -156,12 +156,12 @@ fn f23_a_commit_into_a_file_that_was_replaced_is_not_done() {
     let replaced = Arc::new(Mutex::new(false));
     let (at, done) = (path.clone(), replaced.clone());
     let connection = &mut stage.database.as_mut().unwrap().connection;
-    let set = connection.commit_hook(Some(move || {
+    let hook = move || {
         replace(&at, "WAL");
         *done.lock().unwrap() = true;
         false
-    }));
-    assert!(set.outcome().is_ok());
+    };
+    assert!(connection.commit_hook(Some(hook)).outcome().is_ok());
     let Err(broken) = stage.transact(&[insert(2)], None) else {
         panic!("done, in no file");
     };
