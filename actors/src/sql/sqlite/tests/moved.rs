@@ -161,7 +161,7 @@ fn f23_a_commit_into_a_file_that_was_replaced_is_not_done() {
         *done.lock().unwrap() = true;
         false
     };
-    assert!(connection.commit_hook(Some(hook)).outcome().is_ok());
+    connection.commit_hook(Some(hook)).outcome().unwrap();
     let Err(broken) = stage.transact(&[insert(2)], None) else {
         panic!("done, in no file");
     };
