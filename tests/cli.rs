@@ -97,6 +97,7 @@ impl Shop {
         });
         Pipeline::new("orders")
             .journal(Journal::open(self.path())?)
+            .keep_undos()
             .stage(reserve)
             .stage(ship.version(version))
             .start()
@@ -254,7 +255,7 @@ async fn j1_show_lists_the_tasks_of_a_running_pipeline() {
         text = shop.text(&["show"]);
     }
     assert!(
-        text.contains("the journal of the pipeline orders, format 1"),
+        text.contains("the journal of the pipeline orders, format 2"),
         "{text}"
     );
     assert!(
@@ -462,7 +463,7 @@ async fn d08_a_task_is_shown_by_its_key_with_its_label() {
 
 /// A stuck task keeps its key, and another task may have it once the outcome is forgotten.
 #[actix::test]
-async fn d08_of_several_tasks_with_a_key_the_one_under_way_is_shown() {
+async fn d08_a_stuck_task_is_found_by_its_key_even_if_its_outcome_has_gone() {
     let shop = Shop::new();
     shop.with_stuck().await;
     let db = rusqlite::Connection::open(shop.path()).unwrap();
@@ -470,16 +471,95 @@ async fn d08_of_several_tasks_with_a_key_the_one_under_way_is_shown() {
         .unwrap();
     drop(db);
     let running = shop.open(1).await.unwrap();
-    let again = running.submit(4).key("order 3").await.unwrap();
-    again.outcome().await.unwrap();
-    running.submit(100).key("order 1").await.unwrap();
-    shop.until("ship 100").await;
+    let refused = running.submit(4).key("order 1").await.map(drop);
+    assert!(matches!(
+        refused,
+        Err(SubmitError::KeyConflict(4, TaskId(1)))
+    ));
     running.shutdown(Shutdown::Suspend).await.unwrap();
-    let shown = |key| shop.json(&["show", "--key", key, "--json"]);
-    let one = shown("order 1");
-    assert_eq!((&one["id"], &one["stuck"]), (&json!(5), &json!(false)));
-    let three = shown("order 3");
-    assert_eq!((&three["id"], &three["stuck"]), (&json!(3), &json!(true)));
+    let one = shop.json(&["show", "--key", "order 1", "--json"]);
+    assert_eq!((&one["id"], &one["stuck"]), (&json!(1), &json!(true)));
+}
+
+#[actix::test]
+async fn j1_tasks_are_decided_about_by_their_keys() {
+    let shop = Shop::new();
+    shop.with_stuck().await;
+    let next = "at the pipeline's next start";
+    assert_eq!(
+        shop.text(&["take-back", "order 2"]),
+        format!("1 task is taken back {next}: order 2\n")
+    );
+    let refused = shop.refused(&["take-back", "order 2"]);
+    assert!(refused.contains("task 2 has no outcome yet"), "{refused}");
+    let refused = shop.refused(&["retry", "--key", "order 1", "--key", "order 2"]);
+    assert!(refused.contains("no stuck task has the key"), "{refused}");
+    assert_eq!(
+        shop.text(&["retry", "--key", "order 1"]),
+        format!("1 task is tried again {next}: 1\n")
+    );
+    assert_eq!(
+        shop.text(&["resolve", "--key", "order 3"]),
+        "1 task is resolved: 3\n"
+    );
+    let running = shop.open(1).await.unwrap();
+    let two = running.outcome_of("order 2").await.unwrap().unwrap();
+    assert!(matches!(two.end, End::TakenBack), "{two}");
+    let one = running.outcome_of("order 1").await.unwrap().unwrap();
+    assert!(!one.rollback.is_stuck(), "{one}");
+    running.shutdown(Shutdown::Abort).await.unwrap();
+    let mut notes = shop.world.take();
+    notes.sort();
+    assert_eq!(
+        notes,
+        [
+            "put 1 back, left",
+            "put 1 back, right",
+            "put 2 back, left",
+            "put 2 back, right"
+        ]
+    );
+
+    let refused = shop.refused(&["take-back", "order 2"]);
+    assert!(refused.contains("taken back"), "{refused}");
+    // All or none.
+    let refused = shop.refused(&["forget", "order 1", "order 9"]);
+    assert!(refused.contains("\"order 9\": no task has it"), "{refused}");
+    assert_eq!(
+        shop.text(&["forget", "order 2", "order 1"]),
+        "2 keys are free: order 1, order 2\n"
+    );
+    let running = shop.open(1).await.unwrap();
+    let again = running.submit(4).key("order 1").await.unwrap();
+    assert!(!again.is_known());
+    running.shutdown(Shutdown::Abort).await.unwrap();
+}
+
+#[actix::test]
+async fn j1_a_task_is_cancelled_by_its_key() {
+    let shop = Shop::new();
+    shop.with_one_under_way().await;
+    let refused = shop.refused(&["forget", "order 100"]);
+    assert!(refused.contains("task 1 has no outcome yet"), "{refused}");
+    assert_eq!(
+        shop.text(&["cancel", "order 100"]),
+        "1 task is cancelled at the pipeline's next start: order 100\n"
+    );
+    let refused = shop.refused(&["cancel", "order 100"]);
+    assert!(refused.contains("rolled back already"), "{refused}");
+    let running = shop.open(1).await.unwrap();
+    let outcome = running.outcome_of("order 100").await.unwrap().unwrap();
+    assert!(matches!(outcome.end, End::Cancelled { .. }), "{outcome}");
+    running.shutdown(Shutdown::Abort).await.unwrap();
+    assert_eq!(
+        shop.world.take(),
+        ["put 100 back, left", "put 100 back, right"]
+    );
+    let refused = shop.refused(&["cancel", "order 100"]);
+    assert!(
+        refused.contains("has ended already: cancelled"),
+        "{refused}"
+    );
 }
 
 #[actix::test]
@@ -597,29 +677,6 @@ async fn j4_a_task_set_aside_resumes_once_its_version_fits() {
         shop.world.take(),
         ["ship 100", "put 100 back, left", "put 100 back, right"]
     );
-}
-
-#[actix::test]
-async fn j4_retry_does_not_take_a_key_from_another_task() {
-    let shop = Shop::new();
-    shop.with_stuck().await;
-    // Its outcome is old enough to be forgotten, so its key may be given to another task.
-    let db = rusqlite::Connection::open(shop.path()).unwrap();
-    db.execute_batch("DELETE FROM outcomes; DELETE FROM kept")
-        .unwrap();
-    drop(db);
-    let running = shop.open(1).await.unwrap();
-    let again = running.submit(4).key("order 1").await.unwrap();
-    assert!(again.outcome().await.unwrap().is_done());
-    running.shutdown(Shutdown::Abort).await.unwrap();
-
-    let refused = shop.refused(&["retry", "--all"]);
-    assert!(
-        refused.contains("the key of task 1 is now that of task 4"),
-        "{refused}"
-    );
-    shop.text(&["retry", "3"]);
-    shop.text(&["resolve", "1"]);
 }
 
 #[actix::test]

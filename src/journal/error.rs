@@ -106,14 +106,6 @@ pub enum NotStuck {
     /// The task is not stuck: it goes on by itself.
     #[error("task {0} is not stuck, it goes on by itself")]
     Live(TaskId),
-    /// Another task has the key by now, so this one can only be resolved.
-    #[error("the key of task {task} is now that of task {other}, so it can only be resolved")]
-    KeyTaken {
-        /// The task.
-        task: TaskId,
-        /// The task that has the key.
-        other: TaskId,
-    },
 }
 
 /// The reason why a task can't be decided about by its key.

@@ -40,7 +40,6 @@ impl JournalFile {
     /// then. [`JournalError::Io`] if the journal was opened with [`look`](Self::look).
     pub fn retry(&mut self, ids: &[TaskId]) -> Result<(), JournalError> {
         let stuck = self.stuck_tasks(ids)?;
-        self.refuse_taken_keys(&stuck)?;
         let mut ops = Vec::new();
         for (id, rows) in stuck {
             self.unstick(id, rows, &mut ops)?;
@@ -121,48 +120,6 @@ impl JournalFile {
         }
         self.refuse(refused)?;
         Ok(stuck)
-    }
-
-    /// Fails if another task has the key of one of these by now.
-    fn refuse_taken_keys(&self, stuck: &[(TaskId, TaskRows)]) -> Result<(), JournalError> {
-        let mut owners = self.owners_of_keys()?;
-        let mut refused = Vec::new();
-        for (task, (row, ..)) in stuck {
-            let Some(key) = &row.key else { continue };
-            let live = owners.iter().find(|(taken, _)| taken == key);
-            let kept = self.store.read_keyed_outcome(key);
-            let kept = kept.map_err(|error| self.store_error(error))?;
-            let other = live
-                .map(|(_, other)| *other)
-                .or(kept.map(|row| TaskId(row.task)));
-            match other {
-                Some(other) if other != *task => {
-                    refused.push(NotStuck::KeyTaken { task: *task, other });
-                }
-                // Two of these tasks may have the same key: only one of them gets it back.
-                _ => owners.push((key.clone(), *task)),
-            }
-        }
-        self.refuse(refused)
-    }
-
-    /// The keys of all tasks that go on by themselves.
-    fn owners_of_keys(&self) -> Result<Vec<(Box<str>, TaskId)>, JournalError> {
-        let mut owners = Vec::new();
-        let mut first_corrupt = None;
-        self.store
-            .read_tasks(None, &mut |rows| match rows {
-                Ok((row, ..)) if !row.stuck => {
-                    owners.extend(row.key.map(|key| (key, TaskId(row.id))));
-                }
-                Ok(_) => {}
-                Err(corrupt) => drop(first_corrupt.get_or_insert(corrupt)),
-            })
-            .map_err(|error| self.store_error(error))?;
-        match first_corrupt {
-            Some(corrupt) => Err(self.corrupt_error(corrupt)),
-            None => Ok(owners),
-        }
     }
 
     fn refuse(&self, tasks: Vec<NotStuck>) -> Result<(), JournalError> {
