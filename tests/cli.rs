@@ -512,12 +512,7 @@ async fn j1_tasks_are_decided_about_by_their_keys() {
     notes.sort();
     assert_eq!(
         notes,
-        [
-            "put 1 back, left",
-            "put 1 back, right",
-            "put 2 back, left",
-            "put 2 back, right"
-        ]
+        ["put 1 back, left", "put 2 back, left", "put 2 back, right"]
     );
 
     let refused = shop.refused(&["take-back", "order 2"]);

@@ -40,6 +40,7 @@ impl JournalFile {
     /// then. [`JournalError::Io`] if the journal was opened with [`look`](Self::look).
     pub fn retry(&mut self, ids: &[TaskId]) -> Result<(), JournalError> {
         let stuck = self.stuck_tasks(ids)?;
+        self.refuse_damage()?;
         let mut ops = Vec::new();
         for (id, rows) in stuck {
             self.unstick(id, rows, &mut ops)?;
@@ -120,6 +121,19 @@ impl JournalFile {
         }
         self.refuse(refused)?;
         Ok(stuck)
+    }
+
+    /// Fails if any task is damaged: no pipeline could start on the journal.
+    fn refuse_damage(&self) -> Result<(), JournalError> {
+        let mut first_corrupt = None;
+        self.store
+            .read_tasks(None, &mut |rows| {
+                if let Err(corrupt) = rows {
+                    first_corrupt.get_or_insert(corrupt);
+                }
+            })
+            .map_err(|error| self.store_error(error))?;
+        first_corrupt.map_or(Ok(()), |corrupt| Err(self.corrupt_error(corrupt)))
     }
 
     fn refuse(&self, tasks: Vec<NotStuck>) -> Result<(), JournalError> {
