@@ -66,7 +66,7 @@ type Then<I, O> = Arc<dyn Fn(I, Response) -> Result<O, Failure> + Send + Sync>;
 ///
 /// # Idempotency keys
 /// Each request carries an `Idempotency-Key` header, unless it has one of its own. Its value is the
-/// [task's key](TaskContext::key): the same for each attempt, until an undo of this stage has run.
+/// [task's key](batrun::TaskContext::key): the same for each attempt, until an undo of this stage has run.
 /// The undo's request carries that key with `/cancel` after it, the same for each of its attempts.
 /// A byte that a header can't contain is written as `%` and two hexadecimal digits. Keys are unique
 /// within one run of a pipeline only: if the server remembers them for longer, give the run a
