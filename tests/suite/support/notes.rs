@@ -26,7 +26,6 @@ impl Notes {
     }
 
     /// Forgets all, as a new process would.
-    #[cfg(feature = "journal")]
     pub fn clear(&self) {
         self.0.lock().unwrap().clear();
     }
