@@ -142,16 +142,10 @@ impl Reporter {
         task.apply(Event::RolledBack).ok();
         let id = task.id();
         let outcome = Outcome::new(id, task.names(), end, rollback);
-        let level = match outcome.rollback.is_stuck() {
-            true => log::Level::Warn,
-            false => log::Level::Debug,
-        };
-        if logging::is_on(level) {
-            let text = panic_guard::shown(&outcome);
-            match level {
-                log::Level::Warn => logging::warning!("{text}"),
-                _ => logging::debug!("{text}"),
-            }
+        if outcome.rollback.is_stuck() {
+            logging::warning!("{}", panic_guard::shown(&outcome));
+        } else if logging::is_on(log::Level::Debug) {
+            logging::debug!("{}", panic_guard::shown(&outcome));
         }
         if let Rollback::Stuck(stuck) = &outcome.rollback {
             let mut details = task.details();

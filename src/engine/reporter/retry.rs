@@ -8,7 +8,6 @@ use crate::{
     engine::room::collect,
     ledger::Recorded,
     logging,
-    shared::messages::ToReporter,
     task::{Outcome, Reopened, Rollback, TaskId},
 };
 
@@ -39,10 +38,8 @@ impl Reporter {
     ) {
         let Reopened { task, undone } = reopened;
         // It has not asked for a place, and gives one back at its end.
-        if let Some(collector) = collect(&self.shared.table.places, 1) {
-            self.shared
-                .tell_reporter(ToReporter::CollectRoom(vec![collector]));
-        }
+        let collector = collect(&self.shared.table.places, 1);
+        self.collect_room(collector.into_iter().collect());
         self.begin(task, undone, recorded, ctx);
     }
 

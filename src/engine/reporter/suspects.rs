@@ -67,10 +67,14 @@ impl Reporter {
     /// Makes a clean-up or a rollback that is about to begin wait for its turn; `false` if it need not.
     pub(super) fn waits_for_turn(&mut self, slot: u32, ctx: &mut Context<Self>) -> bool {
         let Suspects { waiting, .. } = &self.suspects;
+        // As good as always, and no look for the rollback then.
+        if waiting.is_empty() {
+            return false;
+        }
         let Some(active) = self.rollbacks.get_mut(&slot) else {
             return false;
         };
-        if waiting.is_empty() || !waiting.contains_key(&active.task.id()) {
+        if !waiting.contains_key(&active.task.id()) {
             return false;
         }
         active.waiting_for = WaitingFor::Turn;
