@@ -10,7 +10,7 @@ use super::{
 use crate::{
     ledger::LedgerError,
     panic_guard,
-    task::{EndKind, TaskId, Undo, UndoStatus},
+    task::{EndKind, TaskId, Undo},
 };
 
 /// The task that was found by a key.
@@ -96,27 +96,16 @@ impl JournalLedger {
     }
 
     fn decoded_undo(&self, number: usize, state: &UndoState, value: &[u8]) -> Result<Undo, String> {
-        let status = state.status.as_live();
-        let value = match status {
-            UndoStatus::Registered | UndoStatus::Failed(_) => {
-                // Stages that are gone, or have another version by now, have no codec.
-                let codec = self.codecs.get(state.stage).map_err(|_| {
-                    format!("the stage of undo {number} is gone, or has another version by now")
-                })?;
-                let value = (codec.decode_undo)(value)
-                    .map_err(|why| format!("undo {number} can't be decoded: {why}"))?;
-                Some(value)
-            }
-            UndoStatus::Withdrawn | UndoStatus::Undone => None,
-        };
-        Ok(Undo {
-            stage: state.stage,
-            attempt: state.attempt,
-            generation: state.generation,
-            value,
-            status,
-            tries: state.runs,
-        })
+        if state.is_settled() {
+            return Ok(state.to_live(None));
+        }
+        // Stages that are gone, or have another version by now, have no codec.
+        let codec = self.codecs.get(state.stage).map_err(|_| {
+            format!("the stage of undo {number} is gone, or has another version by now")
+        })?;
+        let value = (codec.decode_undo)(value)
+            .map_err(|why| format!("undo {number} can't be decoded: {why}"))?;
+        Ok(state.to_live(Some(value)))
     }
 }
 

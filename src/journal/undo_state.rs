@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use super::codec::is_default;
 use crate::{
     failure::FailureKind,
-    task::{StageIx, UndoStatus},
+    task::{AnyUndo, StageIx, Undo, UndoStatus},
 };
 
 /// The state of an undo. Stored under short names, because every undo's row has them.
@@ -50,9 +50,29 @@ pub(super) enum StoredUndoStatus {
     Failed(FailureKind, String),
 }
 
+impl UndoState {
+    /// It has run, or must not: nobody needs its value any more, which so may be one that can't be decoded.
+    pub(super) fn is_settled(&self) -> bool {
+        use StoredUndoStatus::{Undone, Withdrawn};
+        matches!(self.status, Undone | Withdrawn)
+    }
+
+    /// The undo as the engine has it, with its value unless it is settled.
+    pub(super) fn to_live(&self, value: Option<Box<dyn AnyUndo>>) -> Undo {
+        Undo {
+            stage: self.stage,
+            attempt: self.attempt,
+            generation: self.generation,
+            value,
+            status: self.status.as_live(),
+            tries: self.runs,
+        }
+    }
+}
+
 impl StoredUndoStatus {
     /// The status with which a rollback begins: an undo that has failed is to be tried again.
-    pub(super) fn as_live(&self) -> UndoStatus {
+    fn as_live(&self) -> UndoStatus {
         match self {
             StoredUndoStatus::Registered | StoredUndoStatus::Failed(..) => UndoStatus::Registered,
             StoredUndoStatus::Withdrawn => UndoStatus::Withdrawn,

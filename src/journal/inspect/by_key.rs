@@ -52,13 +52,18 @@ impl JournalFile {
                 Found::Kept(kept) => return Err(ended(&kept)),
             };
             let (row, ..) = *rows;
+            let id = TaskId(row.id);
             if row.stuck {
-                return Err(WrongKey::Stuck(TaskId(row.id)));
+                return Err(WrongKey::Stuck(id));
             }
-            if row.stage.is_none() {
-                return Err(WrongKey::RollingBack(TaskId(row.id)));
+            match file.cancelled(row) {
+                Ok(None) => Err(WrongKey::RollingBack(id)),
+                Ok(Some(op)) => {
+                    ops.push(op);
+                    Ok(Ok(()))
+                }
+                Err(error) => Ok(Err(error)),
             }
-            Ok(file.cancelled(row).map(|op| ops.extend(op)))
         })
     }
 

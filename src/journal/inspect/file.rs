@@ -244,12 +244,7 @@ impl JournalFile {
             shown.push(self.undo_of(row.state()?, value));
         }
         let stage = task.stage().map(|stage| self.stage_name(stage));
-        let mut details = task.details;
-        if let Some(mut outcome) = details.stuck.take() {
-            // Old rows have the key in its column only.
-            details.name(&mut outcome.0);
-            details.stuck = Some(outcome);
-        }
+        let details = task.details;
         let passed = Duration::from_millis(now.saturating_sub(details.measured_at));
         let left = details.deadline_left.map(Duration::from_nanos);
         Ok(JournalTask {

@@ -166,7 +166,7 @@ impl Planner<'_> {
     }
 
     fn undo(&self, number: usize, state: &mut UndoState, value: &[u8]) -> Result<Undo, String> {
-        let settled = is_settled(state);
+        let settled = state.is_settled();
         let value = match settled {
             // Nobody needs the value any more, so it may be one that can't be decoded.
             true => None,
@@ -186,7 +186,7 @@ impl Planner<'_> {
         if let StoredUndoStatus::Failed(..) = state.status {
             state.status = StoredUndoStatus::Registered;
         }
-        Ok(undo(state, value))
+        Ok(state.to_live(value))
     }
 
     /// The rest of a stuck task's rollback. The error says why this process can't try it again.
@@ -204,11 +204,11 @@ impl Planner<'_> {
             undone: count_undone(task),
         };
         for (number, (state, value)) in task.undos.iter().zip(values).enumerate() {
-            let value = match is_settled(state) {
+            let value = match state.is_settled() {
                 true => None,
                 false => Some(self.decoded(number, state, value)?),
             };
-            rest.undos.push(undo(state, value));
+            rest.undos.push(state.to_live(value));
         }
         Ok(rest)
     }
@@ -238,24 +238,6 @@ impl Planner<'_> {
             End::TakenBack => EndReason::TakenBack,
         })
     }
-}
-
-/// An undo as the engine has it.
-fn undo(state: &UndoState, value: Option<Box<dyn AnyUndo>>) -> Undo {
-    Undo {
-        stage: state.stage,
-        attempt: state.attempt,
-        generation: state.generation,
-        value,
-        status: state.status.as_live(),
-        tries: state.runs,
-    }
-}
-
-/// It has run, or must not.
-fn is_settled(undo: &UndoState) -> bool {
-    use StoredUndoStatus::{Undone, Withdrawn};
-    matches!(undo.status, Undone | Withdrawn)
 }
 
 /// Number of undos that the task's rollback has run.

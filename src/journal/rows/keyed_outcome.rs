@@ -89,10 +89,7 @@ impl KeyedOutcomeRow {
     /// The outcome as it was written.
     pub(crate) fn outcome(&self) -> Result<Outcome, Corrupt> {
         self.verify()?;
-        let mut outcome: Outcome = decode(&self.outcome).map_err(|why| Corrupt::new(self, why))?;
-        // Old rows have it in its column only.
-        outcome.key.get_or_insert_with(|| (&*self.key).into());
-        Ok(outcome)
+        decode(&self.outcome).map_err(|why| Corrupt::new(self, why))
     }
 }
 

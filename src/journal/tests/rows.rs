@@ -7,11 +7,7 @@ use crate::{
     failure::Failure,
     journal::{
         codec::{decode, encode},
-        rows::{
-            keyed_outcome::{KeyedOutcome, KeyedOutcomeRow},
-            outcome_block::OutcomeBlock,
-            task::TaskRow,
-        },
+        rows::{outcome_block::OutcomeBlock, task::TaskRow},
         task_state::TaskDetails,
         undo_state::UndoState,
     },
@@ -80,73 +76,42 @@ fn an_outcome_is_read_as_it_was() {
     }
 }
 
-/// As it was written before tasks had labels, and outcomes keys.
+/// As it is without a key and a label.
 #[derive(serde::Serialize)]
-struct OldOutcome {
+struct NamelessOutcome {
     task: u64,
     end: End,
-    rollback: OldRollback,
+    rollback: NamelessRollback,
 }
 
 #[derive(serde::Serialize)]
 #[serde(rename_all = "snake_case", tag = "kind")]
-enum OldRollback {
-    Stuck(OldStuck),
+enum NamelessRollback {
+    Stuck(NamelessStuck),
 }
 
 #[derive(serde::Serialize)]
-struct OldStuck {
+struct NamelessStuck {
     task: u64,
     undos: Vec<StuckUndo>,
 }
 
 #[derive(serde::Serialize)]
-struct OldBlock {
+struct NamelessBlock {
     done: Vec<u64>,
-    rest: Vec<OldOutcome>,
+    rest: Vec<NamelessOutcome>,
     keys: Vec<(Box<str>, u64)>,
 }
 
-fn old_outcome(task: u64) -> OldOutcome {
-    OldOutcome {
+fn nameless_outcome(task: u64) -> NamelessOutcome {
+    NamelessOutcome {
         task,
         end: outcome(task).end,
-        rollback: OldRollback::Stuck(OldStuck {
+        rollback: NamelessRollback::Stuck(NamelessStuck {
             task,
             undos: Vec::new(),
         }),
     }
-}
-
-#[test]
-fn d08_rows_without_names_are_read() {
-    let outcome: Outcome = decode(&encode(&old_outcome(3)).unwrap()).unwrap();
-    assert_eq!(
-        outcome.to_string(),
-        "task 3 failed in first: no; stuck: it waits for a person"
-    );
-    let old = OldBlock {
-        done: vec![4],
-        rest: vec![old_outcome(3)],
-        keys: vec![("three".into(), 3)],
-    };
-    let block: OutcomeBlock = decode(&encode(&old).unwrap()).unwrap();
-    assert_eq!(
-        (block.done, block.rest.len(), block.labels),
-        (vec![4], 1, Vec::new())
-    );
-    // The key of an old outcome is in the row beside it.
-    let kept = KeyedOutcome {
-        key: "three".into(),
-        outcome,
-        output: None,
-        digest: None,
-        undos: None,
-    };
-    let mut row = KeyedOutcomeRow::new(&kept, 7).unwrap();
-    assert_eq!(row.outcome().unwrap().key.as_deref(), Some("three"));
-    row.key = "four".into();
-    row.outcome().unwrap_err();
 }
 
 #[test]
@@ -156,12 +121,15 @@ fn d08_names_take_no_room_where_there_are_none() {
         rest,
         ..OutcomeBlock::default()
     };
-    let old = OldBlock {
+    let nameless = NamelessBlock {
         done: vec![1, 2],
         rest: Vec::new(),
         keys: Vec::new(),
     };
-    assert_eq!(encode(&block(Vec::new())).unwrap(), encode(&old).unwrap());
+    assert_eq!(
+        encode(&block(Vec::new())).unwrap(),
+        encode(&nameless).unwrap()
+    );
     let stuck = Stuck {
         task: TaskId(3),
         key: None,
@@ -173,7 +141,10 @@ fn d08_names_take_no_room_where_there_are_none() {
         rollback: Rollback::Stuck(stuck),
         ..outcome(3)
     };
-    assert_eq!(encode(&stuck).unwrap(), encode(&old_outcome(3)).unwrap());
+    assert_eq!(
+        encode(&stuck).unwrap(),
+        encode(&nameless_outcome(3)).unwrap()
+    );
 }
 
 proptest! {
