@@ -93,6 +93,7 @@ pub(crate) enum ToReporter {
     Reopened(Reopened, Recorded),
     /// Collect the room that tasks fill which have not asked for any: each future takes some out of a
     /// semaphore.
+    #[cfg(feature = "journal")]
     CollectRoom(Vec<Detached>),
     /// A task that is being cleaned up was stopped.
     StoppedWhileCleaning(TaskRef),

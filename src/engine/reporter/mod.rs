@@ -339,6 +339,7 @@ impl Handler<ToReporter> for Reporter {
             ToReporter::Reopened(reopened, recorded) => self.reopened(reopened, recorded, ctx),
             #[cfg(feature = "journal")]
             ToReporter::Suspect { task, undo } => self.suspect(&task, undo),
+            #[cfg(feature = "journal")]
             ToReporter::CollectRoom(collectors) => self.collect_room(collectors),
             ToReporter::AllHandlesDropped => self.all_handles_dropped(ctx),
             ToReporter::ShutDown(how) => self.shut_down(how, ctx),
