@@ -342,12 +342,15 @@ impl<P: Fn(u64) -> Plan> Checker<P> {
 
     /// It was said to be recorded that the task goes on.
     fn reopened(&mut self, number: u64, how: Reopen) {
+        let retries = self.retries;
         let task = self.task(number);
         match (&mut task.reopened, &task.outcome) {
             (Some(reopened), _) if reopened.how == how => {
                 reopened.sure = true;
                 task.taken_back |= how == Reopen::TakeBack;
             }
+            // It has got stuck, which is not the end of it in a pipeline that tries again by itself.
+            (Some(reopened), _) if retries && reopened.ran && how == Reopen::Retry => {}
             // It was before, or is through by now.
             (_, Some(_)) if task.taken_back || how == Reopen::Retry => {}
             // Somebody forgot it first, once it was through.

@@ -583,17 +583,38 @@ fn a_retry_that_was_recorded_goes_on() {
     bad("is another one by now", &plan, &other);
 }
 
+fn boot_that_may_retry(run: u32, retries: bool) -> Vec<Line> {
+    let rolls_back = false;
+    vec![Line::Boot {
+        run,
+        rolls_back,
+        retries,
+    }]
+}
+
+#[test]
+fn a_task_that_got_stuck_on_its_way_back_may_be_retried() {
+    let plan = plan(|steps| steps[0].back = Back::FailsLong);
+    let first = undo(0, 1, 1);
+    let fails = vec![calls(first, 1, 0), Line::NotUndone(first)];
+    let rest = [back(undo(1, 1, 1)), back(undo(2, 1, 1))].concat();
+    let stuck = now(How::TakenBack, Went::Stuck(vec![format!("{first:?}")]));
+    let runs = vec![calls(first, 2, 0), Line::Undone(first)];
+    let retried = [fails, rest, stuck, reopened(Reopen::Retry), runs].concat();
+    for retries in [false, true] {
+        let boot = boot_that_may_retry(2, retries);
+        let begun = [done_log(), boot, reopened(Reopen::TakeBack)].concat();
+        good(&plan, &[begun.clone(), retried.clone(), taken_back(3)]);
+        // Nothing of it has run yet, so it can't be stuck.
+        let at_once = [begun, reopened(Reopen::Retry)];
+        bad("Retry is said to be recorded", &plan, &at_once);
+    }
+}
+
 #[test]
 fn a_pipeline_may_retry_by_itself() {
     let (plan, stuck, _) = stuck_log();
-    let boot = |run, retries| {
-        let rolls_back = false;
-        vec![Line::Boot {
-            run,
-            rolls_back,
-            retries,
-        }]
-    };
+    let boot = boot_that_may_retry;
     let first = undo(0, 1, 1);
     let runs = [calls(first, 2, 0), Line::Undone(first)].to_vec();
     let parts = [stuck.clone(), boot(2, true), runs.clone(), failed(2)];
