@@ -117,8 +117,6 @@
 
 mod bad_lines;
 #[cfg(any(feature = "http", feature = "postgres"))]
-mod certificates;
-#[cfg(any(feature = "http", feature = "postgres"))]
 mod chain;
 #[cfg(all(unix, feature = "command"))]
 mod command;

@@ -2,6 +2,7 @@
 
 use std::sync::{Arc, OnceLock};
 
+use batrun_connect::certificates;
 use hyper_util::{
     client::{legacy, proxy::matcher::Matcher},
     rt::{TokioExecutor, TokioTimer},
@@ -13,7 +14,6 @@ use super::{
     connect::{Connector, Proxies},
     tls::Tls,
 };
-use crate::certificates;
 
 /// The version of HTTP that a stage speaks.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

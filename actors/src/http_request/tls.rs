@@ -2,13 +2,12 @@
 
 use std::{error::Error, fmt, path::Path, sync::Arc};
 
+use batrun_connect::certificates;
 use rustls::{
     ClientConfig,
     pki_types::CertificateDer,
     sign::{CertifiedKey, SingleCertAndKey},
 };
-
-use crate::certificates;
 
 /// The certificates that a client trusts, and its own.
 ///

@@ -1,8 +1,6 @@
 //! Transactions on PostgreSQL.
 
-mod address;
 mod failures;
-mod tls;
 mod session;
 mod values;
 

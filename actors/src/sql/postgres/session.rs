@@ -7,6 +7,7 @@ use std::{
 };
 
 use batrun::{Failure, TaskContext};
+use batrun_connect::postgres::{Address, MakeRustlsConnect, connector};
 use futures::future::{Either, select};
 use tokio::{
     runtime::Handle,
@@ -14,13 +15,10 @@ use tokio::{
     time::{sleep, timeout},
 };
 use tokio_postgres::{Client, Error, SimpleQueryMessage, types::ToSql};
-use tokio_postgres_rustls::MakeRustlsConnect;
 
 use super::{
     PATIENCE,
-    address::Address,
     failures::{failure, is_refusal, unknown},
-    tls,
 };
 use crate::sql::{Broken, SqlUndo, Statement, stopped};
 
@@ -78,9 +76,11 @@ impl Session {
     /// # Cancel safety
     /// If the future is dropped, a connection that was opened is closed.
     pub(super) async fn open(address: &str) -> Result<Self, Failure> {
-        let address = Address::parse(address)?;
-        let tls = tls::connector(&address)?;
-        let connecting = address.config.connect(tls.clone());
+        let address = Address::parse(address).map_err(|mistake| {
+            Failure::permanent(format!("the connection string of Sql::postgres: {mistake}"))
+        })?;
+        let tls = connector(&address).map_err(Failure::permanent)?;
+        let connecting = address.config().connect(tls.clone());
         let (client, connection) = connecting.await.map_err(failure)?;
         let connection = actix_rt::spawn(async move {
             // Its error needs no handling here: the statement under way fails with the same one.

@@ -37,6 +37,35 @@ async fn encrypted(address: &str) -> Result<bool, Failure> {
     Ok(row.get(0))
 }
 
+/// The text says whose string it is, and what is wrong with it.
+#[test]
+fn a_mistake_in_the_connection_string_fails_for_good() {
+    actix_rt::System::new().block_on(async {
+        for (options, text) in [
+            (
+                "sslmode=secret",
+                "the connection string of Sql::postgres: sslmode has to be disable, prefer, \
+                 require, verify-ca or verify-full",
+            ),
+            (
+                "port=secret",
+                "the connection string of Sql::postgres: invalid connection string: invalid value \
+                 for option `port`",
+            ),
+            // No mistake in the string.
+            (
+                "sslmode=require sslcert=/missing/pem sslkey=/missing/key",
+                "/missing/pem: ",
+            ),
+        ] {
+            let opened = Session::open(&format!("host=h {options}")).await;
+            let failure = opened.err().unwrap();
+            assert!(failure.to_string().starts_with(text), "{failure}");
+            assert!(!failure.is_retryable(), "{failure}");
+        }
+    });
+}
+
 fn with_host(address: &str) -> String {
     address.replace("host=127.0.0.1", NAMED)
 }

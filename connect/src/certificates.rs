@@ -13,12 +13,12 @@ use rustls_platform_verifier::Verifier;
 
 /// The cryptography, named here and not taken from the process, in which somebody may have
 /// installed another one, or nobody any.
-pub(crate) fn provider() -> Arc<CryptoProvider> {
+pub fn provider() -> Arc<CryptoProvider> {
     Arc::new(ring::default_provider())
 }
 
 /// The system's own judge of certificates, which trusts these roots besides.
-pub(crate) fn system_verifier(
+pub fn system_verifier(
     roots: Vec<CertificateDer<'static>>,
     provider: Arc<CryptoProvider>,
 ) -> Result<Verifier, String> {
@@ -30,12 +30,13 @@ pub(crate) fn system_verifier(
     })
 }
 
-pub(crate) fn read(path: &Path) -> Result<Vec<u8>, String> {
+/// The bytes of a file.
+pub fn read(path: &Path) -> Result<Vec<u8>, String> {
     fs::read(path).map_err(|error| format!("{}: {error}", path.display()))
 }
 
 /// The certificates in a PEM text, at least one. Errors begin with `from`.
-pub(crate) fn certificates(from: &str, pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, String> {
+pub fn certificates(from: &str, pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, String> {
     let found: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem).collect();
     let found = found.map_err(|error| format!("{from}: it is not PEM: {error}"))?;
     if found.is_empty() {
@@ -47,10 +48,7 @@ pub(crate) fn certificates(from: &str, pem: &[u8]) -> Result<Vec<CertificateDer<
 }
 
 /// Checks that these can be an authority's certificates. Errors begin with `from`.
-pub(crate) fn root_store(
-    from: &str,
-    roots: &[CertificateDer<'static>],
-) -> Result<RootCertStore, String> {
+pub fn root_store(from: &str, roots: &[CertificateDer<'static>]) -> Result<RootCertStore, String> {
     let mut store = RootCertStore::empty();
     for (index, root) in roots.iter().enumerate() {
         store.add(root.clone()).map_err(|error| {
@@ -61,13 +59,14 @@ pub(crate) fn root_store(
     Ok(store)
 }
 
-pub(crate) fn certified_key_of_files(chain: &Path, key: &Path) -> Result<CertifiedKey, String> {
+/// Like [`certified_key`], of a file with the certificates and one with the key.
+pub fn certified_key_of_files(chain: &Path, key: &Path) -> Result<CertifiedKey, String> {
     let (chain_name, key_name) = (chain.display().to_string(), key.display().to_string());
     certified_key((&chain_name, &read(chain)?), (&key_name, &read(key)?))
 }
 
 /// A certificate with its chain, and its key: a name for errors and a PEM text of each.
-pub(crate) fn certified_key(
+pub fn certified_key(
     (chain_from, chain): (&str, &[u8]),
     (key_from, key): (&str, &[u8]),
 ) -> Result<CertifiedKey, String> {

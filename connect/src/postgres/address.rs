@@ -5,11 +5,10 @@
 
 use std::{borrow::Cow, path::PathBuf};
 
-use batrun::Failure;
 use tokio_postgres::config::{Config, Host, SslMode};
 
 /// A server's address, and what has to hold for a connection to it.
-pub(super) struct Address {
+pub struct Address {
     pub(super) config: Config,
     pub(super) trust: Trust,
     /// The client's certificate and its key.
@@ -70,16 +69,14 @@ struct Options {
 
 impl Options {
     /// `true` if the option was one of them.
-    fn take(&mut self, key: &str, value: &str) -> Result<bool, Failure> {
+    fn take(&mut self, key: &str, value: &str) -> Result<bool, String> {
         let option = match key {
             "sslmode" => &mut self.mode,
             "sslrootcert" => &mut self.root,
             "sslcert" => &mut self.certificate,
             "sslkey" => &mut self.key,
             _ if UNSUPPORTED.contains(&key) => {
-                return Err(mistake(&format!(
-                    "the option {key} is not supported: leave it out"
-                )));
+                return Err(format!("the option {key} is not supported: leave it out"));
             }
             _ => return Ok(false),
         };
@@ -90,9 +87,12 @@ impl Options {
 }
 
 impl Address {
+    /// Reads a connection string: `key=value` words, or a URL.
+    ///
     /// # Errors
-    /// A permanent failure: there is a mistake in the string.
-    pub(super) fn parse(text: &str) -> Result<Self, Failure> {
+    /// There is a mistake in the string, or an option that can't be honoured. The text doesn't say
+    /// whose string it is.
+    pub fn parse(text: &str) -> Result<Self, String> {
         let mut options = Options::default();
         let rest = if text.starts_with("postgres://") || text.starts_with("postgresql://") {
             without_tls_of_url(text, &mut options)?
@@ -103,17 +103,23 @@ impl Address {
             let text = error.to_string();
             let source = std::error::Error::source(&error).map(ToString::to_string);
             match source.filter(|source| !source.contains("unknown option")) {
-                Some(source) => mistake(&format!("{text}: {source}")),
+                Some(source) => format!("{text}: {source}"),
                 // It may be a part of a password with a space in it.
-                None => mistake("an option is unknown; quote values that contain spaces"),
+                None => "an option is unknown; quote values that contain spaces".to_owned(),
             }
         })?;
         options.apply(config)
     }
+
+    /// The server, the user and all else that tokio-postgres needs to know. The servers that are
+    /// trusted are not in it: they are up to the [`connector`](super::connector()).
+    pub fn config(&self) -> &Config {
+        &self.config
+    }
 }
 
 impl Options {
-    fn apply(self, mut config: Config) -> Result<Address, Failure> {
+    fn apply(self, mut config: Config) -> Result<Address, String> {
         let system = self.root.as_deref() == Some("system");
         let mode = match self.mode.as_deref() {
             None if system => "verify-full",
@@ -125,10 +131,10 @@ impl Options {
                 path: path.into(),
                 name,
             }),
-            None => Err(mistake(&format!(
+            None => Err(format!(
                 "sslmode={mode} needs sslrootcert: the file with the authorities' certificates, or \
                  system for those that the system trusts; ~/.postgresql is not looked into"
-            ))),
+            )),
         };
         let (tls, trust) = match mode {
             "disable" => (SslMode::Disable, Trust::Anyone),
@@ -136,7 +142,7 @@ impl Options {
             "prefer" | "require" | "verify-ca" if system => {
                 let text = "sslrootcert=system needs sslmode=verify-full: anybody can have a \
                             certificate of an authority that the system trusts";
-                return Err(mistake(text));
+                return Err(text.to_owned());
             }
             "prefer" if self.root.is_some() => (SslMode::Prefer, file(false)?),
             "prefer" => (SslMode::Prefer, Trust::Anyone),
@@ -146,11 +152,11 @@ impl Options {
             "verify-full" => (SslMode::Require, file(true)?),
             "allow" => {
                 let text = "sslmode=allow is not supported: use prefer or disable";
-                return Err(mistake(text));
+                return Err(text.to_owned());
             }
             _ => {
                 let text = "sslmode has to be disable, prefer, require, verify-ca or verify-full";
-                return Err(mistake(text));
+                return Err(text.to_owned());
             }
         };
         config.ssl_mode(tls);
@@ -162,9 +168,7 @@ impl Options {
             (Some(certificate), Some(key)) => Some((certificate.into(), key.into())),
             (None, None) => None,
             _ => {
-                return Err(mistake(
-                    "sslcert and sslkey need each other: name both files",
-                ));
+                return Err("sslcert and sslkey need each other: name both files".to_owned());
             }
         };
         Ok(Address {
@@ -179,12 +183,8 @@ fn is_local(host: &Host) -> bool {
     !matches!(host, Host::Tcp(_))
 }
 
-fn mistake(what: &str) -> Failure {
-    Failure::permanent(format!("the connection string of Sql::postgres: {what}"))
-}
-
 /// The URL without these options in its query.
-fn without_tls_of_url(text: &str, options: &mut Options) -> Result<String, Failure> {
+fn without_tls_of_url(text: &str, options: &mut Options) -> Result<String, String> {
     // A password may contain a question mark.
     let host = text.find('@').unwrap_or_default();
     let Some(query) = text[host..].find('?').map(|at| host + at) else {
@@ -201,7 +201,7 @@ fn without_tls_of_url(text: &str, options: &mut Options) -> Result<String, Failu
 }
 
 /// The text with `%` and two hexadecimal digits as the byte that they stand for.
-fn decoded(text: &str) -> Result<Cow<'_, str>, Failure> {
+fn decoded(text: &str) -> Result<Cow<'_, str>, String> {
     if !text.contains('%') {
         return Ok(text.into());
     }
@@ -223,22 +223,20 @@ fn decoded(text: &str) -> Result<Cow<'_, str>, Failure> {
     }
     String::from_utf8(bytes)
         .map(Cow::from)
-        .map_err(|_| mistake("an option of the URL is not UTF-8"))
+        .map_err(|_| "an option of the URL is not UTF-8".to_owned())
 }
 
 /// The `key=value` words without those of these options.
-fn without_tls_of_words(text: &str, options: &mut Options) -> Result<String, Failure> {
+fn without_tls_of_words(text: &str, options: &mut Options) -> Result<String, String> {
     let mut kept = String::new();
     let mut rest = text.trim_start();
     while !rest.is_empty() {
         let (key, after) = rest
             .split_once('=')
-            .ok_or_else(|| mistake("a word in it has no value; quote values with spaces"))?;
+            .ok_or("a word in it has no value; quote values with spaces")?;
         let key = key.trim_end();
         if key.contains(char::is_whitespace) {
-            return Err(mistake(
-                "a word in it has no value; quote values with spaces",
-            ));
+            return Err("a word in it has no value; quote values with spaces".to_owned());
         }
         let (value, after) = value(after.trim_start())?;
         rest = after.trim_start();
@@ -251,7 +249,7 @@ fn without_tls_of_words(text: &str, options: &mut Options) -> Result<String, Fai
 }
 
 /// The value at the beginning of a text, and what follows it.
-fn value(text: &str) -> Result<(String, &str), Failure> {
+fn value(text: &str) -> Result<(String, &str), String> {
     let (quoted, text) = match text.strip_prefix('\'') {
         Some(text) => (true, text),
         None => (false, text),
@@ -267,7 +265,7 @@ fn value(text: &str) -> Result<(String, &str), Failure> {
         }
     }
     if quoted {
-        return Err(mistake("a quoted value in it has no end"));
+        return Err("a quoted value in it has no end".to_owned());
     }
     Ok((value, ""))
 }
@@ -278,7 +276,7 @@ mod tests {
     use super::*;
 
     fn parsed(text: &str) -> (SslMode, Trust) {
-        let address = Address::parse(text).unwrap_or_else(|failure| panic!("{text}: {failure}"));
+        let address = Address::parse(text).unwrap_or_else(|mistake| panic!("{text}: {mistake}"));
         (address.config.get_ssl_mode(), address.trust)
     }
 
@@ -360,11 +358,9 @@ mod tests {
             ("password='secret", "no end"),
             ("port=secret", "port"),
         ] {
-            let Err(failure) = Address::parse(&format!("host=h {text}")) else {
+            let Err(shown) = Address::parse(&format!("host=h {text}")) else {
                 panic!("{text}");
             };
-            let shown = failure.to_string();
-            assert!(!failure.is_retryable(), "{shown}");
             assert!(shown.contains(named), "{text}: {shown}");
             assert!(!shown.contains("secret"), "{text}: {shown}");
         }
@@ -374,8 +370,8 @@ mod tests {
             "postgres://u:p@h:secret/",
             "postgres://u:p@h?sslmode=secret",
         ] {
-            if let Err(failure) = Address::parse(url) {
-                assert!(!failure.to_string().contains("secret"), "{failure}");
+            if let Err(shown) = Address::parse(url) {
+                assert!(!shown.contains("secret"), "{shown}");
             }
         }
     }

@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use batrun::Failure;
 use rustls::{
     CertificateError, ClientConfig, DigitallySignedStruct, Error, RootCertStore, SignatureScheme,
     client::{
@@ -20,12 +19,12 @@ use tokio_postgres_rustls::MakeRustlsConnect;
 use super::address::{Address, Trust};
 use crate::certificates;
 
-/// Reads the files that the address names, anew for each connection, so that a certificate may be
-/// renewed while a pipeline runs.
+/// TLS as the address asks for it. It reads the files that the address names: call it anew for each
+/// connection, so that a certificate may be renewed while a pipeline runs.
 ///
 /// # Errors
-/// A permanent failure that names the file.
-pub(super) fn connector(address: &Address) -> Result<MakeRustlsConnect, Failure> {
+/// A file can't be read or used, which the text names, or the system has no roots to trust.
+pub fn connector(address: &Address) -> Result<MakeRustlsConnect, String> {
     if address.config.get_ssl_mode() == SslMode::Disable {
         // It is not used, so no file has to be there.
         return config(&Trust::Anyone, None, false);
@@ -38,16 +37,15 @@ fn config(
     trust: &Trust,
     identity: Option<&(std::path::PathBuf, std::path::PathBuf)>,
     direct: bool,
-) -> Result<MakeRustlsConnect, Failure> {
+) -> Result<MakeRustlsConnect, String> {
     let provider = certificates::provider();
     let builder = ClientConfig::builder_with_provider(provider.clone())
         .with_safe_default_protocol_versions()
-        .map_err(Failure::permanent)?
+        .map_err(|error| error.to_string())?
         .dangerous();
     let builder = match trust {
         Trust::System => {
-            let verifier = certificates::system_verifier(Vec::new(), provider);
-            let verifier = verifier.map_err(Failure::permanent)?;
+            let verifier = certificates::system_verifier(Vec::new(), provider)?;
             builder.with_custom_certificate_verifier(Arc::new(verifier))
         }
         Trust::Anyone => {
@@ -55,20 +53,17 @@ fn config(
         }
         Trust::File { path, name } => {
             let from = path.display().to_string();
-            let read = || {
-                let roots = certificates::certificates(&from, &certificates::read(path)?)?;
-                let store = certificates::root_store(&from, &roots)?;
-                let name = *name;
-                Ok::<_, String>(Roots { roots, store, name })
-            };
-            let roots = read().map_err(Failure::permanent)?;
+            let roots = certificates::certificates(&from, &certificates::read(path)?)?;
+            let store = certificates::root_store(&from, &roots)?;
+            let name = *name;
+            let roots = Roots { roots, store, name };
             builder.with_custom_certificate_verifier(Arc::new(Judge::new(provider, Some(roots))))
         }
     };
     let mut config = match identity {
         Some((certificate, key)) => {
-            let pair = certificates::certified_key_of_files(certificate, key);
-            let pair = SingleCertAndKey::from(pair.map_err(Failure::permanent)?);
+            let pair = certificates::certified_key_of_files(certificate, key)?;
+            let pair = SingleCertAndKey::from(pair);
             builder.with_client_cert_resolver(Arc::new(pair))
         }
         None => builder.with_no_client_auth(),
@@ -179,6 +174,29 @@ impl Judge {
                 CertificateError::BadEncoding | CertificateError::Other(_),
             )) if self.roots.is_none() => Ok(HandshakeSignatureValid::assertion()),
             other => other,
+        }
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_that_is_missing_is_named_only_if_it_is_needed() {
+        let missing = "/missing/ca.pem";
+        for (options, needed) in [
+            ("sslmode=verify-full", true),
+            ("sslmode=verify-ca", true),
+            ("sslmode=require", true),
+            ("sslmode=disable", false),
+        ] {
+            let text = format!("host=h {options} sslrootcert={missing}");
+            match connector(&Address::parse(&text).unwrap()) {
+                Ok(_) => assert!(!needed, "{options}"),
+                Err(shown) => assert!(needed && shown.starts_with(missing), "{options}: {shown}"),
+            }
         }
     }
 }

@@ -1,0 +1,8 @@
+//! The address of a PostgreSQL server, and TLS to it.
+
+mod address;
+mod connector;
+
+pub use address::Address;
+pub use connector::connector;
+pub use tokio_postgres_rustls::MakeRustlsConnect;
