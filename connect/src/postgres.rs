@@ -2,6 +2,7 @@
 
 mod address;
 mod connector;
+mod shown;
 
 pub use address::Address;
 pub use connector::connector;

@@ -13,6 +13,8 @@ pub struct Address {
     pub(super) trust: Trust,
     /// The client's certificate and its key.
     pub(super) identity: Option<(PathBuf, PathBuf)>,
+    /// `true` if what was read as a host, a name or an option may be a part of a password.
+    pub(super) unclear: bool,
 }
 
 /// The servers that are trusted, if TLS is used.
@@ -94,7 +96,8 @@ impl Address {
     /// whose string it is.
     pub fn parse(text: &str) -> Result<Self, String> {
         let mut options = Options::default();
-        let rest = if text.starts_with("postgres://") || text.starts_with("postgresql://") {
+        let is_url = text.starts_with("postgres://") || text.starts_with("postgresql://");
+        let rest = if is_url {
             without_tls_of_url(text, &mut options)?
         } else {
             without_tls_of_words(text, &mut options)?
@@ -108,7 +111,9 @@ impl Address {
                 None => "an option is unknown; quote values that contain spaces".to_owned(),
             }
         })?;
-        options.apply(config)
+        let mut address = options.apply(config)?;
+        address.unclear = is_url && is_unclear_url(text);
+        Ok(address)
     }
 
     /// The server, the user and all else that tokio-postgres needs to know. The servers that are
@@ -175,12 +180,23 @@ impl Options {
             config,
             trust,
             identity,
+            unclear: false,
         })
     }
 }
 
 fn is_local(host: &Host) -> bool {
     !matches!(host, Host::Tcp(_))
+}
+
+/// `true` if the URL can be read in two ways: whoever wrote it may have meant more of it to be the
+/// password than what is before the first `@`.
+fn is_unclear_url(url: &str) -> bool {
+    let after_scheme = url.split_once("://").map_or(url, |(_, rest)| rest);
+    match after_scheme.split_once('@') {
+        Some((credentials, rest)) => credentials.contains(['/', '?']) || rest.contains('@'),
+        None => false,
+    }
 }
 
 /// The URL without these options in its query.
