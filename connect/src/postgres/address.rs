@@ -165,7 +165,9 @@ impl Options {
             }
         };
         config.ssl_mode(tls);
-        if config.get_hosts().iter().all(is_local) && !config.get_hosts().is_empty() {
+        let hosts = config.get_hosts();
+        let is_network = hosts.is_empty() || !config.get_hostaddrs().is_empty();
+        if !is_network && hosts.iter().all(is_local) {
             // As in libpq: there is no TLS in a socket of the machine's own.
             config.ssl_mode(SslMode::Disable);
         }
@@ -338,6 +340,11 @@ mod tests {
         assert_eq!(parsed(url), (Require, file("/c a", false)));
         // There is no TLS in such a socket.
         assert_eq!(parsed("host=/run sslmode=require").0, Disable);
+        // But an address beside it is gone to over the network.
+        assert_eq!(
+            parsed("host=/run hostaddr=10.0.0.1 sslmode=require").0,
+            Require
+        );
     }
 
     #[test]
