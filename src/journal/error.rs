@@ -167,6 +167,21 @@ impl JournalError {
                 path: path.to_owned(),
                 error: why.into(),
             },
+            #[cfg(feature = "postgres")]
+            StoreError::Held { waited } => JournalError::Held {
+                path: path.to_owned(),
+                waited,
+            },
+            #[cfg(feature = "postgres")]
+            StoreError::NotAJournal => JournalError::NotAJournal {
+                path: path.to_owned(),
+            },
+            #[cfg(feature = "postgres")]
+            StoreError::Format { found, known } => JournalError::Format {
+                path: path.to_owned(),
+                found,
+                known,
+            },
         }
     }
 }

@@ -40,7 +40,7 @@
 // 4. `transitions`, `rows`
 // 5. `store`, `retention`
 // 6. `error`, `live_tasks`
-// 7. `sqlite`, `writer`
+// 7. `sqlite`, `postgres`, `writer`
 // 8. `options`, `ledger`, then `by_key`
 // 9. `memory`, `recovery`, `inspect`
 
@@ -88,6 +88,8 @@ mod store;
 
 #[cfg(feature = "testing")]
 mod memory;
+#[cfg(feature = "postgres")]
+mod postgres;
 mod sqlite;
 
 // The next start goes on from there.

@@ -9,6 +9,11 @@ use std::{
 
 use tokio::sync::oneshot;
 
+#[cfg(feature = "postgres")]
+use super::postgres::{
+    server::Server,
+    store::{Choices, Postgres},
+};
 use super::{
     durability::Durability,
     error::JournalError,
@@ -85,8 +90,43 @@ impl Journal {
     pub fn options() -> JournalOptions {
         JournalOptions {
             durability: Durability::Power,
-            wait_for_lock: Duration::ZERO,
+            wait_for_lock: None,
+            #[cfg(feature = "postgres")]
+            schema: None,
+            #[cfg(feature = "postgres")]
+            lease: Duration::from_secs(15),
+            #[cfg(feature = "postgres")]
+            patience: Duration::from_secs(60),
         }
+    }
+
+    /// Opens a journal in a PostgreSQL database: for a process that may be started anew on another machine.
+    ///
+    /// The address is that of libpq: `postgres://user@host/database`, or `host=.. user=.. dbname=..`. Each
+    /// pipeline has a schema of its own, `batrun_` and its name, which is made if there is none. One process at
+    /// a time has the journal, by a lease that it renews; after it was killed the next start waits until that
+    /// has run out. [`options`](Self::options) has the lease, the schema and the times to wait.
+    ///
+    /// Every commit of the journal is a commit of the database, and survives what those survive. While the
+    /// database is away, a pipeline waits for it, for a minute at most.
+    ///
+    /// ```no_run
+    /// # use batrun::{journal::Journal, prelude::*};
+    /// # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+    /// let journal = Journal::postgres("postgres://shop@db.example/shop").await?;
+    /// let pipeline = Pipeline::<u32>::new("orders").journal(journal);
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// # Errors
+    /// [`JournalError::Io`] if the server can't be reached or refuses the user. The other errors of a journal
+    /// come from [`Pipeline::start`](crate::Pipeline::start), once the schema is known.
+    ///
+    /// # Cancel safety
+    /// Dropped, it stops waiting. A connection that it was just opening is closed again.
+    #[cfg(feature = "postgres")]
+    pub async fn postgres(address: impl AsRef<str>) -> Result<Self, JournalError> {
+        Self::options().postgres(address).await
     }
 
     pub(super) fn on(store: Box<dyn Store>, path: impl Into<PathBuf>) -> Self {
@@ -141,11 +181,22 @@ impl Journal {
 #[must_use = "they do nothing until the journal is opened"]
 pub struct JournalOptions {
     durability: Durability,
-    wait_for_lock: Duration,
+    /// Default: no wait for a file, a lease and a second for a database.
+    wait_for_lock: Option<Duration>,
+    #[cfg(feature = "postgres")]
+    schema: Option<String>,
+    #[cfg(feature = "postgres")]
+    lease: Duration,
+    #[cfg(feature = "postgres")]
+    patience: Duration,
 }
 
 /// The time between two looks at the lock of another process.
 const POLL: Duration = Duration::from_millis(50);
+
+/// The longest time to wait for the answer of a database.
+#[cfg(feature = "postgres")]
+const ANSWER: Duration = Duration::from_secs(10);
 
 impl JournalOptions {
     /// Sets what the journal survives. Default: [`Durability::Power`].
@@ -156,10 +207,65 @@ impl JournalOptions {
 
     /// The longest time to wait for another pipeline, of this process or of another one, to give the
     /// journal up: a deployment may start the new process before the old one has gone. Looks 20 times a
-    /// second. Default: no wait.
+    /// second. Default: no wait for a file; for a database, a second more than the lease of a process that was
+    /// killed.
     pub fn wait_for_lock(mut self, time: Duration) -> Self {
-        self.wait_for_lock = time;
+        self.wait_for_lock = Some(time);
         self
+    }
+
+    /// Sets the schema of a journal in a database. Default: `batrun_` and the pipeline's name.
+    #[cfg(feature = "postgres")]
+    pub fn schema(mut self, name: impl Into<String>) -> Self {
+        self.schema = Some(name.into());
+        self
+    }
+
+    /// Sets the time after which another process may take the journal in a database, if this one has not
+    /// renewed its lease; at least 100 ms. Default: 15 s.
+    ///
+    /// It is renewed five times in this time, and by each commit. A process that stands still for longer, or
+    /// that can't reach the database for longer, has lost the journal if another one waits for it: nothing of
+    /// what it does is recorded any more, and its pipeline is suspended.
+    #[cfg(feature = "postgres")]
+    pub fn lease(mut self, lease: Duration) -> Self {
+        self.lease = lease.max(Duration::from_millis(100));
+        self
+    }
+
+    /// Sets the longest time for which a commit waits for a database that is away: it is restarted, or another
+    /// server takes its place. After that the pipeline is suspended. Default: 60 s.
+    #[cfg(feature = "postgres")]
+    pub fn patience(mut self, patience: Duration) -> Self {
+        self.patience = patience;
+        self
+    }
+
+    /// Connects to a PostgreSQL server, as [`Journal::postgres`] does.
+    ///
+    /// # Errors
+    /// The same.
+    ///
+    /// # Cancel safety
+    /// The same.
+    #[cfg(feature = "postgres")]
+    pub async fn postgres(self, address: impl AsRef<str>) -> Result<Journal, JournalError> {
+        let server = Server::parse(address.as_ref()).map_err(|why| {
+            let error = io::Error::new(io::ErrorKind::InvalidInput, why);
+            JournalError::io(Path::new("the address of a journal"), error)
+        })?;
+        let path = server.path();
+        let lease = self.lease;
+        let choices = Choices {
+            schema: self.schema,
+            lease,
+            patience: self.patience,
+            answer: ANSWER,
+            wait: self.wait_for_lock.unwrap_or(lease + Duration::from_secs(1)),
+        };
+        let connect = move || Postgres::connect(server, choices);
+        let store = on_a_thread(path.clone(), connect).await?;
+        Ok(Journal::on(Box::new(store), path))
     }
 
     /// Opens the journal, and creates it if there is none. Waits and reads the file on a thread of its own,
@@ -173,19 +279,13 @@ impl JournalOptions {
     /// Dropped, it stops waiting. A journal that it was just opening is closed again.
     pub async fn open(self, path: impl AsRef<Path>) -> Result<Journal, JournalError> {
         let path = path.as_ref().to_owned();
-        let failed = path.clone();
-        let (opened, opening) = oneshot::channel();
-        thread::Builder::new()
-            .name("batrun-open".to_owned())
-            .spawn(move || {
-                let result = self.open_here(&path, || opened.is_closed());
-                opened.send(result).ok();
-            })
-            .map_err(|error| JournalError::io(&failed, error))?;
-        opening.await.unwrap_or_else(|_| {
-            let error = io::Error::other("the thread that was opening it has ended");
-            Err(JournalError::io(&failed, error))
-        })
+        let (waits, waiting) = oneshot::channel::<()>();
+        let opening = on_a_thread(path.clone(), move || {
+            self.open_here(&path, || waits.is_closed())
+        });
+        let opened = opening.await;
+        drop(waiting);
+        opened
     }
 
     fn open_here(
@@ -198,9 +298,10 @@ impl JournalOptions {
             let waited = begin.elapsed();
             match Journal::open_with(path, self.durability) {
                 Err(JournalError::Held { path, .. }) => {
-                    let left = self.wait_for_lock.saturating_sub(waited);
+                    let most = self.wait_for_lock.unwrap_or_default();
+                    let left = most.saturating_sub(waited);
                     if left.is_zero() || nobody_waits() {
-                        let waited = waited.min(self.wait_for_lock);
+                        let waited = waited.min(most);
                         return Err(JournalError::Held { path, waited });
                     }
                     thread::sleep(POLL.min(left));
@@ -209,6 +310,22 @@ impl JournalOptions {
             }
         }
     }
+}
+
+/// Opens a journal on a thread of its own.
+async fn on_a_thread<T: Send + 'static>(
+    path: PathBuf,
+    open: impl FnOnce() -> Result<T, JournalError> + Send + 'static,
+) -> Result<T, JournalError> {
+    let (opened, opening) = oneshot::channel();
+    thread::Builder::new()
+        .name("batrun-open".to_owned())
+        .spawn(move || opened.send(open()).ok())
+        .map_err(|error| JournalError::io(&path, error))?;
+    opening.await.unwrap_or_else(|_| {
+        let error = io::Error::other("the thread that was opening it has ended");
+        Err(JournalError::io(&path, error))
+    })
 }
 
 impl fmt::Debug for Journal {

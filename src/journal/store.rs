@@ -1,6 +1,9 @@
 //! The seam between the journal and its storage: a SQLite file, or memory that fails on demand.
 //! Both pass the same tests.
 
+#[cfg(feature = "postgres")]
+use std::time::Duration;
+
 use super::{
     corrupt::Corrupt,
     rows::{
@@ -77,6 +80,18 @@ pub(super) enum StoreError {
     Failed(String),
     #[error(transparent)]
     Corrupt(#[from] Corrupt),
+    /// Another process has the journal, still after this time.
+    #[cfg(feature = "postgres")]
+    #[error("another process has it")]
+    Held { waited: Duration },
+    /// There is something else in its place.
+    #[cfg(feature = "postgres")]
+    #[error("not a journal")]
+    NotAJournal,
+    /// Another version of batrun has made it.
+    #[cfg(feature = "postgres")]
+    #[error("format {found}")]
+    Format { found: i32, known: i32 },
 }
 
 /// The rows of a task and its undos, with their values. Their checksums are not verified yet.
@@ -94,6 +109,11 @@ pub(super) enum Writes {
 
 /// The rows of one journal. Only one store has a journal open for writing.
 pub(super) trait Store: Send {
+    /// Takes the journal for the pipeline with this name. Comes first, and once.
+    fn begin(&mut self, _pipeline: &str) -> Result<(), StoreError> {
+        Ok(())
+    }
+
     /// Reads the summary, and verifies every outcome on the way.
     fn summary(&mut self) -> Result<Summary, StoreError>;
 

@@ -46,6 +46,8 @@ pub(crate) struct Orders {
     pub(crate) retries: bool,
     /// Tasks of processes before, whose keys it does something with. Of two with the same key the later.
     pub(crate) older: Vec<u64>,
+    /// The address of the server that has the journal. Default: it is in a file.
+    pub(crate) server: Option<String>,
 }
 
 impl Orders {
@@ -63,6 +65,10 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// The time after which stuck tasks are tried again, if they are. Long enough for the log to tell what was
 /// before.
 const SLOW: Duration = Duration::from_millis(60);
+
+/// The time for which the next process has to wait after a kill, if the journal is on a server.
+const LEASE: Duration = Duration::from_millis(250);
+pub(crate) const SCHEMA: &str = "crash test";
 
 pub(crate) type Handle = PipelineHandle<u64, u64>;
 
@@ -107,7 +113,13 @@ async fn live(orders: Orders) {
         true => Recovery::RollBack,
         false => Recovery::Resume,
     };
-    let journal = Journal::open_with(orders.folder.join("journal"), durability).unwrap();
+    let journal = match &orders.server {
+        Some(server) => {
+            let options = Journal::options().lease(LEASE).schema(SCHEMA);
+            options.postgres(server).await.unwrap()
+        }
+        None => Journal::open_with(orders.folder.join("journal"), durability).unwrap(),
+    };
     let step = |number| {
         Step {
             number,

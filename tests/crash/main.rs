@@ -48,7 +48,19 @@ fn variable(name: &str) -> Option<u64> {
 
 #[test]
 fn j1_j2_j3_kills_at_any_instant() {
-    let kills = variable("BATRUN_KILLS").unwrap_or(200) as u32;
+    killed(variable("BATRUN_KILLS").unwrap_or(200) as u32, None);
+}
+
+/// The same with the journal on a server.
+#[test]
+#[ignore = "needs a server: .ci/postgres"]
+fn j1_j2_j3_kills_at_any_instant_on_postgres() {
+    let server = env::var("BATRUN_POSTGRES").expect("run it by .ci/postgres");
+    let kills = variable("BATRUN_KILLS").unwrap_or(60) as u32;
+    killed(kills, Some(server));
+}
+
+fn killed(kills: u32, server: Option<String>) {
     let seed = variable("BATRUN_SEED").unwrap_or_else(|| {
         let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
         now.unwrap().as_millis() as u64
@@ -63,11 +75,18 @@ fn j1_j2_j3_kills_at_any_instant() {
         again: Vec::new(),
         asked: Vec::new(),
         read: 0,
+        server,
     };
     let began = Instant::now();
     let died = (1..=kills).try_for_each(|run| killer.kill(run));
     let ended = died.and_then(|()| killer.finish(kills + 1));
-    let ended = ended.and_then(|()| no_undo_is_forgotten(&folder.path().join("journal")));
+    let ended = ended.and_then(|()| {
+        let left = match &killer.server {
+            None => left_in_file(&folder.path().join("journal")),
+            Some(server) => left_on_server(server),
+        };
+        no_undo_is_forgotten(left)
+    });
     let log = log::lines(&fs::read_to_string(folder.path().join("effects")).unwrap());
     let mut complaints = check::check(&log, |number| Plan::of(seed, number));
     if let Err(why) = ended {
@@ -126,16 +145,33 @@ fn summary(log: &[Line], kills: u32) -> String {
 const PATIENCE: Duration = Duration::from_secs(100);
 
 /// Undos are kept as long as the outcome of their task, and no longer.
-fn no_undo_is_forgotten(journal: &Path) -> Result<(), String> {
-    let journal = rusqlite::Connection::open(journal).unwrap();
-    let left = "SELECT count(*) FROM kept_undo WHERE task NOT IN (SELECT task FROM kept)";
-    let left: u64 = journal.query_row(left, [], |row| row.get(0)).unwrap();
+fn no_undo_is_forgotten(left: i64) -> Result<(), String> {
     match left {
         0 => Ok(()),
         _ => Err(format!(
             "{left} undos of tasks that were forgotten are kept"
         )),
     }
+}
+
+fn left_in_file(journal: &Path) -> i64 {
+    let journal = rusqlite::Connection::open(journal).unwrap();
+    let left = "SELECT count(*) FROM kept_undo WHERE task NOT IN (SELECT task FROM kept)";
+    journal.query_row(left, [], |row| row.get(0)).unwrap()
+}
+
+fn left_on_server(server: &str) -> i64 {
+    let schema = child::SCHEMA;
+    let left = format!(
+        "SELECT count(*) FROM \"{schema}\".kept_undo WHERE task NOT IN (SELECT task FROM \"{schema}\".kept)"
+    );
+    actix_rt::System::new().block_on(async {
+        let (client, connection) = tokio_postgres::connect(server, tokio_postgres::NoTls)
+            .await
+            .unwrap();
+        actix_rt::spawn(connection);
+        client.query_one(&left, &[]).await.unwrap().get(0)
+    })
 }
 
 /// The number of tasks that a child visits, about, and from how many they are.
@@ -151,6 +187,8 @@ struct Killer {
     asked: Vec<u64>,
     /// The length of the log that was read.
     read: u64,
+    /// The server that has the journal, if one has.
+    server: Option<String>,
 }
 
 impl Killer {
@@ -174,6 +212,7 @@ impl Killer {
             again: std::mem::take(&mut self.again),
             retries: !last && run % 5 == 2,
             older: child::latest(older),
+            server: self.server.clone(),
         };
         let errors = File::options()
             .create(true)

@@ -47,6 +47,7 @@ impl Journal {
         } = self;
         let failed = |error| JournalError::store(&path, error);
         let corrupt = |why: String| JournalError::corrupt(&path, why);
+        store.begin(&spec.pipeline).map_err(failed)?;
         let summary = store.summary().map_err(failed)?;
         let mut ops = Vec::new();
         let mut journal_id = meta(&summary, ID).map(str::to_owned);

@@ -8,4 +8,4 @@ mod impossible_numbers;
 mod live_tasks;
 mod rows;
 mod stores;
-mod support;
+pub(super) mod support;

@@ -18,13 +18,13 @@ use crate::{
 };
 
 /// A task with five microseconds to its deadline.
-pub(super) fn task_state(key: Option<&str>, position: State) -> TaskState {
+pub(in crate::journal) fn task_state(key: Option<&str>, position: State) -> TaskState {
     let mut task = TaskState::accepted(key.map(Into::into), None, Some(5_000), None, 77);
     task.position = position;
     task
 }
 
-pub(super) fn undo_state() -> UndoState {
+pub(in crate::journal) fn undo_state() -> UndoState {
     UndoState {
         stage: 1,
         attempt: 2,
@@ -37,7 +37,7 @@ pub(super) fn undo_state() -> UndoState {
     }
 }
 
-pub(super) fn outcome(task: u64) -> Outcome {
+pub(in crate::journal) fn outcome(task: u64) -> Outcome {
     let end = End::Failed {
         stage: "first".into(),
         failure: Failure::permanent("no"),
@@ -46,17 +46,27 @@ pub(super) fn outcome(task: u64) -> Outcome {
     Outcome::new(TaskId(task), Names::default(), end, rollback)
 }
 
-pub(super) fn put_task(id: u64, key: Option<&str>, position: State, context: &[u8]) -> RowOp {
+pub(in crate::journal) fn put_task(
+    id: u64,
+    key: Option<&str>,
+    position: State,
+    context: &[u8],
+) -> RowOp {
     let row = TaskRow::of(id, &task_state(key, position)).unwrap();
     RowOp::PutTask(row, Blob::context(id, context.to_vec()))
 }
 
-pub(super) fn put_undo(task: u64, undo: u32, value: &[u8]) -> RowOp {
+pub(in crate::journal) fn put_undo(task: u64, undo: u32, value: &[u8]) -> RowOp {
     let row = UndoRow::of(task, undo, &undo_state()).unwrap();
     RowOp::PutUndo(row, Blob::undo(task, undo, value.to_vec()))
 }
 
-pub(super) fn put_outcomes(number: u64, at: u64, done: &[u64], keys: &[(&str, u64)]) -> RowOp {
+pub(in crate::journal) fn put_outcomes(
+    number: u64,
+    at: u64,
+    done: &[u64],
+    keys: &[(&str, u64)],
+) -> RowOp {
     let keys = keys.iter().map(|(key, task)| ((*key).into(), *task));
     let block = OutcomeBlock {
         done: done.to_vec(),
@@ -67,7 +77,12 @@ pub(super) fn put_outcomes(number: u64, at: u64, done: &[u64], keys: &[(&str, u6
     RowOp::PutOutcomes(OutcomeBlockRow::new(number, at, &block).unwrap())
 }
 
-pub(super) fn put_keyed_outcome(key: &str, task: u64, at: u64, output: Option<&[u8]>) -> RowOp {
+pub(in crate::journal) fn put_keyed_outcome(
+    key: &str,
+    task: u64,
+    at: u64,
+    output: Option<&[u8]>,
+) -> RowOp {
     let kept = KeyedOutcome {
         key: key.into(),
         outcome: outcome(task),
@@ -79,7 +94,7 @@ pub(super) fn put_keyed_outcome(key: &str, task: u64, at: u64, output: Option<&[
 }
 
 /// Everything in a store as texts, with all checksums verified; or the first damage.
-pub(super) fn all_of(store: &mut dyn Store) -> Result<Vec<String>, StoreError> {
+pub(in crate::journal) fn all_of(store: &mut dyn Store) -> Result<Vec<String>, StoreError> {
     let summary = store.summary()?;
     let mut all = vec![format!("{:?}", summary.meta)];
     for stage in summary.stages {

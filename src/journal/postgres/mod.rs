@@ -1,0 +1,36 @@
+//! The journal in a PostgreSQL database, as a [`Store`](super::store::Store).
+//!
+//! Each start of a pipeline is a *node*, a row with a lease and a count of commits. A commit first makes itself
+//! the next one of that count, which fails once the node has been buried: whatever a process believes, it
+//! records nothing once another one has taken the journal over. The same count says what came of a commit
+//! whose answer was lost.
+
+// A connection, with its text for people and its schema,
+pub(super) mod server;
+
+mod error;
+mod text;
+
+// on which one future runs at a time,
+mod session;
+
+// keeps the tables of a journal,
+mod schema;
+
+// which a node has as long as its lease is renewed;
+mod lease;
+
+// its commits
+mod changes;
+
+// make it a store, whose rows are read again at the next start.
+pub(super) mod store;
+
+mod columns;
+
+#[cfg(test)]
+pub(super) mod support;
+#[cfg(test)]
+mod proxy;
+#[cfg(test)]
+mod tests;

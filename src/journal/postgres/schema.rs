@@ -1,0 +1,86 @@
+//! The tables of a journal: made where there are none, and refused where they are not batrun's.
+
+use tokio_postgres::Client;
+
+use super::{error::Trouble, server::Schema};
+
+/// The version of the tables.
+pub(super) const FORMAT: i32 = 1;
+
+const TABLES: &str = include_str!("tables.sql");
+
+/// What is in a schema.
+pub(super) enum Found {
+    Journal,
+    /// A journal of another version.
+    Format(i32),
+    /// Tables of somebody else's.
+    NotAJournal,
+}
+
+/// Looks into the schema, and makes the tables if it is empty or not there. Of several that do so at once, one
+/// makes them.
+pub(super) async fn open(client: &Client, schema: &Schema) -> Result<Found, Trouble> {
+    if let Some(found) = look(client, schema).await? {
+        return Ok(found);
+    }
+    let name = schema.name();
+    let quoted = schema.in_it("@.");
+    let quoted = quoted.trim_end_matches('.');
+    // Whoever comes second waits here, and finds them.
+    let lock = "SELECT pg_advisory_xact_lock(hashtextextended('batrun ' || $1, 0))";
+    client.batch_execute("BEGIN").await?;
+    let made: Result<Option<Found>, Trouble> = async {
+        client.query(lock, &[&name]).await?;
+        let found = look(client, schema).await?;
+        if found.is_none() {
+            let exists = "SELECT FROM pg_namespace WHERE nspname = $1";
+            if client.query_opt(exists, &[&name]).await?.is_none() {
+                let create = format!("CREATE SCHEMA {quoted}");
+                client.batch_execute(&create).await?;
+            }
+            let format = format!("INSERT INTO @.batrun VALUES ({FORMAT})");
+            let all = schema.in_it(&format!("{TABLES};{format}"));
+            client.batch_execute(&all).await?;
+        }
+        Ok(found)
+    }
+    .await;
+    match made {
+        Ok(found) => {
+            client.batch_execute("COMMIT").await?;
+            Ok(found.unwrap_or(Found::Journal))
+        }
+        Err(trouble) => {
+            client.batch_execute("ROLLBACK").await.ok();
+            Err(trouble)
+        }
+    }
+}
+
+/// `None` if there is nothing in the schema.
+async fn look(client: &Client, schema: &Schema) -> Result<Option<Found>, Trouble> {
+    let tables = "SELECT c.relname = 'batrun' FROM pg_class c \
+                  JOIN pg_namespace n ON n.oid = c.relnamespace \
+                  WHERE n.nspname = $1 AND c.relkind IN ('r', 'p', 'v', 'm', 'f')";
+    let tables = client.query(tables, &[&schema.name()]).await?;
+    if tables.is_empty() {
+        return Ok(None);
+    }
+    let mut ours = false;
+    for table in &tables {
+        ours |= table.try_get::<_, bool>(0)?;
+    }
+    if !ours {
+        return Ok(Some(Found::NotAJournal));
+    }
+    let format = schema.in_it("SELECT format FROM @.batrun");
+    let format = client.query_opt(&format, &[]).await;
+    let Ok(Some(format)) = format else {
+        return Ok(Some(Found::NotAJournal));
+    };
+    Ok(Some(match format.try_get::<_, i32>(0)? {
+        FORMAT => Found::Journal,
+        other => Found::Format(other),
+    }))
+}

@@ -1,0 +1,124 @@
+//! The server and the schema of a journal.
+
+use std::{future::Future, path::PathBuf, sync::Arc, time::Duration};
+
+use batrun_connect::postgres::{Address, connector};
+use tokio_postgres::{Client, Config, config::TargetSessionAttrs};
+
+use super::error::Trouble;
+
+/// The longest name that PostgreSQL takes, in bytes.
+const MAX_NAME: usize = 63;
+
+/// The time after which a connection over which nothing comes is tried, unless the address has another one.
+/// Without it a cut cable would be noticed after hours.
+const SILENCE: Duration = Duration::from_secs(5);
+
+/// A server as its address names it.
+#[derive(Clone)]
+pub(in crate::journal) struct Server {
+    address: Arc<Address>,
+    config: Config,
+}
+
+impl Server {
+    /// # Errors
+    /// The mistake in the address, which is never shown itself: there may be a password in it.
+    pub(in crate::journal) fn parse(address: &str) -> Result<Self, String> {
+        let address = Address::parse(address)?;
+        let mut config = address.config().clone();
+        if config.get_keepalives_idle() > Duration::from_secs(60) {
+            config.keepalives_idle(SILENCE);
+            config.keepalives_interval(Duration::from_secs(1));
+            config.keepalives_retries(5);
+        }
+        if config.get_tcp_user_timeout().is_none() {
+            config.tcp_user_timeout(2 * SILENCE);
+        }
+        if config.get_connect_timeout().is_none() {
+            config.connect_timeout(2 * SILENCE);
+        }
+        if config.get_application_name().is_none() {
+            config.application_name("batrun");
+        }
+        // Commits go to the server that takes them, and never to a copy.
+        config.target_session_attrs(TargetSessionAttrs::ReadWrite);
+        Ok(Server {
+            address: Arc::new(address),
+            config,
+        })
+    }
+
+    /// A connection, with the future that keeps it going.
+    pub(super) async fn connect(
+        &self,
+    ) -> Result<(Client, impl Future<Output = ()> + Send + use<>), Trouble> {
+        let tls = connector(&self.address).map_err(Trouble::Refused)?;
+        let (client, connection) = self.config.connect(tls).await?;
+        let kept = async {
+            // Its error is that of the statement under way.
+            connection.await.ok();
+        };
+        Ok((client, kept))
+    }
+
+    /// The place in the errors of a journal, without the password.
+    pub(in crate::journal) fn path(&self) -> PathBuf {
+        self.address.to_string().into()
+    }
+}
+
+/// The schema of a pipeline's journal.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Schema(String);
+
+impl Schema {
+    /// The schema with this name.
+    pub(super) fn named(name: &str) -> Result<Self, String> {
+        let shown: String = name.chars().take(80).collect();
+        if name.len() > MAX_NAME {
+            return Err(format!(
+                "the schema's name {shown:?} is longer than the {MAX_NAME} bytes that PostgreSQL takes; \
+                 choose a shorter one with `Journal::options().schema(..)`"
+            ));
+        }
+        if name.contains('\0') || name.is_empty() || name.starts_with("pg_") {
+            return Err(format!(
+                "a schema can't have the name {shown:?}; choose another one with \
+                 `Journal::options().schema(..)`"
+            ));
+        }
+        Ok(Schema(name.to_owned()))
+    }
+
+    /// The schema of the pipeline with this name, unless another one was chosen.
+    pub(super) fn of(pipeline: &str) -> Result<Self, String> {
+        Self::named(&format!("batrun_{pipeline}"))
+    }
+
+    pub(super) fn name(&self) -> &str {
+        &self.0
+    }
+
+    /// A statement in which `@` stands for the schema.
+    pub(super) fn in_it(&self, statement: &str) -> String {
+        let quoted = format!("\"{}\"", self.0.replace('"', "\"\""));
+        statement.replace("@.", &format!("{quoted}."))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_schema_has_any_name_that_postgresql_takes() {
+        let schema = Schema::of("or\"ders ü");
+        let statement = schema.map(|schema| schema.in_it("SELECT * FROM @.task"));
+        let quoted = "SELECT * FROM \"batrun_or\"\"ders ü\".task".to_owned();
+        assert_eq!(statement, Ok(quoted));
+        for name in ["", "a\0b", "pg_mine", &"x".repeat(64)] {
+            assert!(Schema::named(name).is_err_and(|why| why.contains("choose")));
+        }
+    }
+}

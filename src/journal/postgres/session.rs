@@ -1,0 +1,189 @@
+//! A connection that is made anew as often as it takes.
+
+use std::{
+    future::Future,
+    io, thread,
+    time::{Duration, Instant},
+};
+
+use tokio::{
+    runtime::{Builder, Runtime},
+    task::JoinHandle,
+    time::timeout,
+};
+use tokio_postgres::{Client, Statement};
+
+use super::{
+    error::Trouble,
+    server::{Schema, Server},
+};
+
+/// The pause before another connection is tried, doubled each time.
+const FIRST_PAUSE: Duration = Duration::from_millis(20);
+const LONGEST_PAUSE: Duration = Duration::from_secs(1);
+
+/// Settings of each connection. A transaction doesn't wait for its client, so one that does is that of a
+/// process which has stopped in the middle, and its locks must not stay.
+const SETTINGS: &str = "SET idle_in_transaction_session_timeout = '2s'";
+
+/// Runs futures on the thread that calls.
+pub(super) struct Session {
+    server: Server,
+    /// The longest time to wait for an answer, before the connection is given up and what came of the statement
+    /// is read on another one.
+    answer: Duration,
+    /// `None` once it is dropped.
+    runtime: Option<Runtime>,
+    connected: Option<Connected>,
+}
+
+/// A connection.
+pub(super) struct Connected {
+    pub(super) client: Client,
+    driver: JoinHandle<()>,
+    /// The statement that makes commits.
+    pub(super) change: Option<Statement>,
+}
+
+impl Drop for Connected {
+    fn drop(&mut self) {
+        self.driver.abort();
+    }
+}
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        self.connected = None;
+        // It may be dropped on an arbiter, which must not wait.
+        if let Some(runtime) = self.runtime.take() {
+            runtime.shutdown_background();
+        }
+    }
+}
+
+impl Session {
+    pub(super) fn new(server: Server, answer: Duration) -> io::Result<Self> {
+        let runtime = Builder::new_current_thread().enable_all().build()?;
+        Ok(Session {
+            server,
+            answer,
+            runtime: Some(runtime),
+            connected: None,
+        })
+    }
+
+    /// Runs a future on the connection, which is made first if there is none. After a loss there is none.
+    pub(super) fn run<T>(
+        &mut self,
+        work: impl AsyncFnOnce(&mut Connected) -> Result<T, Trouble>,
+    ) -> Result<T, Trouble> {
+        let Some(runtime) = &self.runtime else {
+            return Err(Trouble::Refused("the journal is closed".to_owned()));
+        };
+        let (server, connected) = (&self.server, &mut self.connected);
+        let result = runtime.block_on(in_time(self.answer, async {
+            if connected
+                .as_ref()
+                .is_none_or(|connected| connected.client.is_closed())
+            {
+                *connected = Some(connect(server).await?);
+            }
+            match connected {
+                Some(connected) => work(connected).await,
+                None => Err(Trouble::Lost("there is no connection".to_owned())),
+            }
+        }));
+        if matches!(result, Err(Trouble::Lost(_) | Trouble::Later(_))) {
+            self.connected = None;
+        }
+        result
+    }
+
+    /// As [`run`](Self::run), again and again for this long as long as there is hope. It must not matter if the
+    /// work is done twice.
+    pub(super) fn run_patiently<T>(
+        &mut self,
+        patience: Duration,
+        mut work: impl AsyncFnMut(&mut Connected) -> Result<T, Trouble>,
+    ) -> Result<T, Trouble> {
+        let mut pauses = Pauses::new(patience);
+        loop {
+            match self.run(&mut work) {
+                Err(trouble @ (Trouble::Lost(_) | Trouble::Later(_))) => pauses.after(trouble)?,
+                done => return done,
+            }
+        }
+    }
+}
+
+/// The pauses between attempts, until patience ends.
+pub(super) struct Pauses {
+    until: Instant,
+    next: Duration,
+    patience: Duration,
+}
+
+impl Pauses {
+    pub(super) fn new(patience: Duration) -> Self {
+        Pauses {
+            until: Instant::now() + patience,
+            next: FIRST_PAUSE,
+            patience,
+        }
+    }
+
+    /// Waits for the next attempt, or fails with the trouble of the last one.
+    pub(super) fn after(&mut self, trouble: Trouble) -> Result<(), Trouble> {
+        if Instant::now() + self.next > self.until {
+            let patience = self.patience;
+            return Err(match trouble {
+                Trouble::Lost(why) | Trouble::Later(why) if !patience.is_zero() => {
+                    Trouble::Lost(format!("{why} (tried again for {patience:?})"))
+                }
+                other => other,
+            });
+        }
+        thread::sleep(self.next);
+        self.next = (2 * self.next).min(LONGEST_PAUSE);
+        Ok(())
+    }
+}
+
+async fn in_time<T>(
+    answer: Duration,
+    work: impl Future<Output = Result<T, Trouble>>,
+) -> Result<T, Trouble> {
+    timeout(answer, work).await.unwrap_or_else(|_| {
+        let why = format!("the server has not answered within {answer:?}");
+        Err(Trouble::Lost(why))
+    })
+}
+
+async fn connect(server: &Server) -> Result<Connected, Trouble> {
+    let (client, connection) = server.connect().await?;
+    let driver = tokio::spawn(connection);
+    let connected = Connected {
+        client,
+        driver,
+        change: None,
+    };
+    connected.client.batch_execute(SETTINGS).await?;
+    Ok(connected)
+}
+
+/// Prepares the statement that makes commits, once for each connection.
+pub(super) async fn prepare_change(
+    connected: &mut Connected,
+    schema: &Schema,
+) -> Result<Statement, Trouble> {
+    if let Some(change) = &connected.change {
+        return Ok(change.clone());
+    }
+    let params: Vec<_> = (1..=super::changes::CHANGE_PARAMS)
+        .map(|n| format!("${n}"))
+        .collect();
+    let call = format!("SELECT @.change({})", params.join(", "));
+    let change = connected.client.prepare(&schema.in_it(&call)).await?;
+    connected.change = Some(change.clone());
+    Ok(change)
+}

@@ -1,0 +1,101 @@
+//! The server of the tests, and a proxy before it that cuts connections.
+
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+use std::{
+    env, process,
+    sync::atomic::{AtomicU32, Ordering},
+    time::Duration,
+};
+
+use tokio::runtime::{Builder, Runtime};
+use tokio_postgres::{Client, NoTls, Row};
+
+use super::{
+    server::{Schema, Server},
+    store::{Choices, Postgres},
+};
+use crate::journal::store::{Store, StoreError};
+
+/// A schema of a test's own on the server that `.ci/postgres` has started.
+pub(in crate::journal) struct Address {
+    pub(super) server: String,
+    pub(super) choices: Choices,
+}
+
+impl Address {
+    pub(in crate::journal) fn new() -> Self {
+        let server = env::var("BATRUN_POSTGRES");
+        Self::at(server.expect("run it by .ci/postgres"))
+    }
+
+    pub(super) fn at(server: String) -> Self {
+        static LAST: AtomicU32 = AtomicU32::new(0);
+        let number = LAST.fetch_add(1, Ordering::Relaxed);
+        Address {
+            server,
+            choices: Choices {
+                schema: Some(format!("test {} {number}", process::id())),
+                lease: Duration::from_millis(400),
+                patience: Duration::from_secs(60),
+                answer: Duration::from_secs(10),
+                wait: Duration::from_secs(60),
+            },
+        }
+    }
+
+    /// Another process on this journal.
+    pub(in crate::journal) fn open(&self) -> Result<Postgres, StoreError> {
+        let server = Server::parse(&self.server).unwrap();
+        let mut store = Postgres::connect(server, self.choices.clone()).unwrap();
+        store.begin("orders")?;
+        Ok(store)
+    }
+
+    pub(super) fn schema(&self) -> Schema {
+        Schema::named(self.choices.schema.as_deref().unwrap()).unwrap()
+    }
+
+    /// A person at the database.
+    pub(super) fn person(&self) -> Person {
+        let runtime = Builder::new_current_thread().enable_all().build().unwrap();
+        let client = runtime.block_on(async {
+            let (client, connection) = tokio_postgres::connect(&self.server, NoTls).await.unwrap();
+            tokio::spawn(connection);
+            client
+        });
+        let schema = self.schema();
+        Person {
+            client,
+            runtime,
+            schema,
+        }
+    }
+}
+
+/// Somebody who looks into the database, or changes what is in it.
+pub(super) struct Person {
+    client: Client,
+    runtime: Runtime,
+    schema: Schema,
+}
+
+impl Person {
+    pub(super) fn sees(&self, statement: &str) -> Vec<Row> {
+        let statement = self.schema.in_it(statement);
+        let rows = self.client.query(&statement, &[]);
+        self.runtime.block_on(rows).unwrap()
+    }
+
+    /// The first number of the first row.
+    pub(super) fn counts(&self, statement: &str) -> i64 {
+        self.sees(statement)[0].get(0)
+    }
+
+    pub(super) fn does(&self, statements: &str) {
+        let statements = self.schema.in_it(statements);
+        self.runtime
+            .block_on(self.client.batch_execute(&statements))
+            .unwrap();
+    }
+}
