@@ -6,6 +6,7 @@ use std::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
+    time::Instant,
 };
 
 use batrun::{
@@ -16,9 +17,11 @@ use batrun::{
     testing::{Disk, DiskFault},
 };
 use futures::StreamExt;
+use rusqlite::Connection;
+use serde::{Deserialize, Serialize};
 use tokio::sync::Semaphore;
 
-use crate::support::{Notes, ms, on_disk, summary, until};
+use crate::support::{AT_MOST, Notes, journal_path, ms, on_disk, summary, until};
 
 /// A stage that books what it gets, waits at a gate, and fails or hangs as it is told.
 #[derive(Clone)]
@@ -186,14 +189,24 @@ async fn j1_d05_a_task_whose_end_is_being_recorded_is_still_known() {
 
 #[actix::test]
 async fn j1_d05_restored_and_stuck_tasks_are_found_by_their_keys() {
-    let (disk, book) = (Disk::new(), Book::closed());
+    let disk = Disk::new();
+    let book = Book {
+        undo_gate: Arc::new(Semaphore::new(0)),
+        ..Book::closed()
+    };
     let handle = start(&disk, &book).await;
     handle.submit(1).key("a").await.unwrap();
     until(|| book.notes.has("run 1")).await;
     kill(&disk, handle).await;
     book.down.store(true, Ordering::SeqCst);
     let handle = start(&disk, &book).await;
-    until(|| !matches!(handle.status("a"), TaskStatus::CleaningUp { .. })).await;
+    let cleaning_up = TaskStatus::CleaningUp {
+        task: ONE,
+        stage: stage(),
+        attempt: 1,
+    };
+    assert_eq!(handle.status("a"), cleaning_up);
+    book.undo_gate.add_permits(1_000);
     let outcome = handle.outcome_of("a").await.unwrap().unwrap();
     assert!(outcome.rollback.is_stuck(), "{outcome}");
     assert_eq!(handle.status("a"), TaskStatus::Stuck { task: ONE });
@@ -206,6 +219,99 @@ async fn j1_d05_restored_and_stuck_tasks_are_found_by_their_keys() {
         end: EndKind::Failed,
     };
     assert_eq!(handle.status("a"), failed);
+    end(handle).await;
+}
+
+#[actix::test]
+async fn j1_d05_a_resolved_task_has_ended() {
+    let (disk, book) = (Disk::new(), Book::default());
+    book.down.store(true, Ordering::SeqCst);
+    let handle = start(&disk, &book).await;
+    let stuck = handle.submit(13).key("a").await.unwrap();
+    assert!(stuck.outcome().await.unwrap().rollback.is_stuck());
+    // Its outcome is kept, though nothing was written since.
+    assert!(handle.resolve(ONE));
+    let failed = TaskStatus::Ended {
+        task: ONE,
+        end: EndKind::Failed,
+    };
+    assert_eq!(handle.status("a"), failed);
+    end(handle).await;
+}
+
+#[actix::test]
+async fn j1_d05_a_retried_task_is_found_by_its_key() {
+    let (disk, book) = (Disk::new(), Book::default());
+    book.down.store(true, Ordering::SeqCst);
+    let handle = start(&disk, &book).await;
+    let stuck = handle.submit(13).key("a").await.unwrap();
+    assert!(stuck.outcome().await.unwrap().rollback.is_stuck());
+    book.down.store(false, Ordering::SeqCst);
+    book.undo_gate.forget_permits(1_000_000);
+    handle.retry(ONE).unwrap();
+    assert_eq!(handle.status("a"), TaskStatus::RollingBack { task: ONE });
+    assert!(!handle.cancel_key("a"));
+    book.undo_gate.add_permits(2);
+    let outcome = handle.outcome_of("a").await.unwrap().unwrap();
+    assert!(!outcome.rollback.is_stuck(), "{outcome}");
+    let failed = TaskStatus::Ended {
+        task: ONE,
+        end: EndKind::Failed,
+    };
+    assert_eq!(handle.status("a"), failed);
+    end(handle).await;
+}
+
+#[actix::test]
+async fn j5_d05_a_task_that_gets_stuck_is_found_all_the_while() {
+    let (disk, book) = (Disk::new(), Book::default());
+    book.down.store(true, Ordering::SeqCst);
+    let handle = start(&disk, &book).await;
+    for round in 0..50 {
+        let key = format!("a{round}");
+        let ticket = handle.submit(13).key(&*key).await.unwrap();
+        let task = ticket.id();
+        let began = Instant::now();
+        loop {
+            match handle.status(&key) {
+                TaskStatus::Stuck { task: stuck } if stuck == task => break,
+                status => {
+                    let is_in_flight = !matches!(status, TaskStatus::Ended { .. });
+                    assert!(status.task() == Some(task) && is_in_flight, "{status:?}");
+                }
+            }
+            assert!(began.elapsed() < AT_MOST, "it doesn't get stuck");
+            tokio::task::yield_now().await;
+        }
+    }
+    end(handle).await;
+}
+
+#[actix::test]
+async fn j5_d05_a_task_that_is_retried_as_soon_as_it_is_stuck_is_found_by_its_key() {
+    let disk = Disk::new();
+    let book = Book {
+        undo_gate: Arc::new(Semaphore::new(0)),
+        ..Book::default()
+    };
+    book.down.store(true, Ordering::SeqCst);
+    let handle = start(&disk, &book).await;
+    for round in 0..50 {
+        let key = format!("a{round}");
+        let ticket = handle.submit(13).key(&*key).await.unwrap();
+        let task = ticket.id();
+        // Two undos, in two rounds.
+        book.undo_gate.add_permits(4);
+        let began = Instant::now();
+        while handle.retry(task).is_err() {
+            assert!(began.elapsed() < AT_MOST, "it doesn't get stuck");
+        }
+        // By then the pipeline is through with the first rollback.
+        ticket.outcome().await.unwrap();
+        assert_eq!(handle.status(&key), TaskStatus::RollingBack { task });
+        book.undo_gate.add_permits(4);
+        until(|| handle.status(&key) == TaskStatus::Stuck { task }).await;
+    }
     end(handle).await;
 }
 
@@ -293,6 +399,60 @@ async fn j1_a_forgotten_key_is_free_again() {
 }
 
 #[actix::test]
+async fn j1_a_key_is_forgotten_with_an_end_that_is_not_written_yet() {
+    let (disk, book) = (Disk::new(), Book::closed());
+    let pipeline = Pipeline::new("p").journal(on_disk(&disk)).keep_undos();
+    let stage = book.clone().into_work().named("book");
+    let handle = pipeline.stage(stage).current_arbiter().start();
+    let handle = handle.await.unwrap();
+    handle.submit(1).key("a").await.unwrap();
+    until(|| book.notes.has("run 1")).await;
+    // The writer waits for the disk, and takes nothing in meanwhile.
+    disk.stop();
+    let another = handle.submit(2).key("b").now().unwrap();
+    until(|| disk.is_waiting()).await;
+    book.gate.add_permits(1_000);
+    for _ in 0..100 {
+        tokio::task::yield_now().await;
+    }
+    let mut forget = Box::pin(handle.forget("a"));
+    assert!(futures::poll!(&mut forget).is_pending());
+    disk.go_on();
+    assert_eq!(forget.await, Ok(true));
+    until(|| handle.status("a") == TaskStatus::Unknown).await;
+    assert!(another.outcome().await.unwrap().is_done());
+    kill(&disk, handle).await;
+    let handle = start(&disk, &book).await;
+    assert!(handle.outcome_of("a").await.unwrap().is_none());
+    end(handle).await;
+}
+
+#[actix::test]
+async fn j1_what_a_dropped_future_asked_for_is_done() {
+    let (disk, book) = (Disk::new(), Book::default());
+    let handle = start(&disk, &book).await;
+    done(&handle, 1, "a").await;
+    // The answer needs a write, and the disk waits.
+    disk.stop();
+    let mut take_back = Box::pin(handle.take_back("a"));
+    assert!(futures::poll!(&mut take_back).is_pending());
+    drop(take_back);
+    disk.go_on();
+    let taken_back = TaskStatus::Ended {
+        task: ONE,
+        end: EndKind::TakenBack,
+    };
+    until(|| handle.status("a") == taken_back).await;
+    disk.stop();
+    let mut forget = Box::pin(handle.forget("a"));
+    assert!(futures::poll!(&mut forget).is_pending());
+    drop(forget);
+    disk.go_on();
+    until(|| handle.status("a") == TaskStatus::Unknown).await;
+    end(handle).await;
+}
+
+#[actix::test]
 async fn j1_what_is_in_flight_or_stuck_is_not_forgotten() {
     let (disk, book) = (Disk::new(), Book::closed());
     book.down.store(true, Ordering::SeqCst);
@@ -357,6 +517,66 @@ async fn g03_a_done_task_is_taken_back() {
     assert!(handle.submit(1).key("a").await.unwrap().is_known());
     let report = handle.shutdown(Shutdown::Abort).await.unwrap();
     assert_eq!(report.counts.taken_back, 0);
+}
+
+#[actix::test]
+async fn j2_d05_a_task_is_being_taken_back_once_that_is_recorded() {
+    let (disk, book) = (Disk::new(), Book::default());
+    let handle = start(&disk, &book).await;
+    done(&handle, 1, "a").await;
+    book.notes.clear();
+    disk.stop();
+    let taking_back = {
+        let handle = handle.clone();
+        actix::spawn(async move { handle.take_back("a").await.unwrap() })
+    };
+    until(|| disk.is_waiting()).await;
+    // After a kill it would be done.
+    let done = TaskStatus::Ended {
+        task: ONE,
+        end: EndKind::Done,
+    };
+    assert_eq!(handle.status("a"), done);
+    assert!(book.notes.all().is_empty());
+    disk.go_on();
+    let ticket = taking_back.await.unwrap();
+    let outcome = ticket.outcome().await.unwrap();
+    assert_eq!(outcome.end.kind(), EndKind::TakenBack);
+    end(handle).await;
+}
+
+#[actix::test]
+async fn j1_d08_a_task_that_is_taken_back_keeps_its_context_and_its_names() {
+    let disk = Disk::new();
+    let book = Book {
+        undo_gate: Arc::new(Semaphore::new(0)),
+        ..Book::default()
+    };
+    let handle = start(&disk, &book).await;
+    let ticket = handle.submit(1).key("a").label("Ada").await.unwrap();
+    assert!(ticket.outcome().await.unwrap().is_done());
+    let conflict = async |handle: &PipelineHandle<u32, u32>| {
+        let refused = handle.submit(2).key("a").await.map(drop).unwrap_err();
+        assert!(
+            matches!(refused, SubmitError::KeyConflict(2, ONE)),
+            "{refused}"
+        );
+        assert!(handle.submit(1).key("a").await.unwrap().is_known());
+    };
+    let mut outcomes = handle.outcomes();
+    let ticket = handle.take_back("a").await.unwrap();
+    conflict(&handle).await;
+    book.undo_gate.add_permits(2);
+    let names = |outcome: &Outcome<()>| (outcome.key.clone(), outcome.label.clone());
+    let own = (Some("a".into()), Some("Ada".into()));
+    assert_eq!(names(&outcomes.next().await.unwrap().unwrap()), own);
+    let outcome = ticket.outcome().await.unwrap();
+    assert_eq!((outcome.key, outcome.label), own);
+    conflict(&handle).await;
+    kill(&disk, handle).await;
+    let handle = start(&disk, &book).await;
+    conflict(&handle).await;
+    end(handle).await;
 }
 
 #[actix::test]
@@ -608,8 +828,7 @@ async fn j5_d05_a_take_back_that_comes_too_late_leaves_the_next_task_with_the_ke
         };
         let (taken_back, next) = futures::join!(handle.take_back(&key), next);
         if let Some(next) = &next {
-            // Where it is depends on who was quicker, but nobody else is there.
-            assert!(taken_back.is_err());
+            // Whoever was quicker, nobody else is there.
             let status = handle.status(&key);
             let own = matches!(
                 status,
@@ -620,12 +839,90 @@ async fn j5_d05_a_take_back_that_comes_too_late_leaves_the_next_task_with_the_ke
         }
         book.gate.add_permits(1_000);
         let ticket = match (taken_back, next) {
-            (Ok(ticket), _) | (Err(_), Some(ticket)) => ticket,
+            // The first one may have been taken back, and forgotten after that.
+            (_, Some(ticket)) | (Ok(ticket), None) => ticket,
             (Err(why), None) => panic!("{why}"),
         };
         ticket.outcome().await.unwrap();
     }
     end(handle).await;
+}
+
+/// An undo that takes its time to drop, if it has these: whether that has begun, and whether it may end.
+#[derive(Debug, Serialize, Deserialize)]
+struct SlowToDrop(#[serde(skip)] Option<[Arc<AtomicBool>; 2]>);
+
+impl Clone for SlowToDrop {
+    fn clone(&self) -> Self {
+        SlowToDrop(None)
+    }
+}
+
+impl Drop for SlowToDrop {
+    fn drop(&mut self) {
+        let Some([begun, may_end]) = &self.0 else {
+            return;
+        };
+        begun.store(true, Ordering::SeqCst);
+        let since = Instant::now();
+        while !may_end.load(Ordering::SeqCst) && since.elapsed() < AT_MOST {
+            std::thread::sleep(ms(1));
+        }
+    }
+}
+
+#[actix::test]
+async fn j1_d05_the_next_task_with_a_forgotten_key_is_found_while_the_first_one_leaves() {
+    let disk = Disk::new();
+    let [begun, may_end] = [Arc::<AtomicBool>::default(), Arc::default()];
+    let drops = [begun.clone(), may_end.clone()];
+    let gate = Arc::new(Semaphore::new(0));
+    let stage = {
+        let gate = gate.clone();
+        stage_fn(
+            "book",
+            async move |n: u32, task: &TaskContext<'_, SlowToDrop>| {
+                match n {
+                    1 => drop(task.on_cancel(SlowToDrop(Some(drops.clone()))).await?),
+                    _ => gate.acquire().await?.forget(),
+                }
+                Ok(n)
+            },
+        )
+    };
+    let stage = stage.cancel_with(async |_: SlowToDrop, _: &CancelContext<'_>| Ok(()));
+    let pipeline = Pipeline::new("p").journal(on_disk(&disk)).stage(stage);
+    let handle = pipeline.start().await.unwrap();
+    let first = handle.submit(1).key("a").await.unwrap();
+    // Its end is written by then, and the pipeline is not through with it.
+    until(|| begun.load(Ordering::SeqCst)).await;
+    let forgetting = {
+        let handle = handle.clone();
+        actix::spawn(async move { handle.forget("a").await })
+    };
+    let next = loop {
+        match handle.submit(2).key("a").await {
+            Ok(next) => break next,
+            Err(SubmitError::KeyConflict(..)) => {}
+            Err(why) => panic!("{why}"),
+        }
+    };
+    let is_next = || {
+        let status = handle.status("a");
+        let in_stage = matches!(
+            status,
+            TaskStatus::Queued { .. } | TaskStatus::Running { .. }
+        );
+        assert!(in_stage && status.task() == Some(next.id()), "{status:?}");
+    };
+    is_next();
+    may_end.store(true, Ordering::SeqCst);
+    assert_eq!(forgetting.await.unwrap(), Ok(true));
+    assert!(first.outcome().await.unwrap().is_done());
+    is_next();
+    gate.add_permits(1);
+    assert!(next.outcome().await.unwrap().is_done());
+    handle.shutdown(Shutdown::Abort).await.unwrap();
 }
 
 #[actix::test]
@@ -646,6 +943,66 @@ async fn g12_a_drain_waits_for_what_is_being_taken_back() {
     ending.await.unwrap();
 }
 
+#[actix::test]
+async fn g11_nothing_is_taken_back_once_the_pipeline_is_to_end() {
+    let (disk, book) = (Disk::new(), Book::default());
+    let handle = start(&disk, &book).await;
+    done(&handle, 1, "a").await;
+    book.gate.forget_permits(1_000_000);
+    handle.submit(2).key("b").await.unwrap();
+    until(|| book.notes.has("run 2")).await;
+    let ending = actix::spawn(handle.clone().shutdown_by(ms(60_000)));
+    until(|| handle.submit_is_closed()).await;
+    let refused = handle.take_back("a").await.map(drop);
+    assert_eq!(refused, Err(KeyError::Closed));
+    book.gate.add_permits(1_000);
+    ending.await.unwrap();
+    assert!(book.notes.of("undo").is_empty());
+}
+
+#[actix::test]
+async fn g12_a_pipeline_ends_when_the_last_take_back_comes_too_late() {
+    let (disk, book) = (Disk::new(), Book::default());
+    let pipeline = Pipeline::new("p").journal(on_disk(&disk)).keep_undos();
+    let stage = book.clone().into_work().named("book");
+    let handle = pipeline.stage(stage).current_arbiter().start();
+    let handle = handle.await.unwrap();
+    for (n, key) in [(1, "a"), (2, "b"), (3, "c")] {
+        done(&handle, n, key).await;
+    }
+    book.notes.clear();
+    // While the writer waits for the disk it takes nothing in: each request waits for the one before.
+    disk.stop();
+    let mut first = Box::pin(handle.forget("b"));
+    assert!(futures::poll!(&mut first).is_pending());
+    until(|| disk.is_waiting()).await;
+    let mut take_back = Box::pin(handle.take_back("a"));
+    assert!(futures::poll!(&mut take_back).is_pending());
+    for _ in 0..100 {
+        tokio::task::yield_now().await;
+    }
+    let mut forget = Box::pin(handle.forget("a"));
+    assert!(futures::poll!(&mut forget).is_pending());
+    disk.step();
+    assert_eq!(first.await, Ok(true));
+    until(|| disk.is_waiting()).await;
+    let mut last = Box::pin(handle.forget("c"));
+    assert!(futures::poll!(&mut last).is_pending());
+    disk.step();
+    assert_eq!(forget.await, Ok(true));
+    // It has seen a task that is done, and learns that it is gone only after the last request.
+    until(|| handle.snapshot().in_flight == 1).await;
+    drop((take_back, last));
+    let ended = actix::spawn(handle.join());
+    for _ in 0..100 {
+        tokio::task::yield_now().await;
+    }
+    assert!(!ended.is_finished());
+    disk.go_on();
+    ended.await.unwrap().unwrap();
+    assert!(book.notes.all().is_empty());
+}
+
 /// The kept undos of a task take part in what a restart does to stages, and go with their outcomes.
 #[actix::test]
 async fn j1_kept_undos_go_with_their_outcomes() {
@@ -663,6 +1020,28 @@ async fn j1_kept_undos_go_with_their_outcomes() {
     let ticket = handle.take_back("k9").await.unwrap();
     ticket.outcome().await.unwrap();
     end(handle).await;
+}
+
+#[actix::test]
+async fn j1_only_the_undos_of_done_tasks_are_kept() {
+    let (_folder, path) = journal_path();
+    let book = Book::default();
+    let handle = start_with(Journal::open(&path).unwrap(), &book).await;
+    done(&handle, 1, "a").await;
+    let failed = handle.submit(13).key("b").await.unwrap();
+    assert!(!failed.outcome().await.unwrap().is_done());
+    end(handle).await;
+    let file = Connection::open(&path).unwrap();
+    let kept = |sql: &str| -> Vec<u32> {
+        let mut query = file.prepare(sql).unwrap();
+        let rows = query.query_map([], |row| row.get(0)).unwrap();
+        rows.map(Result::unwrap).collect()
+    };
+    let of_tasks = "SELECT task FROM kept WHERE undos IS NOT NULL";
+    assert_eq!(kept(of_tasks), [1]);
+    assert_eq!(kept("SELECT DISTINCT task FROM kept_undo"), [1]);
+    // The one that was withdrawn among them.
+    assert_eq!(kept("SELECT undo FROM kept_undo ORDER BY undo"), [0, 1, 2]);
 }
 
 trait Ends {

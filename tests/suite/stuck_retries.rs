@@ -9,6 +9,7 @@ use std::{
 };
 
 use batrun::{
+    TrySubmitError,
     error::RetryError,
     policy::OnStuck,
     prelude::*,
@@ -24,6 +25,8 @@ use crate::support::{Notes, ms, since, sleep, still, summary};
 struct Bank {
     down: Arc<AtomicBool>,
     hangs: Arc<AtomicBool>,
+    /// It closes after the next refund.
+    closes_soon: Arc<AtomicBool>,
     notes: Notes,
 }
 
@@ -42,6 +45,11 @@ impl Bank {
         self.down.store(true, Ordering::SeqCst);
     }
 
+    fn opens_for_one(&self) {
+        self.closes_soon.store(true, Ordering::SeqCst);
+        self.opens();
+    }
+
     /// Pays twice, then fails.
     fn pay(&self) -> Work<impl Stage<Input = u32, Output = u32, Undo = String> + use<>> {
         let bank = self.clone();
@@ -57,7 +65,11 @@ impl Bank {
             }
             match bank.down.load(Ordering::SeqCst) {
                 true => Err(Failure::permanent("the bank is closed")),
-                false => Ok(()),
+                false => {
+                    let closes = bank.closes_soon.swap(false, Ordering::SeqCst);
+                    bank.down.store(closes, Ordering::SeqCst);
+                    Ok(())
+                }
             }
         })
         .into_work()
@@ -114,15 +126,17 @@ fn g09_d03_only_what_is_left_runs_again() {
         let handle = pipeline.current_arbiter().start().await.unwrap();
         outcome(&handle, 1).await;
         // The second runs, then the bank closes again.
-        bank.opens();
-        let closes = bank.clone();
+        bank.opens_for_one();
         bank.notes.clear();
         let mut outcomes = handle.outcomes();
         handle.retry(TaskId(1)).unwrap();
-        closes.closes();
         let halted = outcomes.next().await.unwrap().unwrap();
         assert!(halted.rollback.is_stuck(), "{halted}");
-        assert_eq!(bank.notes.all().len(), 1);
+        assert_eq!(
+            bank.notes.all(),
+            ["second of 1, try 2", "first of 1, try 1"]
+        );
+        assert_eq!(handle.stuck()[0].undos.len(), 1);
         bank.opens();
         bank.notes.clear();
         handle.retry(TaskId(1)).unwrap();
@@ -131,7 +145,7 @@ fn g09_d03_only_what_is_left_runs_again() {
             matches!(again.rollback, Rollback::Complete { undos: 2 }),
             "{again}"
         );
-        assert_eq!(bank.notes.all().len(), 2);
+        assert_eq!(bank.notes.all(), ["first of 1, try 2"]);
         handle.shutdown(Shutdown::Abort).await.unwrap();
     });
 }
@@ -182,6 +196,44 @@ fn g09_d03_more_tasks_than_places_are_retried_at_once() {
         assert_eq!(handle.snapshot().in_flight, 0);
         let closed = bank.clone();
         closed.closes();
+        handle.shutdown(Shutdown::Abort).await.unwrap();
+    });
+}
+
+#[test]
+fn g07_d03_a_retried_task_takes_a_place() {
+    let bank = Bank::closed();
+    still(async {
+        let handle = start(Pipeline::new("orders").max_in_flight(2), &bank).await;
+        for n in 1..=2 {
+            outcome(&handle, n).await;
+        }
+        bank.opens();
+        bank.notes.clear();
+        bank.hangs.store(true, Ordering::SeqCst);
+        let mut outcomes = handle.outcomes();
+        assert!(handle.retry_all(|_| true).iter().all(Result::is_ok));
+        while bank.notes.all().len() < 2 {
+            sleep(1).await;
+        }
+        let full = handle.try_submit(3).map(drop);
+        assert!(matches!(full, Err(TrySubmitError::Full(3))), "{full:?}");
+        // It gives it back, once.
+        bank.hangs.store(false, Ordering::SeqCst);
+        for _ in 0..2 {
+            outcomes.next().await.unwrap().unwrap();
+        }
+        bank.notes.clear();
+        bank.hangs.store(true, Ordering::SeqCst);
+        for n in 4..=5 {
+            handle.submit(n).await.unwrap();
+        }
+        while bank.notes.all().len() < 2 {
+            sleep(1).await;
+        }
+        let full = handle.try_submit(6).map(drop);
+        assert!(matches!(full, Err(TrySubmitError::Full(6))), "{full:?}");
+        bank.hangs.store(false, Ordering::SeqCst);
         handle.shutdown(Shutdown::Abort).await.unwrap();
     });
 }
@@ -346,6 +398,93 @@ mod with_a_journal {
             "{again}"
         );
         assert!(handle.stuck().is_empty());
+        // The tries that a retry has made count, and those before it.
+        assert_eq!(bank.notes.all()[1], "second of 1, try 3");
+        handle.shutdown(Shutdown::Abort).await.unwrap();
+    }
+
+    #[actix::test]
+    async fn j3_d03_what_ran_before_a_kill_does_not_run_again_in_a_retry() {
+        let (disk, bank) = (Disk::new(), Bank::closed());
+        bank.opens_for_one();
+        let handle = start_on(&disk, &bank).await;
+        handle.submit(1).key("one").await.unwrap();
+        let stuck = handle.outcome_of("one").await.unwrap().unwrap();
+        assert!(stuck.rollback.is_stuck(), "{stuck}");
+        kill(&disk, handle).await;
+        bank.opens();
+        bank.notes.clear();
+        let handle = start_on(&disk, &bank).await;
+        handle.retry(TaskId(1)).unwrap();
+        let again = handle.outcome_of("one").await.unwrap().unwrap();
+        assert!(
+            matches!(again.rollback, Rollback::Complete { undos: 2 }),
+            "{again}"
+        );
+        assert_eq!(bank.notes.all(), ["second of 1, try 3"]);
+        handle.shutdown(Shutdown::Abort).await.unwrap();
+    }
+
+    #[actix::test]
+    async fn j1_d03_the_kills_before_a_retry_do_not_count() {
+        let (disk, bank) = (Disk::new(), Bank::closed());
+        let start = || {
+            let journal = disk.journal(Durability::Power).unwrap();
+            let pipeline = Pipeline::new("orders").journal(journal).crash_limit(2);
+            pipeline.stage(bank.pay()).current_arbiter().start()
+        };
+        let handle = start().await.unwrap();
+        handle.submit(1).key("one").await.unwrap();
+        handle.outcome_of("one").await.unwrap().unwrap();
+        kill(&disk, handle).await;
+        bank.opens();
+        // Twice the process is killed while the same undo runs, so that it is left to a person.
+        bank.hangs.store(true, Ordering::SeqCst);
+        for round in 0..2 {
+            bank.notes.clear();
+            let handle = start().await.unwrap();
+            if round == 0 {
+                handle.retry(TaskId(1)).unwrap();
+            }
+            until(|| !bank.notes.all().is_empty()).await;
+            kill(&disk, handle).await;
+        }
+        bank.notes.clear();
+        let handle = start().await.unwrap();
+        assert_eq!(handle.stuck().len(), 1);
+        handle.retry(TaskId(1)).unwrap();
+        until(|| !bank.notes.all().is_empty()).await;
+        kill(&disk, handle).await;
+        // One more kill is not one too many.
+        bank.hangs.store(false, Ordering::SeqCst);
+        let handle = start().await.unwrap();
+        let again = handle.outcome_of("one").await.unwrap().unwrap();
+        assert!(
+            matches!(again.rollback, Rollback::Complete { undos: 2 }),
+            "{again}"
+        );
+        handle.shutdown(Shutdown::Abort).await.unwrap();
+    }
+
+    #[actix::test]
+    async fn g09_d03_tasks_of_the_process_before_are_retried_on_the_schedule() {
+        let (disk, bank) = (Disk::new(), Bank::closed());
+        let handle = start_on(&disk, &bank).await;
+        handle.submit(1).key("one").await.unwrap();
+        handle.outcome_of("one").await.unwrap().unwrap();
+        kill(&disk, handle).await;
+        bank.opens();
+        let journal = disk.journal(Durability::Power).unwrap();
+        let pipeline = Pipeline::new("orders").journal(journal);
+        let pipeline = pipeline.retry_stuck(Retry::constant(1, ms(1)));
+        let handle = pipeline.stage(bank.pay()).current_arbiter().start();
+        let handle = handle.await.unwrap();
+        until(|| handle.stuck().is_empty()).await;
+        let again = handle.outcome_of("one").await.unwrap().unwrap();
+        assert!(
+            matches!(again.rollback, Rollback::Complete { undos: 2 }),
+            "{again}"
+        );
         handle.shutdown(Shutdown::Abort).await.unwrap();
     }
 
