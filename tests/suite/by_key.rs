@@ -240,6 +240,28 @@ async fn j1_d05_a_resolved_task_has_ended() {
 }
 
 #[actix::test]
+async fn j1_d05_a_task_that_a_restart_has_set_aside_is_found_by_its_key() {
+    let (disk, book) = (Disk::new(), Book::closed());
+    let handle = start(&disk, &book).await;
+    handle.submit(1).key("a").await.unwrap();
+    until(|| book.notes.has("run 1")).await;
+    kill(&disk, handle).await;
+    let pipeline = Pipeline::new("p").journal(on_disk(&disk)).keep_undos();
+    let later = book.clone().into_work().named("book").version(2);
+    let handle = pipeline.stage(later).start().await.unwrap();
+    assert_eq!(handle.status("a"), TaskStatus::Stuck { task: ONE });
+    assert!(handle.resolve(ONE));
+    let outcome = handle.outcome_of("a").await.unwrap().unwrap();
+    assert_eq!(outcome.task, ONE);
+    let failed = TaskStatus::Ended {
+        task: ONE,
+        end: EndKind::Failed,
+    };
+    assert_eq!(handle.status("a"), failed);
+    end(handle).await;
+}
+
+#[actix::test]
 async fn j1_d05_a_retried_task_is_found_by_its_key() {
     let (disk, book) = (Disk::new(), Book::default());
     book.down.store(true, Ordering::SeqCst);

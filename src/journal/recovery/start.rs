@@ -111,6 +111,10 @@ impl Journal {
         } = reader;
         for outcome in &recovered.quarantined {
             tasks.quarantine(outcome.clone(), now).map_err(corrupt)?;
+            if let Some(key) = &outcome.key {
+                let (task, at, end) = (outcome.task, now, outcome.end.kind());
+                keys.apply([KeyChange::Kept((&**key).into(), Kept { task, at, end })]);
+            }
         }
         tasks.drain(now, &mut ops).map_err(corrupt)?;
         store.commit(&ops).map_err(failed)?;
