@@ -20,8 +20,9 @@ mod schema;
 // which a node has as long as its lease is renewed;
 mod lease;
 
-// its commits
+// its commits, each sent at once,
 mod changes;
+mod commit;
 
 // make it a store, whose rows are read again at the next start.
 pub(super) mod store;

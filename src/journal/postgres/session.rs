@@ -13,10 +13,7 @@ use tokio::{
 };
 use tokio_postgres::{Client, Statement};
 
-use super::{
-    error::Trouble,
-    server::{Schema, Server},
-};
+use super::{error::Trouble, server::Server};
 
 /// The pause before another connection is tried, doubled each time.
 const FIRST_PAUSE: Duration = Duration::from_millis(20);
@@ -169,21 +166,4 @@ async fn connect(server: &Server) -> Result<Connected, Trouble> {
     };
     connected.client.batch_execute(SETTINGS).await?;
     Ok(connected)
-}
-
-/// Prepares the statement that makes commits, once for each connection.
-pub(super) async fn prepare_change(
-    connected: &mut Connected,
-    schema: &Schema,
-) -> Result<Statement, Trouble> {
-    if let Some(change) = &connected.change {
-        return Ok(change.clone());
-    }
-    let params: Vec<_> = (1..=super::changes::CHANGE_PARAMS)
-        .map(|n| format!("${n}"))
-        .collect();
-    let call = format!("SELECT @.change({})", params.join(", "));
-    let change = connected.client.prepare(&schema.in_it(&call)).await?;
-    connected.change = Some(change.clone());
-    Ok(change)
 }
