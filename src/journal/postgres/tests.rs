@@ -340,6 +340,38 @@ fn c7_a_schema_that_is_not_a_journal_or_of_another_version_is_refused() {
     );
 }
 
+/// Nothing in batrun says something else than the address, the user and the database do.
+#[test]
+#[ignore = "needs a server: .ci/postgres"]
+fn c9_a_commit_is_as_durable_as_the_database_says() {
+    let of_server = Address::new();
+    for setting in ["on", "remote_apply", "local"] {
+        let server = of_server.server.clone();
+        let mut address = Address::at(format!(
+            "{server} options='-c synchronous_commit={setting}'"
+        ));
+        address.choices.lease = LONG;
+        let mut store = address.open().unwrap();
+        let person = address.person();
+        person.does(
+            "CREATE TABLE @.seen (setting text NOT NULL);
+             CREATE FUNCTION @.see() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+                 INSERT INTO @.seen VALUES (current_setting('synchronous_commit'));
+                 RETURN NULL;
+             END $$;
+             CREATE TRIGGER see AFTER INSERT ON @.task EXECUTE FUNCTION @.see()",
+        );
+        store.commit(&ops(1)).unwrap();
+        let mut several = ops(2);
+        let (key, task) = ("another key".into(), 1_000_000);
+        several.insert(2, RowOp::DeleteKey { key, task });
+        store.commit(&several).unwrap();
+        let seen = person.sees("SELECT setting FROM @.seen");
+        let seen: Vec<String> = seen.iter().map(|row| row.get(0)).collect();
+        assert_eq!(seen, [setting, setting]);
+    }
+}
+
 #[test]
 #[ignore = "needs a server: .ci/postgres"]
 fn a_journal_may_be_dropped_on_an_arbiter() {
