@@ -1,4 +1,5 @@
-//! A pipeline that outlives its process: everything it needs to go on is in a file.
+//! A pipeline that outlives its process: everything it needs to go on is in a file, or in a
+//! PostgreSQL database.
 //!
 //! [`Pipeline::journal`](crate::Pipeline::journal) takes a [`Journal`]. What each [`Durability`]
 //! survives is said there. [`JournalFile`] reads such a file while no pipeline runs, or beside one; the
@@ -10,8 +11,8 @@
 // `JournalLedger`. That encodes the change as an `entry` and hands it to the `writer`, a
 // thread that commits everything that has gathered while the commit before ran. The writer knows
 // all `live_tasks`: an entry changes the `task_state` by the `transitions`, and the states
-// that have changed become `rows`. A `store` commits the rows: a `sqlite` file, or
-// `memory` in tests. Only then do the callers learn that their changes are recorded.
+// that have changed become `rows`. A `store` commits the rows: a `sqlite` file, a
+// `postgres` database, or `memory` in tests. Only then do the callers learn that their changes are recorded.
 //
 // At the next start, `recovery` reads the rows and plans how each task goes on. Between two runs
 // `inspect` shows the file to people, and writes their decisions about stuck tasks.
@@ -21,7 +22,8 @@
 // - A pipeline waits for a change to be written before anything follows from it. The exceptions
 //   are in one place, `JournalLedger`'s `urgency`.
 // - A commit is all or nothing. After a failed one nothing is written any more.
-// - One process writes, which the lock beside the file sees to, and in it one thread at a time.
+// - One process writes, which the lock beside the file sees to, or the lease and the fence in the database;
+//   and in it one thread at a time.
 // - Every row carries a checksum, which is verified whenever the row is read.
 // - Values of the user's are encoded, decoded, shown and dropped on the user's threads or under a
 //   panic guard, never on the writer's thread.

@@ -1,5 +1,5 @@
-//! The seam between the journal and its storage: a SQLite file, or memory that fails on demand.
-//! Both pass the same tests.
+//! The seam between the journal and its storage: a SQLite file, a PostgreSQL database, or memory that fails
+//! on demand. All of them pass the same tests.
 
 #[cfg(feature = "postgres")]
 use std::time::Duration;
