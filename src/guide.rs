@@ -3,6 +3,7 @@
 //! [rollback]: crate::guide::rollback
 //! [shutdown]: crate::guide::shutdown
 //! [journal]: crate::guide::journal
+//! [database]: crate::guide::database
 //! [testing]: crate::guide::testing
 //! [actors]: crate::guide::actors
 //! [operations]: crate::guide::operations
@@ -21,6 +22,7 @@ macro_rules! pages {
         /// [rollback]: crate::guide::rollback
         /// [shutdown]: crate::guide::shutdown
         /// [journal]: crate::guide::journal
+        /// [database]: crate::guide::database
         /// [testing]: crate::guide::testing
         /// [actors]: crate::guide::actors
         /// [operations]: crate::guide::operations
@@ -49,6 +51,8 @@ pages! {
     // Its code needs the feature; the page is there without it, but isn't run.
     #[cfg(any(feature = "journal", not(doctest)))]
     journal = "docs/guide/journal.md", "API: the module `journal`.";
+    #[cfg(any(feature = "postgres", not(doctest)))]
+    database = "docs/guide/database.md", "API: the module `journal`.";
     #[cfg(any(feature = "testing", not(doctest)))]
     testing = "docs/guide/testing.md", "API: the module `testing`, with a complete test of a stage.";
     actors = "docs/guide/actors.md",

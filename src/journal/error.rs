@@ -13,16 +13,17 @@ use crate::task::{EndKind, TaskId};
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum JournalError {
-    /// The operating system or SQLite refused an operation, for lack of space or permission, say.
+    /// The operating system, SQLite or the database's server refused an operation, for lack of space or
+    /// permission, say; or that server can't be reached.
     #[error("{}: {error}", path.display())]
     Io {
-        /// The file.
+        /// The file, or the server and its database.
         path: PathBuf,
         /// The error.
         error: Box<dyn std::error::Error + Send + Sync>,
     },
     /// Another pipeline has the journal open, in this process or in another one. Stop that one
-    /// first, or use another file.
+    /// first, or use another file or schema.
     #[error("{}: a running pipeline has this journal; stop it first{}", path.display(), after(*waited))]
     Held {
         /// The file.

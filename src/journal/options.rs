@@ -23,7 +23,7 @@ use super::{
     store::Store,
 };
 
-/// An embedded journal in one file: it lets a pipeline go on after a crash.
+/// A journal, in one file or in a PostgreSQL database: it lets a pipeline go on after a crash.
 ///
 /// ```no_run
 /// # use batrun::{journal::Journal, prelude::*};
@@ -43,9 +43,9 @@ use super::{
 /// until a person [resolves](crate::PipelineHandle::resolve) them.
 ///
 /// The file is a SQLite database. Its log is beside it (`-wal`, `-shm`) while it is open, and a
-/// file `-lock` keeps a second pipeline out. Copy the file together with its `-wal`. Values are
-/// MessagePack with the names of fields, so a new field with `#[serde(default)]` needs no new
-/// [version](crate::IntoWork::version). The program `batrun` (feature `cli`) shows what is in it.
+/// file `-lock` keeps a second pipeline out. Copy the file together with its `-wal`. The program `batrun`
+/// (feature `cli`) shows what is in a file. Values are MessagePack with the names of fields, so a new field
+/// with `#[serde(default)]` needs no new [version](crate::IntoWork::version).
 #[must_use = "a journal does nothing until a pipeline has it: `.journal(..)`"]
 pub struct Journal {
     pub(super) store: Box<dyn Store>,
@@ -199,7 +199,8 @@ const POLL: Duration = Duration::from_millis(50);
 const ANSWER: Duration = Duration::from_secs(10);
 
 impl JournalOptions {
-    /// Sets what the journal survives. Default: [`Durability::Power`].
+    /// Sets what a journal in a file survives. Default: [`Durability::Power`]. It has no say in a database,
+    /// whose own settings count.
     pub fn durability(mut self, durability: Durability) -> Self {
         self.durability = durability;
         self
