@@ -2,6 +2,7 @@
 //! the outside world has seen must be what the promises say (J1 to J3 of GUARANTEES.md).
 //!
 //!   BATRUN_KILLS=2000 cargo test -p batrun-crash       more kills
+//!   .ci/postgres cargo test -p batrun-crash postgres -- --ignored      with the journal on a server
 //!   BATRUN_SEED=7 ..                                               the same kills, as far as time allows
 //!
 //! The program starts itself as its own child, which runs the pipeline of [`child`] and writes down
