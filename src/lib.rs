@@ -52,7 +52,7 @@
 //! | feature | what it adds | what it compiles besides |
 //! |---|---|---|
 //! | `journal` | pipelines that outlive their process: [`journal`] | SQLite's C code, with rusqlite 0.32 to 0.43 |
-//! | `postgres` | the same in a PostgreSQL database | the above, tokio-postgres and rustls |
+//! | `postgres` | the same in a PostgreSQL database, for several processes at once | the above, tokio-postgres and rustls |
 //! | `testing` | a kit for tests of your stages: [`testing`] | tokio's clock that stands still |
 //! | `cli` | the program `batrun`, which looks into journals | clap and a table printer |
 //!

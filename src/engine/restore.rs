@@ -1,9 +1,12 @@
 //! Puts the tasks that the previous process has left back to where they were.
 
-use std::{any::Any, sync::Arc};
+use std::{
+    any::Any,
+    sync::{Arc, Mutex},
+};
 
 use actix::Recipient;
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::{
     room::collect,
@@ -11,14 +14,15 @@ use super::{
 };
 use crate::{
     clock::{NEVER, nanos},
-    journal::{Recovered, RecoveredTask, Suspicion, Todo},
-    logging,
+    journal::{Adopt, ChunkedVec, Recovered, RecoveredTask, Suspicion, Todo},
+    ledger::LedgerError,
+    logging, panic_guard,
     shared::{
         Shared,
         hop::{Batch, Hop},
-        messages::ToReporter,
+        messages::{Detached, ToReporter},
     },
-    task::{Limits, Restored, State, TaskRef, Undo, UndoStatus},
+    task::{Limits, Restored, State, TaskId, TaskRef, Undo, UndoStatus},
 };
 
 /// Takes restored tasks to a pool.
@@ -112,8 +116,21 @@ pub(crate) fn restore(
         .table
         .take_over(last_id, stuck, quarantined.len() as u64);
     // Before any of them is on its way: what comes back belongs to nobody else from now on.
-    let mut collectors = Vec::new();
-    collectors.extend(collect(&shared.table.places, live));
+    let places = collect(&shared.table.places, live);
+    put_all_back(shared, feeds, tasks, places);
+    if any_stuck {
+        shared.tell_reporter(ToReporter::StuckRestored);
+    }
+}
+
+/// Puts every task back. Its place is taken, or collected by this.
+fn put_all_back(
+    shared: &Shared,
+    feeds: &mut [Box<dyn RestoreFeed + Send>],
+    tasks: ChunkedVec<RecoveredTask>,
+    places: Option<Detached>,
+) {
+    let mut collectors: Vec<_> = places.into_iter().collect();
     for (stage, feed) in feeds.iter().enumerate() {
         // Later attempts need no room.
         let fills = |task: &&RecoveredTask| {
@@ -132,8 +149,76 @@ pub(crate) fn restore(
     if !collectors.is_empty() {
         shared.tell_reporter(ToReporter::CollectRoom(collectors));
     }
-    if any_stuck {
-        shared.tell_reporter(ToReporter::StuckRestored);
+}
+
+/// A running pipeline that tasks of other processes come to.
+pub(crate) struct Adopter {
+    shared: Arc<Shared>,
+    feeds: Arc<Mutex<Vec<Box<dyn RestoreFeed + Send>>>>,
+}
+
+impl Adopter {
+    pub(crate) fn new(shared: Arc<Shared>, feeds: Vec<Box<dyn RestoreFeed + Send>>) -> Self {
+        Adopter {
+            shared,
+            feeds: Arc::new(Mutex::new(feeds)),
+        }
+    }
+}
+
+impl Adopt for Adopter {
+    fn reserve(&mut self, most: usize) -> Option<OwnedSemaphorePermit> {
+        let places = &self.shared.table.places;
+        if self.shared.table.why_closed().is_some() || self.shared.is_paused() {
+            return None;
+        }
+        let free = places.available_permits().min(most);
+        let free = u32::try_from(free).unwrap_or(u32::MAX);
+        let reserved = places.clone().try_acquire_many_owned(free).ok()?;
+        (reserved.num_permits() > 0).then_some(reserved)
+    }
+
+    fn adopt(&mut self, tasks: Recovered, mut places: OwnedSemaphorePermit) {
+        let (shared, feeds) = (self.shared.clone(), self.feeds.clone());
+        let adopt = move || {
+            let Recovered {
+                tasks,
+                stuck,
+                quarantined,
+                ..
+            } = tasks;
+            let any_stuck = !stuck.is_empty();
+            let failed = quarantined.len() as u64;
+            shared.table.take_over(TaskId(0), stuck, failed);
+            // Stuck ones take none.
+            let missing = tasks.len().saturating_sub(places.num_permits());
+            match places.split(tasks.len()) {
+                Some(taken) => taken.forget(),
+                // There are more than were reserved, of an earlier claim.
+                None => places.forget(),
+            }
+            let collector = collect(&shared.table.places, missing);
+            put_all_back(&shared, &mut panic_guard::lock(&feeds), tasks, collector);
+            if any_stuck {
+                shared.tell_reporter(ToReporter::StuckRestored);
+            }
+        };
+        self.shared
+            .tell_reporter(ToReporter::Adopt(Box::new(adopt)));
+    }
+
+    fn fail(&self, why: &LedgerError) {
+        self.shared.suspend(why);
+    }
+
+    fn on_lease_over(&self) -> Box<dyn Fn(&LedgerError) + Send + Sync> {
+        // The pipeline has the lease.
+        let shared = Arc::downgrade(&self.shared);
+        Box::new(move |why| {
+            if let Some(shared) = shared.upgrade() {
+                shared.suspend(why);
+            }
+        })
     }
 }
 
@@ -143,6 +228,7 @@ fn put_back(shared: &Shared, feeds: &mut [Box<dyn RestoreFeed + Send>], task: Re
         attempt,
         spared,
         generation,
+        owners,
         left,
         work_timeout,
         undos,
@@ -165,6 +251,7 @@ fn put_back(shared: &Shared, feeds: &mut [Box<dyn RestoreFeed + Send>], task: Re
         attempt,
         generation,
         spared: (stage, spared),
+        owners,
         undos,
         end,
         names,

@@ -31,7 +31,20 @@ pub enum JournalError {
         /// The time for which [`wait_for_lock`](super::JournalOptions::wait_for_lock) has waited.
         waited: Duration,
     },
-    /// The file is a SQLite database, but another program's.
+    /// Other processes run the pipeline on this database, with other stages: other names, another order or
+    /// other versions. Stop those first, or start this one with the same stages.
+    #[error(
+        "{}: processes with other stages, or other versions of them, run this pipeline; stop them first{}",
+        path.display(),
+        after(*waited)
+    )]
+    OtherStages {
+        /// The database.
+        path: PathBuf,
+        /// The time for which [`wait_for_lock`](super::JournalOptions::wait_for_lock) has waited.
+        waited: Duration,
+    },
+    /// The file is a SQLite database, but another program's; or the schema on a server is.
     #[error("{}: not a batrun journal, but another program's database", path.display())]
     NotAJournal {
         /// The file.
@@ -55,7 +68,7 @@ pub enum JournalError {
     /// The journal is another pipeline's. Each pipeline needs a file of its own.
     #[error(
         "{}: this is the journal of the pipeline {found:?}, not of {wanted:?}; give each pipeline a \
-         file of its own",
+         file or a schema of its own",
         path.display()
     )]
     OtherPipeline {
@@ -169,7 +182,7 @@ impl JournalError {
                 error: why.into(),
             },
             #[cfg(feature = "postgres")]
-            StoreError::Held { waited } => JournalError::Held {
+            StoreError::OtherStages { waited } => JournalError::OtherStages {
                 path: path.to_owned(),
                 waited,
             },

@@ -1,12 +1,16 @@
 //! The ledger of a pipeline with a journal: encodes each change, hands it to the writer, and says
 //! whether the task has to wait until it is written.
 
-use std::sync::Arc;
+use std::{
+    sync::{Arc, Mutex, mpsc::Sender},
+    thread::JoinHandle,
+};
 
 use super::{
     digest::digest,
     entry::Entry,
     key_index::KeyIndex,
+    lease::Lease,
     stage_codecs::StageCodecs,
     time::nanos_left,
     users_text::{as_text, shortened},
@@ -14,7 +18,7 @@ use super::{
 };
 use crate::{
     ledger::{Change, KeptOutcome, Ledger, LedgerError, Recorded, Transition},
-    logging,
+    logging, panic_guard,
     task::{End, Names, Outcome, StageIx, StageName, TaskId},
 };
 
@@ -24,21 +28,26 @@ const MAX_KEY_BYTES: usize = 1024;
 /// A journal that a pipeline records to.
 pub(crate) struct JournalLedger {
     pub(super) writer: Writer,
-    pub(super) codecs: StageCodecs,
+    pub(super) codecs: Arc<StageCodecs>,
     /// The keys of tasks that have ended.
     pub(super) keys: Arc<KeyIndex>,
     stage_names: Vec<StageName>,
-    /// The tasks up to this one are older than this process.
+    /// The tasks of this process come after this one, in its series.
     last_recovered: TaskId,
+    /// The lease of this process, if others would take its tasks over.
+    lease: Option<Arc<Lease>>,
+    /// The thread that takes over tasks of other processes, and its end.
+    takeover: Mutex<Option<(Sender<()>, JoinHandle<()>)>>,
 }
 
 impl JournalLedger {
     pub(super) fn new(
         writer: Writer,
-        codecs: StageCodecs,
+        codecs: Arc<StageCodecs>,
         keys: Arc<KeyIndex>,
         stage_names: Vec<StageName>,
         last_recovered: TaskId,
+        lease: Option<Arc<Lease>>,
     ) -> Self {
         JournalLedger {
             writer,
@@ -46,17 +55,35 @@ impl JournalLedger {
             keys,
             stage_names,
             last_recovered,
+            lease,
+            takeover: Mutex::default(),
         }
+    }
+
+    /// Gives it the thread that takes over tasks, which ends when the other end of this channel does.
+    pub(super) fn has_takeover(&self, stop: Sender<()>, thread: JoinHandle<()>) {
+        *panic_guard::lock(&self.takeover) = Some((stop, thread));
+    }
+
+    fn is_doubtful(&self) -> bool {
+        self.lease.as_ref().is_some_and(|lease| lease.is_doubtful())
+    }
+
+    /// This process has accepted the task, and it has seen no crash.
+    fn is_own(&self, task: TaskId) -> bool {
+        task > self.last_recovered && task.series() == self.last_recovered.series()
     }
 
     /// Says if the task has to wait until the entry is written.
     ///
     /// A start need not be: after a crash the stage or the undo starts again anyway. For tasks that
     /// have seen a crash it is awaited all the same, so that one that crashes the process each time
-    /// is noticed.
+    /// is noticed. And once the lease is in doubt, only a commit says that the task is still this process's.
     fn urgency(&self, task: TaskId, entry: &Entry) -> Urgency {
         match entry {
-            Entry::Started { .. } | Entry::UndoStarted { .. } if task > self.last_recovered => {
+            Entry::Started { .. } | Entry::UndoStarted { .. }
+                if self.is_own(task) && !self.is_doubtful() =>
+            {
                 Urgency::Deferred
             }
             // The outcome follows at once, and is awaited.
@@ -193,6 +220,10 @@ impl Ledger for JournalLedger {
     }
 
     fn close(&self) {
+        if let Some((stop, thread)) = panic_guard::lock(&self.takeover).take() {
+            drop(stop);
+            thread.join().ok();
+        }
         self.writer.finish();
     }
 }

@@ -18,7 +18,7 @@ use super::{
         task::TaskRow,
         undo::UndoRow,
     },
-    store::RowOp,
+    store::{RowOp, Take},
     task_id_hash::TaskIdHasher,
     task_state::TaskState,
     transitions::Applied,
@@ -58,7 +58,6 @@ struct Batch {
     undos: Vec<(u64, usize, Option<Vec<u8>>)>,
     /// The undos of tasks that left in this batch, and are kept.
     kept_undos: HashMap<u64, Vec<UndoState>>,
-    revived: Vec<RowOp>,
     deletes: Vec<RowOp>,
     outcomes: OutcomeBlock,
     keyed_outcomes: Vec<KeyedOutcomeRow>,
@@ -76,6 +75,8 @@ struct LiveTask {
     context: Option<Vec<u8>>,
     /// The last stage's output, of a task with a key.
     output: Option<Vec<u8>>,
+    /// It is to take its key with its row.
+    takes: Option<Take>,
     /// The store has a row of it.
     written: bool,
 }
@@ -89,6 +90,7 @@ impl LiveTask {
             row: None,
             context: None,
             output: None,
+            takes: None,
             written,
         })
     }
@@ -147,11 +149,23 @@ impl LiveTasks {
         let state = TaskState::taken_back(key, label, digest, undos);
         let mut live = LiveTask::new(state, false);
         live.context = Some(Vec::new());
+        live.takes = Some(Take::Back);
         (live.dirty, live.stale) = (true, true);
         self.tasks.insert(task, live);
         self.batch.dirty.push(task);
         self.batch.stale.push(task);
-        self.batch.revived.push(RowOp::ReviveUndos { task });
+    }
+
+    /// Forgets a task that was left out of a commit: another one has its key. Returns the digest of its
+    /// context.
+    pub(super) fn forget(&mut self, task: u64) -> Option<u64> {
+        let live = self.tasks.remove(&task)?;
+        if let Some(key) = live.state.details.key
+            && self.keys.get(&key) == Some(&task)
+        {
+            self.keys.remove(&key);
+        }
+        live.state.details.digest
     }
 
     /// Applies an entry. Returns the outcome if it gives one to a task with a key.
@@ -181,7 +195,10 @@ impl LiveTasks {
                 let (key, label) = (key.clone(), label.clone());
                 let mut state = TaskState::accepted(key, label, *deadline_left, *work_timeout, now);
                 state.details.digest = *digest;
-                place.insert(LiveTask::new(state, false))
+                let takes = state.details.key.is_some().then_some(Take::New);
+                let live = place.insert(LiveTask::new(state, false));
+                live.takes = takes;
+                live
             }
             // A shutdown gave the task up while something was still at work on it.
             (hash_map::Entry::Vacant(_), _) => return Ok(None),
@@ -351,7 +368,6 @@ impl LiveTasks {
     /// Moves the changes since the last time to `ops`.
     pub(super) fn drain(&mut self, now: u64, ops: &mut Vec<RowOp>) -> Result<(), String> {
         self.encode_rows()?;
-        ops.append(&mut self.batch.revived);
         for id in self.batch.dirty.drain(..) {
             let Some(live) = self.tasks.get_mut(&id) else {
                 continue;
@@ -360,6 +376,17 @@ impl LiveTasks {
             let Some(row) = live.row.take() else {
                 continue;
             };
+            if let (Some(take), Some(key)) = (live.takes.take(), &live.state.details.key) {
+                ops.push(RowOp::TakeKey {
+                    key: key.clone(),
+                    task: id,
+                    digest: live.state.details.digest,
+                    take,
+                });
+                if take == Take::Back {
+                    ops.push(RowOp::ReviveUndos { task: id });
+                }
+            }
             ops.push(match live.context.take() {
                 Some(context) => RowOp::PutTask(row, Blob::context(id, context)),
                 None => RowOp::UpdateTask(row),

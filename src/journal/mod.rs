@@ -14,7 +14,9 @@
 // that have changed become `rows`. A `store` commits the rows: a `sqlite` file, a
 // `postgres` database, or `memory` in tests. Only then do the callers learn that their changes are recorded.
 //
-// At the next start, `recovery` reads the rows and plans how each task goes on. Between two runs
+// At the next start, `recovery` reads the rows and plans how each task goes on. In a database it also takes over
+// tasks of processes that have gone, while the pipeline runs, and the `lease` says how long this one may act on its
+// own. Between two runs
 // `inspect` shows the file to people, and writes their decisions about stuck tasks.
 //
 // # Invariants
@@ -22,8 +24,8 @@
 // - A pipeline waits for a change to be written before anything follows from it. The exceptions
 //   are in one place, `JournalLedger`'s `urgency`.
 // - A commit is all or nothing. After a failed one nothing is written any more.
-// - One process writes, which the lock beside the file sees to, or the lease and the fence in the database;
-//   and in it one thread at a time.
+// - One process writes a file, which the lock beside it sees to. In a database one process writes a task, its
+//   owner, which the lease and the fence see to. In each process one thread writes at a time.
 // - Every row carries a checksum, which is verified whenever the row is read.
 // - Values of the user's are encoded, decoded, shown and dropped on the user's threads or under a
 //   panic guard, never on the writer's thread.
@@ -37,7 +39,7 @@
 //
 // 1. `time`, `codec`, `checksum`, `corrupt`, `digest`, `durability`, `task_id_hash`,
 //    `users_text`, `stage_codecs`, `key_rules`
-// 2. `entry`, `undo_state`, `key_index`
+// 2. `entry`, `undo_state`, `key_index`, `lease`
 // 3. `task_state`
 // 4. `transitions`, `rows`
 // 5. `store`, `retention`
@@ -88,6 +90,9 @@ mod time;
 // which a store commits.
 mod store;
 
+// A process shares a store with others as long as its lease holds.
+mod lease;
+
 #[cfg(feature = "testing")]
 mod memory;
 #[cfg(feature = "postgres")]
@@ -119,6 +124,10 @@ pub use options::{Journal, JournalOptions};
 pub(crate) use by_key::Found;
 pub(crate) use codec::{decode, encode};
 pub(crate) use ledger::JournalLedger;
-pub(crate) use recovery::plan::{PipelineSpec, Recovered, RecoveredTask, Suspicion, Todo};
+pub(crate) use recovery::{
+    chunked_vec::ChunkedVec,
+    plan::{PipelineSpec, Recovered, RecoveredTask, Suspicion, Todo},
+    takeover::{Adopt, Takeover},
+};
 #[cfg(feature = "internals")]
 pub(crate) use rows::fuzz::read_rows;

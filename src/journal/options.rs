@@ -95,20 +95,24 @@ impl Journal {
             schema: None,
             #[cfg(feature = "postgres")]
             lease: Duration::from_secs(15),
-            #[cfg(feature = "postgres")]
-            patience: Duration::from_secs(60),
         }
     }
 
-    /// Opens a journal in a PostgreSQL database: for a process that may be started anew on another machine.
+    /// Opens a journal in a PostgreSQL database, for one process or for several at once, on any machines.
     ///
-    /// The address is that of libpq: `postgres://user@host/database`, or `host=.. user=.. dbname=..`. Each
-    /// pipeline has a schema of its own, `batrun_` and its name, which is made if there is none. One process at
-    /// a time has the journal, by a lease that it renews; after it was killed the next start waits until that
-    /// has run out. [`options`](Self::options) has the lease, the schema and the times to wait.
+    /// Each process that starts the pipeline with the same address runs all of its stages, on the tasks that it
+    /// has accepted. A process shows by a lease that it lives. If it is killed, or stands still for longer, the
+    /// others take its tasks over from where they stood; so they do when it is shut down with tasks left. What a
+    /// process does whose tasks were taken over is not recorded any more, and its pipeline is suspended. A key
+    /// stands for one task in all of them, and [`outcome_of`](crate::PipelineHandle::outcome_of) waits for it in
+    /// any.
     ///
-    /// Every commit of the journal is a commit of the database, and survives what those survive. While the
-    /// database is away, a pipeline waits for it, for a minute at most.
+    /// The address is that of libpq: `postgres://user@host/database`, or `host=.. user=.. dbname=..`, with
+    /// `sslmode` and the options that go with it. Each pipeline has a schema of its own, `batrun_` and its name,
+    /// which is made if there is none. [`options`](Self::options) has the schema and the lease.
+    ///
+    /// Every commit of the journal is a commit of the database, and survives what those survive. A pipeline
+    /// waits for a database that is away, until its lease has run out.
     ///
     /// ```no_run
     /// # use batrun::{journal::Journal, prelude::*};
@@ -181,14 +185,12 @@ impl Journal {
 #[must_use = "they do nothing until the journal is opened"]
 pub struct JournalOptions {
     durability: Durability,
-    /// Default: no wait for a file, a lease and a second for a database.
+    /// Default: no wait for a file; on a database, a second more than the lease.
     wait_for_lock: Option<Duration>,
     #[cfg(feature = "postgres")]
     schema: Option<String>,
     #[cfg(feature = "postgres")]
     lease: Duration,
-    #[cfg(feature = "postgres")]
-    patience: Duration,
 }
 
 /// The time between two looks at the lock of another process.
@@ -208,8 +210,10 @@ impl JournalOptions {
 
     /// The longest time to wait for another pipeline, of this process or of another one, to give the
     /// journal up: a deployment may start the new process before the old one has gone. Looks 20 times a
-    /// second. Default: no wait for a file; for a database, a second more than the lease of a process that was
-    /// killed.
+    /// second. Default: no wait for a file.
+    ///
+    /// On a database it is the time to wait for processes that run the pipeline with other stages, or other
+    /// versions of them. Default there: a second more than the lease.
     pub fn wait_for_lock(mut self, time: Duration) -> Self {
         self.wait_for_lock = Some(time);
         self
@@ -222,23 +226,16 @@ impl JournalOptions {
         self
     }
 
-    /// Sets the time after which another process may take the journal in a database, if this one has not
+    /// Sets the time after which other processes take over the tasks of this one, on a database, if it has not
     /// renewed its lease; at least 100 ms. Default: 15 s.
     ///
-    /// It is renewed five times in this time, and by each commit. A process that stands still for longer, or
-    /// that can't reach the database for longer, has lost the journal if another one waits for it: nothing of
-    /// what it does is recorded any more, and its pipeline is suspended.
+    /// It is renewed five times in this time, and by each commit. After seven tenths of it without a renewal
+    /// nothing begins that a commit has not shown to be this process's still, and at its end the pipeline is
+    /// suspended. So it is also the longest time for which a pipeline comes through while the database is away: a
+    /// process can't tell that from being cut off itself.
     #[cfg(feature = "postgres")]
     pub fn lease(mut self, lease: Duration) -> Self {
         self.lease = lease.max(Duration::from_millis(100));
-        self
-    }
-
-    /// Sets the longest time for which a commit waits for a database that is away: it is restarted, or another
-    /// server takes its place. After that the pipeline is suspended. Default: 60 s.
-    #[cfg(feature = "postgres")]
-    pub fn patience(mut self, patience: Duration) -> Self {
-        self.patience = patience;
         self
     }
 
@@ -260,8 +257,8 @@ impl JournalOptions {
         let choices = Choices {
             schema: self.schema,
             lease,
-            patience: self.patience,
-            answer: ANSWER,
+            patience: lease,
+            answer: ANSWER.min(lease),
             wait: self.wait_for_lock.unwrap_or(lease + Duration::from_secs(1)),
         };
         let connect = move || Postgres::connect(server, choices);

@@ -1,11 +1,11 @@
 //! The seam between the journal and its storage: a SQLite file, a PostgreSQL database, or memory that fails
 //! on demand. All of them pass the same tests.
 
-#[cfg(feature = "postgres")]
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use super::{
     corrupt::Corrupt,
+    lease::Lease,
     rows::{
         blob::Blob, keyed_outcome::KeyedOutcomeRow, outcome_block::OutcomeBlockRow,
         stage::StageRow, task::TaskRow, undo::UndoRow,
@@ -15,6 +15,16 @@ use super::{
 /// One change of the rows.
 #[derive(Clone, Debug)]
 pub(super) enum RowOp {
+    /// Takes a key for a task that was accepted, or is taken back, and whose row follows. In a store of
+    /// several processes another task may have it by now: then this one is left out, see [`Lost`].
+    #[cfg_attr(not(feature = "postgres"), allow(dead_code))]
+    TakeKey {
+        key: Box<str>,
+        task: u64,
+        /// The digest of its context.
+        digest: Option<u64>,
+        take: Take,
+    },
     /// Puts a task with its context, in place of its row if it has one.
     PutTask(TaskRow, Blob),
     /// Changes a task's row, and leaves its key and context.
@@ -59,6 +69,78 @@ pub(super) enum RowOp {
     SetMeta(&'static str, String),
 }
 
+/// The right by which a task takes a key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Take {
+    /// Nobody has it.
+    New,
+    /// It is done with this key, and is taken back.
+    Back,
+}
+
+/// A task that was left out of a commit, because another one has its key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Lost {
+    pub(super) task: u64,
+    /// The task that has it; `None` if the key is free by now, and was to be taken back.
+    pub(super) owner: Option<u64>,
+    /// The digest of that one's context.
+    pub(super) digest: Option<u64>,
+    /// The digest of its own context, once the writer has looked for it.
+    pub(super) own_digest: Option<u64>,
+}
+
+/// The process that has a store begins.
+#[cfg_attr(not(feature = "postgres"), allow(dead_code))]
+pub(super) struct Begin<'a> {
+    pub(super) pipeline: &'a str,
+    /// The stages with their versions, as a text that is the same for the same ones.
+    pub(super) stages: String,
+    /// The key of a task that has failed is free.
+    pub(super) reuses_keys: bool,
+}
+
+/// The numbers and tasks with which it begins.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Begun {
+    /// The numbers of its tasks and outcomes are higher than this one, up to the next multiple of it. Default:
+    /// they follow on those in the store.
+    pub(super) after: Option<u64>,
+    /// Others are at work, and have their tasks: this one has none yet.
+    pub(super) joined: bool,
+}
+
+/// Takes over the tasks of processes that have gone, beside the store.
+pub(super) trait Claimer: Send {
+    /// The time between two looks.
+    fn pause(&self) -> Duration;
+
+    /// The rows of so many tasks at most, which are this process's own from now on.
+    fn claim(&mut self, room: usize) -> Result<Vec<(TaskRows, Owners)>, StoreError>;
+
+    /// The last claim's tasks are in good hands. Before that the next claim gives them again: they are nobody
+    /// else's.
+    fn settle(&mut self);
+
+    /// The stages that the numbers in rows stand for.
+    fn stages(&mut self) -> Result<Vec<StageRow>, StoreError>;
+}
+
+/// A task of another process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Elsewhere {
+    InFlight(u64),
+    Stuck(u64),
+}
+
+/// The processes that a task was of before this one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Owners {
+    /// The last of them was killed, or it crashed.
+    pub(super) killed: bool,
+    pub(super) count: u32,
+}
+
 /// Everything in a store but its tasks and outcomes.
 #[derive(Default)]
 pub(super) struct Summary {
@@ -80,10 +162,10 @@ pub(super) enum StoreError {
     Failed(String),
     #[error(transparent)]
     Corrupt(#[from] Corrupt),
-    /// Another process has the journal, still after this time.
+    /// Processes with other stages have it, still after this time.
     #[cfg(feature = "postgres")]
-    #[error("another process has it")]
-    Held { waited: Duration },
+    #[error("processes with other stages have it")]
+    OtherStages { waited: Duration },
     /// There is something else in its place.
     #[cfg(feature = "postgres")]
     #[error("not a journal")]
@@ -110,8 +192,33 @@ pub(super) enum Writes {
 /// The rows of one journal. Only one store has a journal open for writing.
 pub(super) trait Store: Send {
     /// Takes the journal for the pipeline with this name. Comes first, and once.
-    fn begin(&mut self, _pipeline: &str) -> Result<(), StoreError> {
-        Ok(())
+    fn begin(&mut self, _begin: Begin<'_>) -> Result<Begun, StoreError> {
+        Ok(Begun::default())
+    }
+
+    /// Takes over the tasks of other processes that have gone, if the store has several.
+    fn claimer(&mut self) -> Option<Box<dyn Claimer>> {
+        None
+    }
+
+    /// The task with this key that isn't over, as another process has it.
+    fn task_elsewhere(&mut self, _key: &str) -> Result<Option<Elsewhere>, StoreError> {
+        Ok(None)
+    }
+
+    /// The processes that this task was of before; `None` if it is known for all together how the last one ended.
+    fn owners_of(&self, _task: u64) -> Option<Owners> {
+        None
+    }
+
+    /// The oldest blocks of outcomes, at most `limit`.
+    fn oldest_outcomes(&mut self, limit: usize) -> Result<Vec<OutcomeBlockRow>, StoreError> {
+        self.outcome_blocks(0, limit)
+    }
+
+    /// The lease of this process, if several use the store at once. Then only a commit says who has a key.
+    fn lease(&self) -> Option<Arc<Lease>> {
+        None
     }
 
     /// Reads the summary, and verifies every outcome on the way.
@@ -123,8 +230,9 @@ pub(super) trait Store: Send {
     /// Makes all of these changes or none.
     ///
     /// Once this has returned, the changes survive whatever the store's durability promises. After
-    /// an error nobody knows whether they are there, and nothing may be committed any more.
-    fn commit(&mut self, ops: &[RowOp]) -> Result<(), StoreError>;
+    /// an error nobody knows whether they are there, and nothing may be committed any more. Returns the
+    /// tasks that were left out.
+    fn commit(&mut self, ops: &[RowOp]) -> Result<Vec<Lost>, StoreError>;
 
     /// Reads every outcome that has a key, and verifies it.
     fn keyed_outcomes(&mut self, each: &mut dyn FnMut(KeyedOutcomeRow)) -> Result<(), StoreError>;

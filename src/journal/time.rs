@@ -2,7 +2,7 @@
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-/// Milliseconds since 1970 by the wall clock, the only clock that two processes share.
+/// Milliseconds since 1970 by the wall clock, the only clock that two processes of one machine share.
 pub(super) fn wall_clock() -> u64 {
     SystemTime::now()
         .duration_since(UNIX_EPOCH)

@@ -36,8 +36,8 @@ use crate::{
 };
 #[cfg(feature = "journal")]
 use crate::{
-    engine::restore::{RestoreFeed, restore},
-    journal::{JournalLedger, PipelineSpec, Recovered},
+    engine::restore::{Adopter, RestoreFeed, restore},
+    journal::{JournalLedger, PipelineSpec, Recovered, Takeover},
     ledger::Ledger,
 };
 
@@ -87,7 +87,7 @@ impl Launch {
 pub(super) struct Launchable<I: Send + 'static, C: Send + 'static> {
     parts: Parts<I, C>,
     #[cfg(feature = "journal")]
-    journal: Option<(JournalLedger, Recovered)>,
+    journal: Option<(JournalLedger, Recovered, Option<Takeover>)>,
 }
 
 impl<I: Send + 'static> Parts<I, I> {
@@ -124,7 +124,7 @@ impl<I: Send + 'static, C: Send + 'static> Parts<I, C> {
                 .iter()
                 .map(|stage| (stage.name.as_str().into(), stage.version))
                 .collect(),
-            codecs: self.stages.iter().filter_map(|stage| stage.codec).collect(),
+            codecs: Arc::new(self.stages.iter().filter_map(|stage| stage.codec).collect()),
             recovery: self.options.recovery,
             keep_undos: self.options.keep_undos,
             crash_limit: self.options.crash_limit,
@@ -152,7 +152,10 @@ impl<I: Send + 'static, C: Send + 'static> Launchable<I, C> {
             options,
         } = self.parts;
         #[cfg(feature = "journal")]
-        let (journal, recovered) = self.journal.unzip();
+        let (journal, recovered, takeover) = match self.journal {
+            Some((journal, recovered, takeover)) => (Some(journal), Some(recovered), takeover),
+            None => (None, None, None),
+        };
         let name: Arc<str> = name.into();
         #[cfg(feature = "journal")]
         let key_prefix = match recovered.as_ref().and_then(|all| all.journal_id.as_ref()) {
@@ -245,6 +248,10 @@ impl<I: Send + 'static, C: Send + 'static> Launchable<I, C> {
         if let (Some(mut feeds), Some(recovered)) = (launch.feeds.take(), recovered) {
             feeds.reverse();
             restore(&shared, &mut feeds, recovered);
+            if let (Some(takeover), Some(journal)) = (takeover, &shared.journal) {
+                let adopter = Adopter::new(shared.clone(), feeds);
+                takeover.start(journal, adopter).map_err(Error::Spawn)?;
+            }
         }
         let open_guard = Arc::new(OpenGuard(shared.clone()));
         for (n, start) in producers.into_iter().enumerate() {

@@ -95,6 +95,9 @@ pub(crate) enum ToReporter {
     /// semaphore.
     #[cfg(feature = "journal")]
     CollectRoom(Vec<Detached>),
+    /// Tasks of another process go on here: does that, unless the pipeline ends.
+    #[cfg(feature = "journal")]
+    Adopt(Box<dyn FnOnce() + Send>),
     /// A task that is being cleaned up was stopped.
     StoppedWhileCleaning(TaskRef),
     /// From a pool: an undo has run, or failed to.

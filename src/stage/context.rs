@@ -91,6 +91,16 @@ impl<'a, U: Clone + Debug + Send + 'static> TaskContext<'a, U> {
         key(self.shared, self.id, self.stage, self.task.generation())
     }
 
+    /// A number that grows whenever another process takes the task over, of those that share a
+    /// [journal on a server](crate::journal); 1 in the one that accepted it.
+    ///
+    /// A process that stood still may go on with a task for a moment after another one has taken it over: nothing
+    /// of that is recorded, but a call that it had begun may still arrive somewhere. Send this number along, and
+    /// have the receiver refuse one that is lower than the highest it has seen for this task.
+    pub fn fence(&self) -> u64 {
+        u64::from(self.task.details().owners) + 1
+    }
+
     /// The task's deadline, if it has one: the earliest of its limits.
     pub fn deadline(&self) -> Option<Instant> {
         let deadline = self.task.deadline();

@@ -31,6 +31,8 @@ pub(crate) struct Details {
     pub(crate) is_recording: bool,
     /// Number of its attempts of this stage that ended with the process. They don't count as tries.
     pub(crate) spared: (StageIx, u32),
+    /// The number of processes that it was of before this one.
+    pub(crate) owners: u32,
 }
 
 /// Why a task is not done.

@@ -11,6 +11,17 @@ use serde::{Deserialize, Serialize};
 #[serde(transparent)]
 pub struct TaskId(pub u64);
 
+impl TaskId {
+    /// A process that shares its journal with others gives out the numbers of one series: those with the same
+    /// bits above these.
+    pub(crate) const SERIES_BITS: u32 = 36;
+
+    /// The series of this number.
+    pub(crate) fn series(self) -> u64 {
+        self.0 >> Self::SERIES_BITS
+    }
+}
+
 impl fmt::Display for TaskId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.fmt(f)

@@ -134,6 +134,7 @@ impl Task {
         details.last_waiting = 0;
         details.is_recording = false;
         details.spared = (0, 0);
+        details.owners = 0;
         drop(details);
         panic_guard::drop_quietly(before);
     }

@@ -148,6 +148,9 @@ async fn live(orders: Orders) {
         .unwrap();
     let outcomes = handle.outcomes();
     actix_rt::spawn(listen(outcomes, log.clone()));
+    if let Some(server) = &orders.server {
+        has_all(server, &handle).await;
+    }
     println!("{UP}");
     io::stdout().flush().unwrap();
     if orders.last {
@@ -164,6 +167,30 @@ async fn live(orders: Orders) {
         by_key::visit(&orders, &handle, &log, 1),
     );
     pending().await
+}
+
+/// Waits until the tasks of all processes before are this one's.
+async fn has_all(server: &str, handle: &Handle) {
+    let (client, connection) = tokio_postgres::connect(server, tokio_postgres::NoTls)
+        .await
+        .unwrap();
+    let connection = actix_rt::spawn(connection);
+    let others = format!(
+        "SELECT count(*) FROM \"{SCHEMA}\".task \
+         WHERE owner <> (SELECT max(id) FROM \"{SCHEMA}\".node)"
+    );
+    let until = Instant::now() + PATIENCE;
+    while client
+        .query_one(&others, &[])
+        .await
+        .unwrap()
+        .get::<_, i64>(0)
+        > 0
+    {
+        assert!(Instant::now() < until, "{:?}", handle.snapshot());
+        actix_rt::time::sleep(Duration::from_millis(5)).await;
+    }
+    connection.abort();
 }
 
 /// Submits one task after the other.

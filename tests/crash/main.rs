@@ -2,7 +2,8 @@
 //! the outside world has seen must be what the promises say (J1 to J3 of GUARANTEES.md).
 //!
 //!   BATRUN_KILLS=2000 cargo test -p batrun-crash       more kills
-//!   .ci/postgres cargo test -p batrun-crash postgres -- --ignored      with the journal on a server
+//!   .ci/postgres cargo test -p batrun-crash postgres -- --ignored      with the journal on a server, on which
+//!                                                                  one process after the other runs
 //!   BATRUN_SEED=7 ..                                               the same kills, as far as time allows
 //!
 //! The program starts itself as its own child, which runs the pipeline of [`child`] and writes down
@@ -164,7 +165,7 @@ fn left_in_file(journal: &Path) -> i64 {
 fn left_on_server(server: &str) -> i64 {
     let schema = child::SCHEMA;
     let left = format!(
-        "SELECT count(*) FROM \"{schema}\".kept_undo WHERE task NOT IN (SELECT task FROM \"{schema}\".kept)"
+        "SELECT count(*) FROM \"{schema}\".kept_undo WHERE task NOT IN (SELECT task FROM \"{schema}\".key)"
     );
     actix_rt::System::new().block_on(async {
         let (client, connection) = tokio_postgres::connect(server, tokio_postgres::NoTls)

@@ -905,7 +905,9 @@ async fn j1_d05_the_next_task_with_a_forgotten_key_is_found_while_the_first_one_
             "book",
             async move |n: u32, task: &TaskContext<'_, SlowToDrop>| {
                 match n {
-                    1 => drop(task.on_cancel(SlowToDrop(Some(drops.clone()))).await?),
+                    1 => {
+                        task.on_cancel(SlowToDrop(Some(drops.clone()))).await?;
+                    }
                     _ => gate.acquire().await?.forget(),
                 }
                 Ok(n)

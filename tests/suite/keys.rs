@@ -289,7 +289,7 @@ async fn j4_the_journal_of_another_pipeline_is_refused() {
     assert_eq!(
         error.to_string(),
         "(a disk in memory): this is the journal of the pipeline \"p\", not of \"q\"; \
-         give each pipeline a file of its own"
+         give each pipeline a file or a schema of its own"
     );
     // It is free again.
     let handle = start(on_disk(&disk), &stage).await;

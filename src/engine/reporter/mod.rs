@@ -341,6 +341,13 @@ impl Handler<ToReporter> for Reporter {
             ToReporter::Suspect { task, undo } => self.suspect(&task, undo),
             #[cfg(feature = "journal")]
             ToReporter::CollectRoom(collectors) => self.collect_room(collectors),
+            #[cfg(feature = "journal")]
+            ToReporter::Adopt(adopt) => {
+                // Otherwise they are left to another process, once this one has gone.
+                if self.shutdown.phase() == Phase::Open && !self.shared.is_suspended() {
+                    adopt();
+                }
+            }
             ToReporter::AllHandlesDropped => self.all_handles_dropped(ctx),
             ToReporter::ShutDown(how) => self.shut_down(how, ctx),
             ToReporter::LedgerFailed(why) => self.ledger_failed(why, ctx),

@@ -17,7 +17,7 @@ use crate::{
             blob::Blob, keyed_outcome::KeyedOutcomeRow, outcome_block::OutcomeBlockRow,
             undo::UndoRow,
         },
-        store::{RowOp, Store, StoreError, Summary, TaskRows, Writes},
+        store::{Lost, RowOp, Store, StoreError, Summary, TaskRows, Writes},
     },
     panic_guard,
 };
@@ -127,7 +127,7 @@ impl Store for MemoryStore {
         }
     }
 
-    fn commit(&mut self, ops: &[RowOp]) -> Result<(), StoreError> {
+    fn commit(&mut self, ops: &[RowOp]) -> Result<Vec<Lost>, StoreError> {
         let disk = self.disk.clone();
         let mut state = panic_guard::lock(&disk.state);
         let after_failure = state.failed && state.holder == self.holder;
@@ -148,7 +148,7 @@ impl Store for MemoryStore {
             }
             Durability::Process => state.unsynced.push(ops.to_vec()),
         }
-        Ok(())
+        Ok(Vec::new())
     }
 
     fn keyed_outcomes(&mut self, each: &mut dyn FnMut(KeyedOutcomeRow)) -> Result<(), StoreError> {
@@ -204,7 +204,7 @@ impl Drop for MemoryStore {
     }
 }
 
-fn failed(why: &str) -> Result<(), StoreError> {
+fn failed<T>(why: &str) -> Result<T, StoreError> {
     Err(StoreError::Failed(why.to_owned()))
 }
 

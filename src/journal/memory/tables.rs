@@ -32,6 +32,7 @@ impl Tables {
 
     fn apply(&mut self, op: &RowOp) {
         match op {
+            RowOp::TakeKey { .. } => {}
             RowOp::PutTask(row, context) => {
                 self.tasks.insert(row.id, (row.clone(), context.clone()));
             }

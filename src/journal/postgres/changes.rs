@@ -11,7 +11,7 @@ use crate::journal::{
         blob::Blob, keyed_outcome::KeyedOutcomeRow, meta::meta_checksum,
         outcome_block::OutcomeBlockRow, task::TaskRow, undo::UndoRow,
     },
-    store::RowOp,
+    store::{RowOp, Take},
 };
 
 /// A message of PostgreSQL's holds a gigabyte; a part of a commit stays far below.
@@ -27,11 +27,10 @@ pub(super) enum Part<'a> {
     Single(&'static str, Vec<Box<dyn ToSql + Sync + Send + 'a>>),
 }
 
-/// The kinds of changes, in the order in which `change` makes them.
+/// The kinds of changes, in the order in which `change` makes them. Those of one kind are of different rows.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
 enum Kind {
     #[default]
-    Revive,
     Task,
     Undo,
     Leave,
@@ -52,6 +51,9 @@ macro_rules! arrays {
             tasks: HashSet<i64>,
             undos: HashSet<(i64, i64)>,
             keys: HashSet<&'a str>,
+            taken: HashSet<&'a str>,
+            /// The row of the task that takes a key comes next, and in the same call.
+            takes: bool,
             /// The tasks whose undos are moved back, and away.
             back: HashSet<u64>,
             away: HashSet<u64>,
@@ -60,7 +62,7 @@ macro_rules! arrays {
         }
 
         /// The number of parameters of `change`: those of the fence come first.
-        pub(super) const CHANGE_PARAMS: usize = 2 + [$(stringify!($name)),*].len();
+        pub(super) const CHANGE_PARAMS: usize = 3 + [$(stringify!($name)),*].len();
 
         impl Bulk<'_> {
             /// The arrays as values, in the order of the function's parameters.
@@ -72,6 +74,10 @@ macro_rules! arrays {
 }
 
 arrays! {
+    take_key: Cow<'a, str>,
+    take_task: i64,
+    take_digest: Option<i64>,
+    take_back: bool,
     revived: i64,
     put_id: i64,
     put_key: Option<Cow<'a, str>>,
@@ -143,6 +149,15 @@ pub(super) fn parts(ops: &[RowOp]) -> Vec<Part<'_>> {
 }
 
 impl<'a> Bulk<'a> {
+    pub(super) fn takes_keys(&self) -> bool {
+        !self.take_key.is_empty()
+    }
+
+    /// The values of the function `lost`.
+    pub(super) fn taken(&self) -> [Param<'_>; 3] {
+        [&self.take_key, &self.take_task, &self.take_back]
+    }
+
     fn is_empty(&self) -> bool {
         self.bytes == 0
     }
@@ -154,7 +169,8 @@ impl<'a> Bulk<'a> {
             return false;
         }
         let (kind, is_new) = match op {
-            RowOp::ReviveUndos { task } => (Kind::Revive, self.back.insert(*task)),
+            RowOp::TakeKey { key, .. } => (Kind::Task, self.taken.insert(key)),
+            RowOp::ReviveUndos { task } => (Kind::Task, self.back.insert(*task)),
             RowOp::PutTask(row, _) | RowOp::UpdateTask(row) => {
                 (Kind::Task, self.tasks.insert(row.id as i64))
             }
@@ -174,16 +190,30 @@ impl<'a> Bulk<'a> {
             RowOp::SetMeta(name, _) => (Kind::Words, self.words.insert(name)),
             _ => return false,
         };
-        !is_new || kind < self.last || self.bytes > MOST_BYTES
+        !is_new || kind < self.last || self.bytes > MOST_BYTES && !self.takes
     }
 
     /// Adds a change, unless it is one of the rare ones.
     fn add(&mut self, op: &'a RowOp) -> bool {
+        self.takes = matches!(op, RowOp::TakeKey { .. } | RowOp::ReviveUndos { .. });
         self.last = match op {
+            RowOp::TakeKey {
+                key,
+                task,
+                digest,
+                take,
+            } => {
+                self.taken.insert(key);
+                self.take_key.push(escaped(key));
+                self.take_task.push(signed(*task));
+                self.take_digest.push(digest.map(signed));
+                self.take_back.push(*take == Take::Back);
+                Kind::Task
+            }
             RowOp::ReviveUndos { task } => {
                 self.back.insert(*task);
                 self.revived.push(signed(*task));
-                Kind::Revive
+                Kind::Task
             }
             RowOp::PutTask(row, context) => {
                 self.put_task(row, context);
@@ -319,7 +349,8 @@ fn singles<'a>(op: &'a RowOp, parts: &mut Vec<Part<'a>>) {
     match op {
         RowOp::DeleteKey { key, task } => {
             single(
-                "DELETE FROM @.kept WHERE key = $1",
+                "DELETE FROM @.key k WHERE key = $1 AND outcome IS NOT NULL \
+                 AND NOT EXISTS (SELECT FROM @.task t WHERE t.id = k.task)",
                 vec![Box::new(escaped(key))],
             );
             single(

@@ -9,7 +9,7 @@ use crate::journal::{
         blob::Blob, keyed_outcome::KeyedOutcomeRow, outcome_block::OutcomeBlockRow,
         stage::StageRow, task::TaskRow, undo::UndoRow,
     },
-    store::StoreError,
+    store::{Owners, StoreError},
 };
 
 impl From<Error> for StoreError {
@@ -18,8 +18,12 @@ impl From<Error> for StoreError {
     }
 }
 
-pub(super) const TASK: &str = "SELECT id, key, stage, state, stuck, more, sum, context, context_sum \
-                               FROM @.task WHERE id >= $1 ORDER BY id LIMIT $2";
+/// A node's own tasks.
+pub(super) const TASK: &str = "SELECT id, key, stage, state, stuck, more, sum, context, context_sum, killed, owners \
+                               FROM @.task WHERE id >= $1 AND owner = $3 ORDER BY id LIMIT $2";
+/// These tasks.
+pub(super) const TASKS: &str = "SELECT id, key, stage, state, stuck, more, sum, context, context_sum, killed, owners \
+                                FROM @.task WHERE id = ANY ($1) ORDER BY id";
 
 pub(super) fn task_row(row: &Row) -> Result<(TaskRow, Blob), StoreError> {
     let id = row.try_get::<_, i64>(0)? as u64;
@@ -46,6 +50,21 @@ pub(super) fn task_row(row: &Row) -> Result<(TaskRow, Blob), StoreError> {
 
 pub(super) const UNDO: &str = "SELECT task, undo, more, sum, value, value_sum FROM @.undo \
                                WHERE task BETWEEN $1 AND $2 ORDER BY task, undo";
+/// The nodes that a task was of before.
+pub(super) fn owners(row: &Row) -> Result<Owners, StoreError> {
+    let count: i32 = row.try_get(10)?;
+    Ok(Owners {
+        killed: row.try_get(9)?,
+        count: within(count.into(), "the owners of a task")?,
+    })
+}
+
+/// An undo whose task is missing.
+pub(super) const ORPHAN: &str = "SELECT task, undo FROM @.undo u \
+                                 WHERE NOT EXISTS (SELECT FROM @.task t WHERE t.id = u.task) LIMIT 1";
+/// The undos of these tasks.
+pub(super) const UNDOS: &str = "SELECT task, undo, more, sum, value, value_sum FROM @.undo \
+                                WHERE task = ANY ($1) ORDER BY task, undo";
 pub(super) const KEPT_UNDO: &str = "SELECT task, undo, more, sum, value, value_sum FROM @.kept_undo \
                                     WHERE task BETWEEN $1 AND $2 ORDER BY task, undo";
 
@@ -67,6 +86,9 @@ pub(super) fn undo_row(row: &Row) -> Result<(UndoRow, Blob), StoreError> {
 pub(super) const OUTCOMES: &str = "SELECT number, at, count, body, sum FROM @.outcomes \
                                    WHERE number > $1 ORDER BY number LIMIT $2";
 
+pub(super) const OLDEST_OUTCOMES: &str =
+    "SELECT number, at, count, body, sum FROM @.outcomes ORDER BY at, number LIMIT $1";
+
 pub(super) fn outcome_block_row(row: &Row) -> Result<OutcomeBlockRow, StoreError> {
     Ok(OutcomeBlockRow {
         number: row.try_get::<_, i64>(0)? as u64,
@@ -77,11 +99,16 @@ pub(super) fn outcome_block_row(row: &Row) -> Result<OutcomeBlockRow, StoreError
     })
 }
 
+/// The task that has this key and isn't over, and if it is stuck: then its outcome is there, and it is, too.
+pub(super) const TASK_OF_KEY: &str = "SELECT k.task, coalesce(t.stuck, false) FROM @.key k \
+     LEFT JOIN @.task t ON t.id = k.task \
+     WHERE k.key = $1 AND (k.outcome IS NULL OR t.id IS NOT NULL)";
+
 /// Those that follow a key, and the one with it.
-pub(super) const KEPT_AFTER: &str = "SELECT key, task, at, \"end\", digest, undos, outcome, output, sum FROM @.kept \
-     WHERE $1::text IS NULL OR key > $1 ORDER BY key LIMIT $2";
-pub(super) const KEPT: &str =
-    "SELECT key, task, at, \"end\", digest, undos, outcome, output, sum FROM @.kept WHERE key = $1";
+pub(super) const KEPT_AFTER: &str = "SELECT key, task, at, \"end\", digest, undos, outcome, output, sum FROM @.key \
+     WHERE outcome IS NOT NULL AND ($1::text IS NULL OR key > $1) ORDER BY key LIMIT $2";
+pub(super) const KEPT: &str = "SELECT key, task, at, \"end\", digest, undos, outcome, output, sum FROM @.key \
+     WHERE key = $1 AND outcome IS NOT NULL";
 
 pub(super) fn keyed_outcome_row(row: &Row) -> Result<KeyedOutcomeRow, StoreError> {
     let key: Box<str> = unescaped(row.try_get(0)?).into();

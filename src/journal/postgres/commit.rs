@@ -3,7 +3,7 @@
 use std::{future::poll_fn, task::Poll};
 
 use futures::future::LocalBoxFuture;
-use tokio_postgres::{Error, Statement};
+use tokio_postgres::{Error, Row, Statement};
 
 use super::{
     changes::{CHANGE_PARAMS, Param, Part},
@@ -11,6 +11,7 @@ use super::{
     server::Schema,
     session::Connected,
 };
+use crate::journal::store::Lost;
 
 /// Makes a commit of several parts the node's next one.
 const FENCE: &str = "SELECT @.fence($1, $2)";
@@ -20,17 +21,17 @@ const FENCE: &str = "SELECT @.fence($1, $2)";
 pub(super) async fn send(
     connected: &mut Connected,
     schema: &Schema,
-    (node, number): (i32, i64),
+    (node, number, reuses): (i32, i64, bool),
     parts: &[Part<'_>],
-) -> Result<(), Trouble> {
+) -> Result<Vec<Lost>, Trouble> {
     let change = prepare_change(connected, schema).await?;
     let client = &connected.client;
     if let [Part::Bulk(bulk)] = parts {
         // A statement is a transaction.
-        let mut params: Vec<Param<'_>> = vec![&node, &number];
+        let mut params: Vec<Param<'_>> = vec![&node, &number, &reuses];
         params.extend(bulk.params());
-        client.query(&change, &params).await?;
-        return Ok(());
+        let rows = client.query(&change, &params).await?;
+        return Ok(rows.iter().map(lost_row).collect::<Result<_, _>>()?);
     }
     let mut statements = vec![(
         client.prepare(&schema.in_it(FENCE)).await?,
@@ -39,7 +40,7 @@ pub(super) async fn send(
     for part in parts {
         statements.push(match part {
             Part::Bulk(bulk) => {
-                let mut params: Vec<Param<'_>> = vec![&node, &None::<i64>];
+                let mut params: Vec<Param<'_>> = vec![&node, &None::<i64>, &reuses];
                 params.extend(bulk.params());
                 (change.clone(), params)
             }
@@ -50,29 +51,48 @@ pub(super) async fn send(
             }
         });
     }
-    let control =
-        |text| -> LocalBoxFuture<'_, Result<(), Error>> { Box::pin(client.batch_execute(text)) };
+    let control = |text| -> Sent<'_> {
+        Box::pin(async move { client.batch_execute(text).await.map(|()| Vec::new()) })
+    };
     let mut sent = vec![control("BEGIN")];
     for (statement, params) in &statements {
-        sent.push(Box::pin(async move {
-            client.query(statement, params).await.map(drop)
-        }));
+        sent.push(Box::pin(
+            async move { client.query(statement, params).await },
+        ));
     }
     // After a failed statement it rolls back.
     sent.push(control("COMMIT"));
-    Ok(in_their_order(sent).await?)
+    let rows = in_their_order(sent).await?;
+    // Those of changes: the others have one column, or none.
+    let lost = rows.iter().filter(|row| row.len() == 4).map(lost_row);
+    Ok(lost.collect::<Result<_, _>>()?)
+}
+
+/// A statement that was sent, or is to be.
+type Sent<'a> = LocalBoxFuture<'a, Result<Vec<Row>, Error>>;
+
+pub(super) fn lost_row(row: &Row) -> Result<Lost, Error> {
+    let digest: Option<i64> = row.try_get(3)?;
+    Ok(Lost {
+        task: row.try_get::<_, i64>(1)? as u64,
+        owner: row.try_get::<_, Option<i64>>(2)?.map(|task| task as u64),
+        digest: digest.map(|digest| digest as u64),
+        own_digest: None,
+    })
 }
 
 /// Polls all of these until each is done, always in their order: a statement is sent when it is polled for the
-/// first time. Returns the first error, at the end.
-async fn in_their_order(mut all: Vec<LocalBoxFuture<'_, Result<(), Error>>>) -> Result<(), Error> {
-    let mut result = Ok(());
+/// first time. Returns all rows, or the first error at the end.
+async fn in_their_order(mut all: Vec<Sent<'_>>) -> Result<Vec<Row>, Error> {
+    let mut result = Ok(Vec::new());
     poll_fn(|context| {
         all.retain_mut(|one| match one.as_mut().poll(context) {
             Poll::Pending => true,
             Poll::Ready(done) => {
-                if result.is_ok() {
-                    result = done;
+                match (&mut result, done) {
+                    (Ok(all), Ok(rows)) => all.extend(rows),
+                    (Ok(_), Err(error)) => result = Err(error),
+                    (Err(_), _) => {}
                 }
                 false
             }
@@ -92,7 +112,7 @@ async fn prepare_change(connected: &mut Connected, schema: &Schema) -> Result<St
         return Ok(change.clone());
     }
     let params: Vec<_> = (1..=CHANGE_PARAMS).map(|n| format!("${n}")).collect();
-    let call = format!("SELECT @.change({})", params.join(", "));
+    let call = format!("SELECT * FROM @.change({})", params.join(", "));
     let change = connected.client.prepare(&schema.in_it(&call)).await?;
     connected.change = Some(change.clone());
     Ok(change)

@@ -2,45 +2,85 @@
 
 use std::{
     io,
-    sync::mpsc::{self, RecvTimeoutError, Sender},
+    sync::{
+        Arc,
+        mpsc::{self, RecvTimeoutError, Sender},
+    },
     thread::{self, JoinHandle},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use tokio_postgres::types::Type;
 
 use super::{
+    changes::Param,
     error::Trouble,
     server::{Schema, Server},
     session::{Connected, Session},
 };
-use crate::logging;
+use crate::{
+    journal::{
+        lease::{Lease, now},
+        store::StoreError,
+        time::wall_clock,
+    },
+    ledger::LedgerError,
+    logging,
+};
 
 /// The lease is renewed so often before it runs out.
 const RENEWALS: u32 = 5;
 
 /// The answer to [`enter`].
 pub(super) enum Entered {
-    Node(i32),
-    /// Another node lives; its lease runs for this long.
+    /// This one; the first of those that live now, or not.
+    Node(EnteredNode),
+    /// Nodes with other stages live; their leases run for this long.
     Held(Duration),
 }
 
-/// Makes a node of this process, unless another one lives.
+/// A node that lives from now on.
+pub(super) struct EnteredNode {
+    pub(super) id: i32,
+    pub(super) first: bool,
+    /// The time before its lease began, of [`now`].
+    pub(super) sent: u64,
+    /// The time of the server's clock, and those of this machine's before and after it was asked.
+    clock: (i64, u64, u64),
+}
+
+impl EnteredNode {
+    pub(super) fn lease(&self, length: Duration) -> Lease {
+        let lease = Lease::new(length, self.sent);
+        let (shared, before, after) = self.clock;
+        lease.set_clock(shared, before, after);
+        lease
+    }
+}
+
+/// Makes a node of this process, unless some with other stages live.
 pub(super) async fn enter(
     connected: &mut Connected,
     schema: &Schema,
     lease: Duration,
+    stages: &str,
 ) -> Result<Entered, Trouble> {
-    let enter = schema.in_it("SELECT entered, wait FROM @.enter($1 * interval '1 second')");
-    let enter = &enter;
+    let (sent, before) = (now(), wall_clock());
+    let enter = "SELECT entered, first, wait, clock FROM @.enter($1 * interval '1 second', $2)";
     let client = &connected.client;
-    let enter = client.prepare_typed(enter, &[Type::FLOAT8]).await?;
-    let row = client.query_one(&enter, &[&lease.as_secs_f64()]).await?;
-    if let Some(node) = row.try_get(0)? {
-        return Ok(Entered::Node(node));
+    let types = [Type::FLOAT8, Type::TEXT];
+    let enter = client.prepare_typed(&schema.in_it(enter), &types).await?;
+    let params: [Param<'_>; 2] = [&lease.as_secs_f64(), &stages];
+    let row = client.query_one(&enter, &params).await?;
+    if let Some(id) = row.try_get(0)? {
+        return Ok(Entered::Node(EnteredNode {
+            id,
+            first: row.try_get(1)?,
+            sent,
+            clock: (row.try_get(3)?, before, wall_clock()),
+        }));
     }
-    let wait: Option<f64> = row.try_get(1)?;
+    let wait: Option<f64> = row.try_get(2)?;
     let wait = Duration::try_from_secs_f64(wait.unwrap_or_default());
     Ok(Entered::Held(wait.unwrap_or_default()))
 }
@@ -58,41 +98,58 @@ impl Renewal {
         server: &Server,
         schema: &Schema,
         node: i32,
-        (lease, answer): (Duration, Duration),
+        length: Duration,
+        lease: Arc<Lease>,
     ) -> io::Result<Self> {
-        let mut session = Session::new(server.clone(), answer)?;
+        let every = length / RENEWALS;
+        // So that the end of the lease isn't missed while an answer is waited for.
+        let mut session = Session::new(server.clone(), every / 2)?;
         let renew = schema.in_it(
-            "UPDATE @.node SET lease_until = clock_timestamp() + lease WHERE id = $1 AND state = 'live'",
+            "SELECT (extract(epoch FROM clock_timestamp()) * 1000)::bigint FROM @.renew($1)",
         );
         let (stop, stopped) = mpsc::channel::<()>();
         let thread = thread::Builder::new()
             .name("batrun-lease".to_owned())
             .spawn(move || {
+                let mut due = Instant::now() + every;
                 let mut failing = false;
-                while let Err(RecvTimeoutError::Timeout) = stopped.recv_timeout(lease / RENEWALS) {
+                loop {
+                    let until_look = lease.look(now());
+                    if lease.is_over() {
+                        return;
+                    }
+                    let until_due = due.saturating_duration_since(Instant::now());
+                    match stopped.recv_timeout(until_look.min(until_due)) {
+                        Err(RecvTimeoutError::Timeout) => {}
+                        _ => return,
+                    }
+                    if Instant::now() < due {
+                        continue;
+                    }
+                    due = Instant::now() + every;
+                    let (sent, before) = (now(), wall_clock());
                     let renewed = session.run(async |connected: &mut Connected| {
-                        Ok(connected.client.execute(&renew, &[&node]).await?)
+                        let row = connected.client.query_one(&renew, &[&node]).await?;
+                        Ok(row.try_get(0)?)
                     });
                     match renewed {
-                        Ok(0) => {
-                            // Its next commit says so, too.
-                            logging::error!(
-                                "another process has taken the journal over: the lease of this one had \
-                                 run out; nothing of it is recorded any more"
-                            );
-                            return;
+                        Ok(shared) => {
+                            lease.set_clock(shared, before, wall_clock());
+                            lease.renew(sent);
+                            failing = false;
                         }
-                        Ok(_) => failing = false,
-                        Err(trouble) => {
-                            let trouble = crate::journal::store::StoreError::from(trouble);
-                            if !failing {
-                                logging::warning!(
-                                    "the lease on the journal could not be renewed, it is tried again: \
-                                     {trouble}"
-                                );
-                            }
+                        Err(Trouble::Fenced) => {
+                            let why = StoreError::from(Trouble::Fenced);
+                            return lease.end(&LedgerError::new(why));
+                        }
+                        Err(trouble) if !failing => {
+                            let why = StoreError::from(trouble);
+                            logging::warning!(
+                                "the lease on the journal could not be renewed, it is tried again: {why}"
+                            );
                             failing = true;
                         }
+                        Err(_) => {}
                     }
                 }
             })?;

@@ -1,9 +1,10 @@
 //! The journal in a PostgreSQL database, as a [`Store`](super::store::Store).
 //!
-//! Each start of a pipeline is a *node*, a row with a lease and a count of commits. A commit first makes itself
-//! the next one of that count, which fails once the node has been buried: whatever a process believes, it
-//! records nothing once another one has taken the journal over. The same count says what came of a commit
-//! whose answer was lost.
+//! Several processes may use it at once. Each start of a pipeline is a *node*, a row with a lease and a count of
+//! commits, and the owner of the tasks that it has accepted. A commit first makes itself the next one of that
+//! count, which fails once the node has been buried: whatever a process believes, it records nothing once its
+//! lease has run out and others may take its tasks over. The same count says what came of a commit whose
+//! answer was lost.
 
 // A connection, with its text for people and its schema,
 pub(super) mod server;
@@ -24,8 +25,12 @@ mod lease;
 mod changes;
 mod commit;
 
-// make it a store, whose rows are read again at the next start.
+// make it a store, which a process enters, and whose rows are read again at the next start.
+mod entry;
 pub(super) mod store;
+
+// A node takes over the tasks of those that have gone.
+mod claims;
 
 mod columns;
 

@@ -1,6 +1,6 @@
 //! The tables of a journal: made where there are none, and refused where they are not batrun's.
 
-use tokio_postgres::Client;
+use tokio_postgres::{Client, error::SqlState};
 
 use super::{error::Trouble, server::Schema};
 
@@ -75,9 +75,13 @@ async fn look(client: &Client, schema: &Schema) -> Result<Option<Found>, Trouble
         return Ok(Some(Found::NotAJournal));
     }
     let format = schema.in_it("SELECT format FROM @.batrun");
-    let format = client.query_opt(&format, &[]).await;
-    let Ok(Some(format)) = format else {
-        return Ok(Some(Found::NotAJournal));
+    let format = match client.query_opt(&format, &[]).await {
+        Ok(Some(format)) => format,
+        Ok(None) => return Ok(Some(Found::NotAJournal)),
+        Err(error) if error.code() == Some(&SqlState::UNDEFINED_COLUMN) => {
+            return Ok(Some(Found::NotAJournal));
+        }
+        Err(error) => return Err(error.into()),
     };
     Ok(Some(match format.try_get::<_, i32>(0)? {
         FORMAT => Found::Journal,

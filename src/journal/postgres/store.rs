@@ -1,34 +1,36 @@
 //! The database as a [`Store`].
 
-use std::{
-    thread,
-    time::{Duration, Instant},
-};
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use tokio::runtime::Handle;
 use tokio_postgres::Row;
 
 use super::{
     changes::{Param, Part, parts},
+    claims::{PostgresClaimer, with_undos},
     columns::{
-        KEPT, KEPT_AFTER, KEPT_UNDO, OUTCOMES, STAGE, TASK, UNDO, keyed_outcome_row,
-        outcome_block_row, stage_row, task_row, undo_row,
+        KEPT, KEPT_AFTER, KEPT_UNDO, OLDEST_OUTCOMES, ORPHAN, OUTCOMES, STAGE, TASK, TASK_OF_KEY,
+        UNDO, keyed_outcome_row, outcome_block_row, owners, stage_row, undo_row,
     },
-    commit::send,
+    commit::{lost_row, send},
     error::Trouble,
-    lease::{Entered, Renewal, enter},
-    schema::{self, FORMAT, Found},
+    lease::Renewal,
     server::{Schema, Server},
     session::{Connected, Pauses, Session},
+    text::escaped,
 };
 use crate::journal::{
     corrupt::Corrupt,
     error::JournalError,
+    lease::{Lease, now},
     rows::{
         blob::Blob, keyed_outcome::KeyedOutcomeRow, meta::meta_checksum,
         outcome_block::OutcomeBlockRow, undo::UndoRow,
     },
-    store::{RowOp, Store, StoreError, Summary, TaskRows, Writes},
+    store::{
+        Begin, Begun, Claimer, Elsewhere, Lost, Owners, RowOp, Store, StoreError, Summary,
+        TaskRows, Writes,
+    },
 };
 
 /// The rows that are read at once.
@@ -44,25 +46,32 @@ pub(in crate::journal) struct Choices {
     pub(in crate::journal) patience: Duration,
     /// The longest time to wait for an answer.
     pub(in crate::journal) answer: Duration,
-    /// The longest time to wait for the node before.
+    /// The longest time to wait for nodes with other stages.
     pub(in crate::journal) wait: Duration,
 }
 
 /// The journal of a pipeline in a database.
 pub(in crate::journal) struct Postgres {
-    server: Server,
-    choices: Choices,
-    session: Session,
-    node: Option<Node>,
+    pub(super) server: Server,
+    pub(super) choices: Choices,
+    pub(super) session: Session,
+    pub(super) node: Option<Node>,
+    /// Nobody knows what came of a commit.
+    has_failed: bool,
 }
 
 /// A node that lives, as far as it knows.
-struct Node {
-    schema: Schema,
-    id: i32,
+pub(super) struct Node {
+    pub(super) schema: Schema,
+    pub(super) id: i32,
+    /// The key of a task that has failed is free.
+    pub(super) reuses: bool,
+    /// The nodes before of the tasks that there were at the start.
+    pub(super) owners: HashMap<u64, Owners>,
     /// The number of its commits that have happened.
-    commits: i64,
-    renewal: Renewal,
+    pub(super) commits: i64,
+    pub(super) lease: Arc<Lease>,
+    pub(super) renewal: Renewal,
 }
 
 /// A node's row.
@@ -88,6 +97,7 @@ impl Postgres {
             choices,
             session,
             node: None,
+            has_failed: false,
         })
     }
 
@@ -138,23 +148,36 @@ impl Postgres {
     }
 
     /// Makes the commit with this number once.
-    fn commit_parts(&mut self, number: i64, parts: &[Part<'_>]) -> Result<(), StoreError> {
+    fn commit_parts(&mut self, number: i64, parts: &[Part<'_>]) -> Result<Vec<Lost>, StoreError> {
         let mut pauses = Pauses::new(self.choices.patience);
         loop {
             let node = self.node.as_ref().ok_or_else(closed)?;
-            let (schema, id) = (&node.schema, node.id);
-            let sent = self.session.run(async |connected: &mut Connected| {
-                send(connected, schema, (id, number), parts).await
-            });
+            let Node {
+                schema,
+                id,
+                reuses,
+                lease,
+                ..
+            } = node;
+            let (fence, sent_at, lease) = ((*id, number, *reuses), now(), lease.clone());
+            if lease.is_over() {
+                return Err(Trouble::Fenced.into());
+            }
+            let sent = self
+                .session
+                .run(async |connected: &mut Connected| send(connected, schema, fence, parts).await);
             match sent {
-                Ok(()) => return Ok(()),
+                Ok(lost) => {
+                    lease.renew(sent_at);
+                    return Ok(lost);
+                }
                 Err(Trouble::Refused(why)) => return Err(StoreError::Failed(why)),
                 Err(Trouble::Fenced) => {}
                 Err(trouble) => pauses.after(trouble)?,
             }
             // It may have happened: an answer was lost, or an attempt before this one was slow.
             match self.own_row()? {
-                Some(row) if row.commits == number => return Ok(()),
+                Some(row) if row.commits == number => return self.lost(parts),
                 Some(row) if row.lives && row.commits == number - 1 => {}
                 Some(row) if row.lives => {
                     let commits = row.commits;
@@ -169,27 +192,20 @@ impl Postgres {
         }
     }
 
-    /// Makes this process the node that has the journal, once no other one lives.
-    fn enter(&mut self, schema: &Schema) -> Result<i32, StoreError> {
-        let (begin, lease) = (Instant::now(), self.choices.lease);
-        loop {
-            let entered = self
-                .session
-                .run(async |connected: &mut Connected| enter(connected, schema, lease).await);
-            match entered? {
-                Entered::Node(id) => return Ok(id),
-                Entered::Held(left) => {
-                    let waited = begin.elapsed();
-                    let more = self.choices.wait.saturating_sub(waited);
-                    if more.is_zero() {
-                        return Err(StoreError::Held { waited });
-                    }
-                    // Rather often: it may leave before that.
-                    let most = Duration::from_millis(250);
-                    thread::sleep(left.clamp(Duration::from_millis(5), most).min(more));
+    /// The tasks that were left out of a commit that has happened, as it is now.
+    fn lost(&mut self, parts: &[Part<'_>]) -> Result<Vec<Lost>, StoreError> {
+        let mut lost = Vec::new();
+        for part in parts {
+            if let Part::Bulk(bulk) = part
+                && bulk.takes_keys()
+            {
+                let rows = self.rows("SELECT * FROM @.lost($1, $2, $3)", &bulk.taken())?;
+                for row in &rows {
+                    lost.push(lost_row(row)?);
                 }
             }
         }
+        Ok(lost)
     }
 }
 
@@ -197,7 +213,10 @@ impl Drop for Postgres {
     fn drop(&mut self) {
         // On an arbiter nobody may wait: there the lease runs out.
         if Handle::try_current().is_err() {
-            self.close(Writes::Failed);
+            self.close(match self.has_failed {
+                true => Writes::Failed,
+                false => Writes::Succeeded,
+            });
         }
     }
 }
@@ -207,39 +226,48 @@ fn closed() -> StoreError {
 }
 
 impl Store for Postgres {
-    fn begin(&mut self, pipeline: &str) -> Result<(), StoreError> {
-        let schema = match &self.choices.schema {
-            Some(name) => Schema::named(name),
-            None => Schema::of(pipeline),
+    fn begin(&mut self, begin: Begin<'_>) -> Result<Begun, StoreError> {
+        self.enter(&begin)
+    }
+
+    fn claimer(&mut self) -> Option<Box<dyn Claimer>> {
+        let node = self.node.as_ref()?;
+        let session = Session::new(self.server.clone(), self.choices.answer).ok()?;
+        Some(Box::new(PostgresClaimer {
+            session,
+            schema: node.schema.clone(),
+            node: node.id,
+            lease: self.choices.lease,
+            number: 1,
+            again: false,
+        }))
+    }
+
+    fn task_elsewhere(&mut self, key: &str) -> Result<Option<Elsewhere>, StoreError> {
+        let rows = self.rows(TASK_OF_KEY, &[&escaped(key)])?;
+        let Some(row) = rows.first() else {
+            return Ok(None);
         };
-        let schema = schema.map_err(StoreError::Failed)?;
-        let found = self
-            .session
-            .run(async |connected: &mut Connected| schema::open(&connected.client, &schema).await);
-        match found? {
-            Found::Journal => {}
-            Found::NotAJournal => return Err(StoreError::NotAJournal),
-            Found::Format(found) => {
-                return Err(StoreError::Format {
-                    found,
-                    known: FORMAT,
-                });
-            }
-        }
-        let id = self.enter(&schema)?;
-        let renewal = Renewal::start(
-            &self.server,
-            &schema,
-            id,
-            (self.choices.lease, self.choices.answer),
-        );
-        self.node = Some(Node {
-            renewal: renewal.map_err(|error| StoreError::Failed(error.to_string()))?,
-            schema,
-            id,
-            commits: 0,
-        });
-        Ok(())
+        let task = row.try_get::<_, i64>(0)? as u64;
+        Ok(Some(match row.try_get(1)? {
+            true => Elsewhere::Stuck(task),
+            false => Elsewhere::InFlight(task),
+        }))
+    }
+
+    fn owners_of(&self, task: u64) -> Option<Owners> {
+        let node = self.node.as_ref()?;
+        node.owners.get(&task).copied()
+    }
+
+    fn oldest_outcomes(&mut self, limit: usize) -> Result<Vec<OutcomeBlockRow>, StoreError> {
+        let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+        let rows = self.rows(OLDEST_OUTCOMES, &[&limit])?;
+        rows.iter().map(outcome_block_row).collect()
+    }
+
+    fn lease(&self) -> Option<Arc<Lease>> {
+        Some(self.node.as_ref()?.lease.clone())
     }
 
     fn summary(&mut self) -> Result<Summary, StoreError> {
@@ -272,29 +300,29 @@ impl Store for Postgres {
     }
 
     fn tasks(&mut self, each: &mut dyn FnMut(TaskRows)) -> Result<(), StoreError> {
+        if let Some(row) = self.rows(ORPHAN, &[])?.first() {
+            let (task, undo) = (row.try_get::<_, i64>(0)? as u64, row.try_get::<_, i64>(1)?);
+            let what = format_args!("undo {undo} of task {task}");
+            return Err(Corrupt::new(what, "its task is missing").into());
+        }
+        let me = self.node.as_ref().ok_or_else(closed)?.id;
         let mut from = i64::MIN;
         loop {
-            let page = self.rows(TASK, &[&from, &PAGE])?;
+            let page = self.rows(TASK, &[&from, &PAGE, &me])?;
             let is_last = page.len() < PAGE as usize;
-            let tasks: Result<Vec<_>, _> = page.iter().map(task_row).collect();
-            let tasks = tasks?;
-            let last = match tasks.last() {
-                Some((task, _)) if !is_last => task.id as i64,
+            let last = match page.last() {
+                Some(row) if !is_last => row.try_get(0)?,
                 _ => i64::MAX,
             };
-            let mut undos = self.undos(UNDO, from, last)?.into_iter().peekable();
-            for (task, context) in tasks {
-                let own = std::iter::from_fn(|| {
-                    undos.next_if(|(undo, _)| undo.task as i64 <= task.id as i64)
-                });
-                let own: Vec<_> = own.collect();
-                if let Some((undo, _)) = own.iter().find(|(undo, _)| undo.task != task.id) {
-                    return Err(orphan(undo).into());
+            let undos = self.undos(UNDO, from, last)?;
+            if let Some(node) = &mut self.node {
+                for row in &page {
+                    let task: i64 = row.try_get(0)?;
+                    node.owners.insert(task as u64, owners(row)?);
                 }
-                each((task, context, own));
             }
-            if let Some((undo, _)) = undos.next() {
-                return Err(orphan(&undo).into());
+            for task in with_undos(&page, undos)? {
+                each(task);
             }
             if is_last {
                 return Ok(());
@@ -303,13 +331,15 @@ impl Store for Postgres {
         }
     }
 
-    fn commit(&mut self, ops: &[RowOp]) -> Result<(), StoreError> {
+    fn commit(&mut self, ops: &[RowOp]) -> Result<Vec<Lost>, StoreError> {
         let number = self.node.as_ref().ok_or_else(closed)?.commits + 1;
-        self.commit_parts(number, &parts(ops))?;
+        self.has_failed = true;
+        let lost = self.commit_parts(number, &parts(ops))?;
+        self.has_failed = false;
         if let Some(node) = &mut self.node {
             node.commits = number;
         }
-        Ok(())
+        Ok(lost)
     }
 
     fn keyed_outcomes(&mut self, each: &mut dyn FnMut(KeyedOutcomeRow)) -> Result<(), StoreError> {
@@ -339,7 +369,7 @@ impl Store for Postgres {
     }
 
     fn keyed_outcome(&mut self, key: &str) -> Result<Option<KeyedOutcomeRow>, StoreError> {
-        let rows = self.rows(KEPT, &[&super::text::escaped(key)])?;
+        let rows = self.rows(KEPT, &[&escaped(key)])?;
         rows.first().map(keyed_outcome_row).transpose()
     }
 
@@ -367,15 +397,10 @@ impl Store for Postgres {
             });
             if let Err(trouble) = left {
                 crate::logging::warning!(
-                    "the journal could not be left, so the next start waits for the lease to run out: {}",
+                    "the journal could not be left, so its tasks go on elsewhere only once the lease has run out: {}",
                     StoreError::from(trouble)
                 );
             }
         }
     }
-}
-
-fn orphan(undo: &UndoRow) -> Corrupt {
-    let what = format_args!("undo {} of task {}", undo.undo, undo.task);
-    Corrupt::new(what, "its task is missing")
 }

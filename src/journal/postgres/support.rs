@@ -15,12 +15,13 @@ use super::{
     server::{Schema, Server},
     store::{Choices, Postgres},
 };
-use crate::journal::store::{Store, StoreError};
+use crate::journal::store::{Begin, Begun, Store, StoreError};
 
 /// A schema of a test's own on the server that `.ci/postgres` has started.
 pub(in crate::journal) struct Address {
     pub(super) server: String,
     pub(super) choices: Choices,
+    pub(super) reuses_keys: bool,
 }
 
 impl Address {
@@ -33,6 +34,7 @@ impl Address {
         static LAST: AtomicU32 = AtomicU32::new(0);
         let number = LAST.fetch_add(1, Ordering::Relaxed);
         Address {
+            reuses_keys: false,
             server,
             choices: Choices {
                 schema: Some(format!("test {} {number}", process::id())),
@@ -46,10 +48,25 @@ impl Address {
 
     /// Another process on this journal.
     pub(in crate::journal) fn open(&self) -> Result<Postgres, StoreError> {
+        self.open_with("1 \"first\"").map(|(store, _)| store)
+    }
+
+    /// The same with these stages.
+    pub(super) fn open_with(&self, stages: &str) -> Result<(Postgres, Begun), StoreError> {
         let server = Server::parse(&self.server).unwrap();
         let mut store = Postgres::connect(server, self.choices.clone()).unwrap();
-        store.begin("orders")?;
-        Ok(store)
+        let begun = store.begin(Begin {
+            pipeline: "orders",
+            stages: stages.to_owned(),
+            reuses_keys: self.reuses_keys,
+        })?;
+        Ok((store, begun))
+    }
+
+    /// As if its first process had begun.
+    pub(super) fn begun(&self) {
+        self.person()
+            .does("INSERT INTO @.word VALUES ('id', 'x', 0) ON CONFLICT DO NOTHING");
     }
 
     pub(super) fn schema(&self) -> Schema {

@@ -9,11 +9,12 @@ CREATE TABLE @.word (name text PRIMARY KEY, value text NOT NULL, sum int NOT NUL
 
 CREATE TABLE @.stage (number int PRIMARY KEY, name text NOT NULL, version bigint NOT NULL, sum int NOT NULL);
 
--- The processes that have had the journal, each start anew. `commits` counts what such a one has committed:
--- who doesn't know what came of a commit reads it here.
+-- The processes that have run the pipeline, each start anew. `commits` counts what such a one has committed: who
+-- doesn't know what came of a commit reads it here. `stages` is what all that live at a time have in common.
 CREATE TABLE @.node (
     id int GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     state text NOT NULL DEFAULT 'live' CHECK (state IN ('live', 'left', 'dead')),
+    stages text NOT NULL,
     commits bigint NOT NULL DEFAULT 0,
     lease interval NOT NULL,
     lease_until timestamptz NOT NULL,
@@ -21,14 +22,22 @@ CREATE TABLE @.node (
 ) WITH (fillfactor = 10);
 
 -- Half of each page is left free, so that a changed row finds room beside the old one and no index has to
--- change. That holds as long as no column that changes has an index.
+-- change. That holds as long as no column that changes often has an index.
+--
+-- A task is its owner's, a node. Only that one writes it, until it has left or is dead; `killed` says that the
+-- owner before was dead, `owners` how many there were before,
+-- and `claim` is the number of the owner's claim that brought it.
 CREATE TABLE @.task (
     id bigint PRIMARY KEY, key text, stage int, state text NOT NULL, stuck boolean NOT NULL,
-    more bytea NOT NULL, sum int NOT NULL, context bytea NOT NULL, context_sum int NOT NULL
+    more bytea NOT NULL, sum int NOT NULL, context bytea NOT NULL, context_sum int NOT NULL,
+    owner int NOT NULL, killed boolean NOT NULL DEFAULT false, owners int NOT NULL DEFAULT 0,
+    claim int NOT NULL DEFAULT 0
 ) WITH (
     fillfactor = 50, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 20000,
     autovacuum_vacuum_cost_delay = 0
 );
+
+CREATE INDEX task_owner ON @.task (owner, id);
 
 CREATE TABLE @.undo (
     task bigint NOT NULL, undo bigint NOT NULL, more bytea NOT NULL, sum int NOT NULL, value bytea NOT NULL,
@@ -41,11 +50,13 @@ CREATE TABLE @.undo (
 CREATE TABLE @.outcomes (
     number bigint PRIMARY KEY, at bigint NOT NULL, count bigint NOT NULL, body bytea NOT NULL, sum int NOT NULL
 );
+CREATE INDEX outcomes_at ON @.outcomes (at);
 
-CREATE TABLE @.kept (
-    key text PRIMARY KEY, task bigint NOT NULL, at bigint NOT NULL, "end" text NOT NULL, digest bigint,
-    undos bigint, outcome bytea NOT NULL, output bytea, sum int NOT NULL
-);
+-- The keys that are taken, each by the task that came first. The task's outcome is in its row, once it has one.
+CREATE TABLE @.key (
+    key text PRIMARY KEY, task bigint NOT NULL, digest bigint, at bigint, "end" text, undos bigint,
+    outcome bytea, output bytea, sum int
+) WITH (fillfactor = 70);
 
 CREATE TABLE @.kept_undo (
     task bigint NOT NULL, undo bigint NOT NULL, more bytea NOT NULL, sum int NOT NULL, value bytea NOT NULL,
@@ -63,32 +74,96 @@ BEGIN
     END IF;
 END $$;
 
--- Makes a node of the caller, unless another one lives: then it says for how many seconds that one's lease
--- still runs. A node whose lease has run out is buried first, after a commit of its own that is under way. When
--- the server has just been started, all leases look old: they are given their time.
-CREATE FUNCTION @.enter(its_lease interval, OUT entered int, OUT wait double precision)
-LANGUAGE plpgsql AS $$
+-- Buries nodes whose lease has run out, but for those that are just committing. When the server has just been
+-- started all leases look old: they are given their time.
+CREATE FUNCTION @.bury() RETURNS void LANGUAGE sql AS $$
+    UPDATE @.node SET state = 'dead' WHERE id IN (
+        SELECT id FROM @.node WHERE state = 'live' AND lease_until < clock_timestamp()
+            AND pg_postmaster_start_time() < clock_timestamp() - lease
+            ORDER BY id FOR UPDATE SKIP LOCKED
+    )
+$$;
+
+-- Renews a lease, and buries others. It fails if this node was buried itself.
+CREATE FUNCTION @.renew(me int) RETURNS void LANGUAGE plpgsql AS $$
 BEGIN
+    UPDATE @.node SET lease_until = clock_timestamp() + lease WHERE id = me AND state = 'live';
+    IF NOT FOUND THEN
+        RAISE EXCEPTION 'the renewal of node % is refused', me USING ERRCODE = 'BRFEN';
+    END IF;
+    PERFORM @.bury();
+END $$;
+
+-- Makes a node of the caller. The first one gets all tasks that there are. If others live, all have to have the
+-- same stages: otherwise it says for how many seconds the longest of their leases still runs.
+CREATE FUNCTION @.enter(its_lease interval, its_stages text,
+    OUT entered int, OUT first boolean, OUT wait double precision, OUT clock bigint)
+LANGUAGE plpgsql AS $$
+DECLARE
+    same boolean;
+BEGIN
+    clock := extract(epoch FROM clock_timestamp()) * 1000;
     LOCK TABLE @.node IN SHARE ROW EXCLUSIVE MODE;
     UPDATE @.node SET state = 'dead' WHERE state = 'live' AND lease_until < clock_timestamp()
         AND pg_postmaster_start_time() < clock_timestamp() - lease;
-    SELECT extract(epoch FROM
+    SELECT count(*) = 0, bool_and(stages = its_stages), extract(epoch FROM
             max(greatest(lease_until, pg_postmaster_start_time() + lease)) - clock_timestamp())
-        INTO wait FROM @.node WHERE state = 'live';
-    IF wait IS NULL THEN
+        INTO first, same, wait FROM @.node WHERE state = 'live';
+    IF first OR same THEN
+        INSERT INTO @.node (stages, lease, lease_until)
+            VALUES (its_stages, its_lease, clock_timestamp() + its_lease) RETURNING id INTO entered;
+    END IF;
+    IF first THEN
+        UPDATE @.task SET owner = entered, killed = node.state = 'dead', owners = owners + 1, claim = 0
+            FROM @.node WHERE node.id = owner;
         DELETE FROM @.node WHERE state <> 'live';
-        INSERT INTO @.node (lease, lease_until) VALUES (its_lease, clock_timestamp() + its_lease)
-            RETURNING id INTO entered;
     END IF;
 END $$;
 
+-- Gives a node tasks of others that have left or are dead, as many as it has room for, and says which. A node that
+-- doesn't know what came of a claim makes it again, with the same number: it gets what that one gave it.
+CREATE FUNCTION @.claim(me int, room bigint, number int, again boolean) RETURNS SETOF bigint LANGUAGE plpgsql
+SET plan_cache_mode = force_generic_plan SET enable_hashjoin = off SET enable_mergejoin = off
+SET enable_seqscan = off AS $$
+BEGIN
+    PERFORM FROM @.node WHERE id = me AND state = 'live' FOR UPDATE;
+    IF NOT FOUND THEN
+        RAISE EXCEPTION 'the claim of node % is refused', me USING ERRCODE = 'BRFEN';
+    END IF;
+    IF again THEN
+        RETURN QUERY SELECT t.id FROM @.task t WHERE t.owner = me AND t.claim = number ORDER BY t.id;
+        IF FOUND THEN
+            RETURN;
+        END IF;
+    END IF;
+    PERFORM @.bury();
+    RETURN QUERY WITH open AS MATERIALIZED (
+        SELECT t.id, n.state FROM @.node n JOIN @.task t ON t.owner = n.id
+            WHERE n.state <> 'live' ORDER BY t.id LIMIT room FOR UPDATE OF t SKIP LOCKED
+    ) UPDATE @.task t SET owner = me, killed = open.state = 'dead', owners = owners + 1, claim = number
+        FROM open WHERE t.id = open.id
+        RETURNING t.id;
+END $$;
+
+-- Of these keys, those that another task has; and those of tasks to be taken back that are not.
+CREATE FUNCTION @.lost(
+    take_key text[], take_task bigint[], take_back boolean[],
+    OUT key text, OUT task bigint, OUT owner bigint, OUT digest bigint
+) RETURNS SETOF record LANGUAGE sql STABLE AS $$
+    SELECT n.key, n.task, k.task, k.digest FROM unnest(take_key, take_task, take_back) n(key, task, back)
+        LEFT JOIN @.key k ON k.key = n.key
+        WHERE k.task IS DISTINCT FROM n.task OR n.back AND k.outcome IS NOT NULL
+$$;
+
 -- The changes of a commit, or of a part of one, each kind as arrays that belong together. Without a number it
--- is the rest of a commit that began before in the same transaction.
+-- is the rest of a commit that began before in the same transaction. Returns the keys that other tasks have: the
+-- tasks that were to have them are left out. With `reuse` the key of a task that failed is free.
 --
 -- The rows are few beside those in the tables, and the tables' statistics are often those of other times:
 -- each one is looked up by its key.
 CREATE FUNCTION @.change(
-    me int, number bigint,
+    me int, number bigint, reuse boolean,
+    take_key text[], take_task bigint[], take_digest bigint[], take_back boolean[],
     revived bigint[],
     put_id bigint[], put_key text[], put_stage int[], put_state text[], put_stuck boolean[],
     put_more bytea[], put_sum int[], put_context bytea[], put_context_sum int[],
@@ -101,34 +176,65 @@ CREATE FUNCTION @.change(
     kept_key text[], kept_task bigint[], kept_at bigint[], kept_end text[], kept_digest bigint[],
     kept_undos bigint[], kept_outcome bytea[], kept_output bytea[], kept_sum int[],
     old_number bigint[], old_key text[], old_task bigint[], old_at bigint[],
-    word_name text[], word_value text[], word_sum int[]
-) RETURNS void LANGUAGE plpgsql
+    word_name text[], word_value text[], word_sum int[],
+    OUT key text, OUT task bigint, OUT owner bigint, OUT digest bigint
+) RETURNS SETOF record LANGUAGE plpgsql
 SET plan_cache_mode = force_generic_plan SET enable_hashjoin = off SET enable_mergejoin = off
 SET enable_seqscan = off AS $$
+#variable_conflict use_column
 DECLARE
     changed bigint;
+    losers bigint[];
 BEGIN
     IF number IS NOT NULL THEN
         PERFORM @.fence(me, number);
     END IF;
+    IF cardinality(take_key) > 0 THEN
+        -- In their order, so that no two commits wait for each other.
+        INSERT INTO @.key AS k (key, task, digest)
+            SELECT n.key, n.task, n.digest FROM unnest(take_key, take_task, take_digest, take_back)
+                n(key, task, digest, back) WHERE NOT n.back ORDER BY n.key
+            ON CONFLICT (key) DO UPDATE SET task = excluded.task, digest = excluded.digest, at = NULL,
+                "end" = NULL, undos = NULL, outcome = NULL, output = NULL, sum = NULL
+            WHERE reuse AND k.outcome IS NOT NULL AND k."end" <> 'done'
+                AND NOT EXISTS (SELECT FROM @.task t WHERE t.id = k.task);
+        IF true = ANY (take_back) THEN
+            UPDATE @.key k SET at = NULL, "end" = NULL, undos = NULL, outcome = NULL, output = NULL, sum = NULL
+                FROM unnest(take_key, take_task, take_back) n(key, task, back)
+                WHERE n.back AND k.key = n.key AND k.task = n.task AND k."end" = 'done';
+        END IF;
+        RETURN QUERY SELECT * FROM @.lost(take_key, take_task, take_back);
+        SELECT array_agg(l.task) INTO losers FROM @.lost(take_key, take_task, take_back) l;
+    END IF;
     IF cardinality(revived) > 0 THEN
         INSERT INTO @.undo SELECT kept_undo.* FROM unnest(revived) n(id) JOIN @.kept_undo ON task = n.id
+            WHERE losers IS NULL OR n.id <> ALL (losers)
             ON CONFLICT (task, undo) DO UPDATE SET more = excluded.more, sum = excluded.sum,
                 value = excluded.value, value_sum = excluded.value_sum;
-        DELETE FROM @.kept_undo USING unnest(revived) n(id) WHERE task = n.id;
+        DELETE FROM @.kept_undo USING unnest(revived) n(id)
+            WHERE task = n.id AND (losers IS NULL OR n.id <> ALL (losers));
     END IF;
     IF cardinality(put_id) > 0 THEN
-        INSERT INTO @.task AS t SELECT * FROM unnest(
-            put_id, put_key, put_stage, put_state, put_stuck, put_more, put_sum, put_context, put_context_sum
-        ) ON CONFLICT (id) DO UPDATE SET key = excluded.key, stage = excluded.stage, state = excluded.state,
-            stuck = excluded.stuck, more = excluded.more, sum = excluded.sum, context = excluded.context,
-            context_sum = excluded.context_sum;
+        INSERT INTO @.task AS t (id, key, stage, state, stuck, more, sum, context, context_sum, owner)
+            SELECT n.*, me FROM unnest(
+                put_id, put_key, put_stage, put_state, put_stuck, put_more, put_sum, put_context,
+                put_context_sum
+            ) n(id) WHERE losers IS NULL OR n.id <> ALL (losers)
+            ON CONFLICT (id) DO UPDATE SET key = excluded.key, stage = excluded.stage,
+                state = excluded.state, stuck = excluded.stuck, more = excluded.more, sum = excluded.sum,
+                context = excluded.context, context_sum = excluded.context_sum
+            WHERE t.owner + 0 = me;
+        GET DIAGNOSTICS changed = ROW_COUNT;
+        IF changed <> cardinality(put_id) - coalesce(cardinality(losers), 0) THEN
+            RAISE EXCEPTION 'tasks of this node are those of another one: % of % are left',
+                changed, cardinality(put_id) USING ERRCODE = 'BRROW';
+        END IF;
     END IF;
     IF cardinality(up_id) > 0 THEN
         UPDATE @.task t SET stage = n.stage, state = n.state, stuck = n.stuck, more = n.more, sum = n.sum
             FROM unnest(up_id, up_stage, up_state, up_stuck, up_more, up_sum)
                 n(id, stage, state, stuck, more, sum)
-            WHERE t.id = n.id;
+            WHERE t.id = n.id AND t.owner + 0 = me;
         GET DIAGNOSTICS changed = ROW_COUNT;
         IF changed <> cardinality(up_id) THEN
             RAISE EXCEPTION 'somebody else has deleted tasks: % of % are there', changed, cardinality(up_id)
@@ -158,7 +264,7 @@ BEGIN
         DELETE FROM @.undo USING unnest(keep) n(id) WHERE task = n.id;
     END IF;
     IF cardinality(gone) > 0 THEN
-        DELETE FROM @.task t USING unnest(gone) n(id) WHERE t.id = n.id;
+        DELETE FROM @.task t USING unnest(gone) n(id) WHERE t.id = n.id AND t.owner + 0 = me;
     END IF;
     IF cardinality(gone_undos) > 0 THEN
         DELETE FROM @.undo USING unnest(gone_undos) n(id) WHERE task = n.id;
@@ -167,21 +273,25 @@ BEGIN
         INSERT INTO @.outcomes SELECT * FROM unnest(out_number, out_at, out_count, out_body, out_sum);
     END IF;
     IF cardinality(kept_key) > 0 THEN
-        INSERT INTO @.kept AS k SELECT * FROM unnest(
+        INSERT INTO @.key AS k (key, task, at, "end", digest, undos, outcome, output, sum) SELECT * FROM unnest(
             kept_key, kept_task, kept_at, kept_end, kept_digest, kept_undos, kept_outcome, kept_output,
             kept_sum
         ) ON CONFLICT (key) DO UPDATE SET task = excluded.task, at = excluded.at, "end" = excluded."end",
             digest = excluded.digest, undos = excluded.undos, outcome = excluded.outcome,
-            output = excluded.output, sum = excluded.sum;
+            output = excluded.output, sum = excluded.sum
+        -- Never that of another task which is in flight.
+        WHERE k.task = excluded.task OR k.outcome IS NOT NULL;
     END IF;
     IF cardinality(old_number) > 0 THEN
         DELETE FROM @.outcomes o USING unnest(old_number) n(number) WHERE o.number = n.number;
     END IF;
-    -- A key that has another outcome by now stays.
+    -- A key that has another outcome by now stays, and that of a task that is stuck.
     IF cardinality(old_key) > 0 THEN
         WITH old AS (
-            DELETE FROM @.kept k USING unnest(old_key, old_task, old_at) n(key, task, at)
-                WHERE k.key = n.key AND k.task = n.task AND k.at = n.at RETURNING k.task
+            DELETE FROM @.key k USING unnest(old_key, old_task, old_at) n(key, task, at)
+                WHERE k.key = n.key AND k.task = n.task AND k.at = n.at
+                    AND NOT EXISTS (SELECT FROM @.task t WHERE t.id = k.task)
+                RETURNING k.task
         ) DELETE FROM @.kept_undo u USING old WHERE u.task = old.task;
     END IF;
     IF cardinality(word_name) > 0 THEN

@@ -7,8 +7,11 @@ mod task_reader;
 
 mod planner;
 
+// Later, tasks of other processes that have gone.
+pub(super) mod takeover;
+
 // The result, which the pipeline carries out.
 pub(super) mod plan;
 
-mod chunked_vec;
+pub(super) mod chunked_vec;
 mod stage_map;

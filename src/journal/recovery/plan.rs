@@ -1,6 +1,6 @@
 //! The result of a recovery: each task, and how it goes on.
 
-use std::{any::Any, time::Duration};
+use std::{any::Any, sync::Arc, time::Duration};
 
 use super::chunked_vec::ChunkedVec;
 use crate::{
@@ -14,7 +14,7 @@ pub(crate) struct PipelineSpec {
     pub(crate) pipeline: String,
     /// Each stage's name and version.
     pub(crate) stages: Vec<(StageName, u32)>,
-    pub(crate) codecs: StageCodecs,
+    pub(crate) codecs: Arc<StageCodecs>,
     pub(crate) recovery: Recovery,
     /// The undos of done tasks with keys are kept.
     pub(crate) keep_undos: bool,
@@ -43,6 +43,8 @@ pub(crate) struct RecoveredTask {
     /// The number of attempts of its stage that don't count as tries, because the process ended.
     pub(crate) spared: u32,
     pub(crate) generation: u32,
+    /// The number of processes that it was of, if others could have it at the same time.
+    pub(crate) owners: u32,
     /// The time to its deadline.
     pub(crate) left: Option<Duration>,
     pub(crate) work_timeout: Option<Duration>,

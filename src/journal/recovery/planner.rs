@@ -9,6 +9,7 @@ use super::{
 use crate::{
     failure::{Failure, FailureKind},
     journal::{
+        store::Owners,
         task_state::TaskState,
         time::nanos_left,
         undo_state::{StoredUndoStatus, UndoState},
@@ -33,6 +34,31 @@ pub(super) enum LastExit {
     OnPurpose,
     /// It was killed, or it crashed. A task that was at work may be the cause.
     Killed,
+}
+
+/// The process that a task was of before.
+#[derive(Clone, Copy)]
+pub(super) struct Before {
+    pub(super) exit: LastExit,
+    /// The number of those that it was of.
+    pub(super) owners: u32,
+}
+
+impl Before {
+    pub(super) fn of(owners: Owners) -> Self {
+        let exit = match owners.killed {
+            true => LastExit::Killed,
+            false => LastExit::OnPurpose,
+        };
+        let owners = owners.count;
+        Before { exit, owners }
+    }
+}
+
+impl From<LastExit> for Before {
+    fn from(exit: LastExit) -> Self {
+        Before { exit, owners: 0 }
+    }
 }
 
 /// Everything that a decision depends on besides the task.
@@ -63,6 +89,7 @@ impl Planner<'_> {
             Ok((left, todo)) => Ok(RecoveredTask {
                 id,
                 attempt: task.details.attempt,
+                owners: 0,
                 spared: task.details.interrupted,
                 generation: task.details.generation,
                 left,

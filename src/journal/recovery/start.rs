@@ -8,14 +8,16 @@ use std::{
 use super::{
     chunked_vec::ChunkedVec,
     plan::{PipelineSpec, Recovered},
-    planner::{LastExit, Planner},
+    planner::{Before, LastExit, Planner},
     stage_map::StageMap,
+    takeover::Takeover,
     task_reader::{MAX_TASK_ID, TaskReader},
 };
 use crate::{
     journal::{
         error::JournalError,
         key_index::{Kept, KeyChange, KeyIndex},
+        key_rules::Ended,
         ledger::JournalLedger,
         live_tasks::LiveTasks,
         options::Journal,
@@ -23,7 +25,7 @@ use crate::{
             meta::{ENDED, ID, LAST_TASK, ON_PURPOSE, PIPELINE, STILL_RUNNING},
             undo::UndoRow,
         },
-        store::{RowOp, Store, StoreError, Summary},
+        store::{Begin, RowOp, Store, StoreError, Summary},
         time::wall_clock,
         writer::handle::Writer,
     },
@@ -38,7 +40,7 @@ impl Journal {
     pub(crate) fn start(
         self,
         spec: PipelineSpec,
-    ) -> Result<(JournalLedger, Recovered), JournalError> {
+    ) -> Result<(JournalLedger, Recovered, Option<Takeover>), JournalError> {
         let Journal {
             mut store,
             path,
@@ -47,7 +49,12 @@ impl Journal {
         } = self;
         let failed = |error| JournalError::store(&path, error);
         let corrupt = |why: String| JournalError::corrupt(&path, why);
-        store.begin(&spec.pipeline).map_err(failed)?;
+        let begun = store.begin(Begin {
+            pipeline: &spec.pipeline,
+            stages: stages_text(&spec),
+            reuses_keys: rules.taken_by == Ended::Done,
+        });
+        let begun = begun.map_err(failed)?;
         let summary = store.summary().map_err(failed)?;
         let mut ops = Vec::new();
         let mut journal_id = meta(&summary, ID).map(str::to_owned);
@@ -67,19 +74,31 @@ impl Journal {
                 journal_id = Some(id);
             }
         }
-        let last_id = last_task_id(&summary).map_err(corrupt)?;
+        let mut last_id = last_task_id(&summary).map_err(corrupt)?;
+        let mut last_block = summary.last_block;
+        if let Some(after) = begun.after {
+            (last_id, last_block) = (after, after);
+        }
         let last_exit = match meta(&summary, ENDED) {
             Some(ON_PURPOSE) => LastExit::OnPurpose,
             _ => LastExit::Killed,
         };
         ops.push(RowOp::SetMeta(ENDED, STILL_RUNNING.to_owned()));
         let stages = StageMap::new(&summary.stages, &spec);
+        if stages.changed && begun.joined {
+            return Err(corrupt(
+                "its stages are not those of the processes that use it".to_owned(),
+            ));
+        }
         if stages.changed {
             ops.push(RowOp::ReplaceStages(stages.rows.clone()));
         }
         let last_stage = (spec.stages.len() - 1) as StageIx;
-        let now = wall_clock();
-        let mut tasks = LiveTasks::new(last_stage, last_id, summary.last_block, summary.outcomes);
+        let lease = store.lease();
+        let now = lease
+            .as_ref()
+            .map_or_else(wall_clock, |lease| lease.wall_clock());
+        let mut tasks = LiveTasks::new(last_stage, last_id, last_block, summary.outcomes);
         tasks.keep_undos = spec.keep_undos;
         let mut reader = TaskReader {
             planner: Planner {
@@ -88,7 +107,7 @@ impl Journal {
                 spec: &spec,
                 stages: &stages,
             },
-            tasks,
+            keep: &mut |id, state| tasks.restore(id, state),
             ops,
             recovered: Recovered {
                 tasks: ChunkedVec::new(),
@@ -98,17 +117,22 @@ impl Journal {
                 journal_id,
             },
         };
-        read_all(&mut *store, &mut reader, failed, corrupt)?;
+        if !begun.joined {
+            read_all(&mut *store, &mut reader, last_exit, failed, corrupt)?;
+        }
         if stages.changed {
             renumber_kept_undos(&mut *store, &stages, &mut reader.ops, failed, corrupt)?;
         }
         let keys = Arc::new(index(&mut *store, failed, corrupt)?);
         let TaskReader {
-            mut tasks,
             mut ops,
-            recovered,
+            mut recovered,
             ..
         } = reader;
+        if begun.after.is_some() {
+            // Those of others don't count.
+            recovered.last_id = TaskId(last_id);
+        }
         for outcome in &recovered.quarantined {
             tasks.quarantine(outcome.clone(), now).map_err(corrupt)?;
             if let Some(key) = &outcome.key {
@@ -118,11 +142,25 @@ impl Journal {
         }
         tasks.drain(now, &mut ops).map_err(corrupt)?;
         store.commit(&ops).map_err(failed)?;
+        let claimer = store.claimer();
         let writer = Writer::start(store, path.clone(), tasks, retention, (rules, keys.clone()))
             .map_err(|error| JournalError::io(&path, error))?;
-        let names = spec.stages.into_iter().map(|(name, _)| name).collect();
-        let ledger = JournalLedger::new(writer, spec.codecs, keys, names, recovered.last_id);
-        Ok((ledger, recovered))
+        let names = spec.stages.iter().map(|(name, _)| name.clone()).collect();
+        let codecs = spec.codecs.clone();
+        let ledger = JournalLedger::new(
+            writer,
+            codecs,
+            keys,
+            names,
+            recovered.last_id,
+            lease.clone(),
+        );
+        let takeover = claimer.zip(lease).map(|(claimer, lease)| Takeover {
+            claimer,
+            spec,
+            lease,
+        });
+        Ok((ledger, recovered, takeover))
     }
 }
 
@@ -138,17 +176,37 @@ fn new_id() -> String {
 fn read_all(
     store: &mut dyn Store,
     reader: &mut TaskReader<'_>,
+    last_exit: LastExit,
     failed: impl Fn(StoreError) -> JournalError,
     corrupt: impl Fn(String) -> JournalError,
 ) -> Result<(), JournalError> {
+    let mut all = Vec::new();
     let mut result = Ok(());
+    let shared = store.lease().is_some();
     let read = store.tasks(&mut |task| {
-        if result.is_ok() {
-            result = reader.read(task);
+        if shared {
+            // Only then is it known how its process ended.
+            all.push(task);
+        } else if result.is_ok() {
+            result = reader.read(task, last_exit.into());
         }
     });
     read.map_err(failed)?;
+    for task in all {
+        let owners = store.owners_of(task.0.id);
+        let before = owners.map_or(Before::from(last_exit), Before::of);
+        result = result.and_then(|()| reader.read(task, before));
+    }
     result.map_err(corrupt)
+}
+
+/// The stages with their versions: the same text for the same ones.
+fn stages_text(spec: &PipelineSpec) -> String {
+    let stages = spec
+        .stages
+        .iter()
+        .map(|(name, version)| format!("{version} {name:?}"));
+    stages.collect::<Vec<_>>().join(", ")
 }
 
 /// The keys of all tasks whose outcome is kept.

@@ -1,10 +1,12 @@
 //! Reads one task after the other: verifies it, has it planned, and writes the differences.
 
-use super::{plan::Recovered, planner::Planner};
+use super::{
+    plan::{Recovered, RecoveredTask},
+    planner::{Before, Planner},
+};
 use crate::{
     failure::{Failure, FailureKind},
     journal::{
-        live_tasks::LiveTasks,
         rows::{task::TaskRow, undo::UndoRow},
         store::{RowOp, TaskRows},
         task_state::{DebugEq, TaskState},
@@ -19,7 +21,8 @@ pub(super) const MAX_TASK_ID: u64 = i64::MAX as u64 / 2;
 
 pub(super) struct TaskReader<'a> {
     pub(super) planner: Planner<'a>,
-    pub(super) tasks: LiveTasks,
+    /// Takes each task as it is from now on.
+    pub(super) keep: &'a mut dyn FnMut(u64, TaskState),
     pub(super) ops: Vec<RowOp>,
     pub(super) recovered: Recovered,
 }
@@ -33,7 +36,9 @@ struct VerifiedTask {
 
 impl TaskReader<'_> {
     /// Reads one task. The error says what is corrupt.
-    pub(super) fn read(&mut self, rows: TaskRows) -> Result<(), String> {
+    pub(super) fn read(&mut self, rows: TaskRows, before: Before) -> Result<(), String> {
+        self.planner.last_exit = before.exit;
+        let owners = before.owners;
         let id = rows.0.id;
         if id > MAX_TASK_ID {
             return Err(format!("a task has the impossible number {id}"));
@@ -47,13 +52,13 @@ impl TaskReader<'_> {
         let before = state.clone();
         if !state.is_stuck() {
             match self.planner.plan(TaskId(id), &mut state, &context, &values) {
-                Ok(task) => self.recovered.tasks.push(task),
+                Ok(task) => self.recovered.tasks.push(RecoveredTask { owners, ..task }),
                 Err(why) => self.quarantine(TaskId(id), &mut state, &why),
             }
         }
         self.add_stuck(&state, &values);
         self.write_changes(id, &before, &state)?;
-        self.tasks.restore(id, state);
+        (self.keep)(id, state);
         Ok(())
     }
 

@@ -61,6 +61,8 @@ impl<'c> Statements<'c> {
     pub(super) fn write(&mut self, op: &RowOp) -> Result<(), Error> {
         let connection = self.connection;
         match op {
+            // The one process that has the file knows all keys.
+            RowOp::TakeKey { .. } => {}
             RowOp::PutTask(row, context) => {
                 prepared(
                     &mut self.put_task,

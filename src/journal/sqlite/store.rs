@@ -9,7 +9,7 @@ use crate::journal::{
     rows::{
         blob::Blob, keyed_outcome::KeyedOutcomeRow, outcome_block::OutcomeBlockRow, undo::UndoRow,
     },
-    store::{RowOp, Store, StoreError, Summary, TaskRows, Writes},
+    store::{Lost, RowOp, Store, StoreError, Summary, TaskRows, Writes},
 };
 
 impl Store for Sqlite {
@@ -74,7 +74,7 @@ impl Store for Sqlite {
         first_corrupt.map_or(Ok(()), |corrupt| Err(corrupt.into()))
     }
 
-    fn commit(&mut self, ops: &[RowOp]) -> Result<(), StoreError> {
+    fn commit(&mut self, ops: &[RowOp]) -> Result<Vec<Lost>, StoreError> {
         let connection = self.connection()?;
         connection.prepare_cached("BEGIN IMMEDIATE")?.execute([])?;
         self.refuse_foreign_commits()?;
@@ -85,7 +85,8 @@ impl Store for Sqlite {
         // They go back to the connection's cache.
         drop(statements);
         connection.prepare_cached("COMMIT")?.execute([])?;
-        self.refuse_missing_files()
+        self.refuse_missing_files()?;
+        Ok(Vec::new())
     }
 
     fn keyed_outcome(&mut self, key: &str) -> Result<Option<KeyedOutcomeRow>, StoreError> {

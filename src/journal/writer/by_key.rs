@@ -13,7 +13,7 @@ use crate::{
         key_index::KeyChange,
         key_rules::Ended,
         rows::keyed_outcome::KeyedOutcome,
-        store::{RowOp, StoreError},
+        store::{Elsewhere, RowOp, StoreError},
         undo_state::UndoState,
     },
     ledger::LedgerError,
@@ -37,6 +37,8 @@ impl CommitBuilder {
         };
         let owner = match self.tasks.with_key(key) {
             Some(live) => Some((live.task, live.digest)),
+            // The commit will say so.
+            None if store.is_shared && !self.is_unwritten(key) => None,
             None => {
                 let kept = self.find_kept(key, store)?;
                 let has_key = |kept: &KeyedOutcome| {
@@ -64,6 +66,11 @@ impl CommitBuilder {
     ) -> Result<Option<StoredOutcome>, String> {
         let kept = self.find_kept(key, store)?;
         Ok(kept.map(|kept| (kept.outcome, kept.output)))
+    }
+
+    /// The task with this key has ended, and that is not written yet.
+    fn is_unwritten(&self, key: &str) -> bool {
+        self.keyed_outcomes.iter().any(|keyed| *keyed.key == *key)
     }
 
     fn find_kept(
@@ -116,9 +123,11 @@ impl CommitBuilder {
                 let undos = undos.map(|(undo, _)| undo).collect();
                 let names = (key, kept.label);
                 self.tasks.take_back(task.0, names, kept.digest, undos);
-                self.replies.taken_back.push((to, Ok(())));
+                self.replies.taken_back.push((to, task, Ok(())));
             }
-            (ByKey::TakeBack(_, to), found) => self.replies.taken_back.push((to, Err(found))),
+            (ByKey::TakeBack(task, to), found) => {
+                self.replies.taken_back.push((to, task, Err(found)));
+            }
         }
         Ok(())
     }
@@ -145,6 +154,11 @@ impl CommitBuilder {
         }
         let failed = |error: StoreError| error.to_string();
         let store = store.get()?;
+        match store.task_elsewhere(key).map_err(failed)? {
+            Some(Elsewhere::InFlight(task)) => return Ok(FoundByKey::InFlight(TaskId(task))),
+            Some(Elsewhere::Stuck(task)) => return Ok(FoundByKey::Stuck(TaskId(task))),
+            None => {}
+        }
         let Some(row) = store.keyed_outcome(key).map_err(failed)? else {
             return Ok(FoundByKey::Unknown);
         };

@@ -1,24 +1,33 @@
 //! Takes requests in, and builds the next commit from them.
 
-use std::{collections::HashMap, mem};
+use std::{collections::HashMap, mem, sync::Arc};
 
 use super::{
     replies::{Replies, ReplyTo, StoredOutcome},
-    requests::Request,
+    requests::{Adopted, Request},
     store_slot::StoreSlot,
 };
 use crate::journal::{
     key_index::{Kept, KeyChange},
     key_rules::KeyRules,
+    lease::Lease,
     live_tasks::LiveTasks,
     retention::Retention,
     rows::keyed_outcome::KeyedOutcome,
-    store::RowOp,
+    store::{Elsewhere, Lost, RowOp},
     time::wall_clock,
 };
+use crate::{ledger::LedgerError, task::TaskId};
 
 /// The number of the oldest outcome blocks that are looked at together.
 const OLD_BLOCKS_AT_ONCE: usize = 64;
+
+/// The task with a key, as any process has it.
+enum Anywhere {
+    Unknown,
+    InFlight,
+    Ended(StoredOutcome),
+}
 
 /// The next commit, and the replies that depend on it.
 pub(super) struct CommitBuilder {
@@ -31,10 +40,17 @@ pub(super) struct CommitBuilder {
     pub(super) keyed_outcomes: Vec<KeyedOutcome>,
     pub(super) replies: Replies,
     pub(super) ops: Vec<RowOp>,
+    /// It knows the clock of a store that other processes use, too.
+    lease: Option<Arc<Lease>>,
 }
 
 impl CommitBuilder {
-    pub(super) fn new(tasks: LiveTasks, retention: Retention, rules: KeyRules) -> Self {
+    pub(super) fn new(
+        tasks: LiveTasks,
+        retention: Retention,
+        rules: KeyRules,
+        lease: Option<Arc<Lease>>,
+    ) -> Self {
         CommitBuilder {
             tasks,
             retention,
@@ -43,7 +59,14 @@ impl CommitBuilder {
             keyed_outcomes: Vec::new(),
             replies: Replies::default(),
             ops: Vec::new(),
+            lease,
         }
+    }
+
+    /// Milliseconds since 1970, by the clock that all processes of the store share.
+    fn now(&self) -> u64 {
+        let lease = self.lease.as_ref();
+        lease.map_or_else(wall_clock, |lease| lease.wall_clock())
     }
 
     /// Takes requests in, in their order.
@@ -52,8 +75,9 @@ impl CommitBuilder {
         requests: &mut Vec<Request>,
         store: &mut StoreSlot,
     ) -> Result<(), String> {
-        let now = wall_clock();
+        let now = self.now();
         for request in requests.drain(..) {
+            self.forget_lost(store);
             match request {
                 Request::Record(task, entry) => {
                     let keyed = self.tasks.apply(task.0, entry, now)?;
@@ -65,7 +89,7 @@ impl CommitBuilder {
                         let keyed = self.tasks.apply(task.0, entry, now)?;
                         self.keyed_outcomes.extend(keyed);
                     }
-                    self.replies.accepted.push((to, checked));
+                    self.replies.accepted.push((to, task, checked));
                 }
                 Request::ByKey(key, what) => self.take_in_by_key(key, what, store)?,
                 Request::OutcomeOf(key, to) => match self.tasks.with_key(&key) {
@@ -73,14 +97,108 @@ impl CommitBuilder {
                         None => self.wait_for_outcome(key, to),
                         Some(stuck) => self.replies.outcomes.push((to, Some((stuck, None)))),
                     },
-                    None => {
-                        let outcome = self.find_outcome(&key, store)?;
-                        self.replies.outcomes.push((to, outcome));
-                    }
+                    None => match self.find_anywhere(&key, store)? {
+                        Anywhere::InFlight => self.wait_for_outcome(key, to),
+                        Anywhere::Ended(outcome) => {
+                            self.replies.outcomes.push((to, Some(outcome)));
+                        }
+                        Anywhere::Unknown => self.replies.outcomes.push((to, None)),
+                    },
                 },
+                Request::Adopt(adopted, to) => {
+                    let Adopted {
+                        tasks,
+                        quarantined,
+                        mut ops,
+                    } = *adopted;
+                    for (id, state) in tasks {
+                        self.tasks.restore(id, state);
+                    }
+                    for outcome in quarantined {
+                        let (task, at, end) = (outcome.task, now, outcome.end.kind());
+                        if let Some(key) = outcome.key.as_deref().map(Into::into) {
+                            let kept = Kept { task, at, end };
+                            self.replies.keys.push(KeyChange::Kept(key, kept));
+                        }
+                        self.tasks.quarantine(outcome, now)?;
+                    }
+                    self.ops.append(&mut ops);
+                    self.replies.adopted.push(to);
+                }
+                Request::LookElsewhere => self.look_elsewhere(store)?,
             }
         }
         self.tasks.encode_rows()
+    }
+
+    /// Another process has the task with this key, which is in flight.
+    fn is_elsewhere(&self, key: &str, store: &mut StoreSlot) -> Result<bool, String> {
+        if !store.is_shared {
+            return Ok(false);
+        }
+        let elsewhere = store.get()?.task_elsewhere(key);
+        let elsewhere = elsewhere.map_err(|error| error.to_string())?;
+        // A stuck one has an outcome.
+        Ok(matches!(elsewhere, Some(Elsewhere::InFlight(_))))
+    }
+
+    /// The task with this key, which is not one of this process's that are in flight.
+    fn find_anywhere(&mut self, key: &str, store: &mut StoreSlot) -> Result<Anywhere, String> {
+        loop {
+            if self.is_elsewhere(key, store)? {
+                return Ok(Anywhere::InFlight);
+            }
+            // It may have ended since then,
+            if let Some(outcome) = self.find_outcome(key, store)? {
+                return Ok(Anywhere::Ended(outcome));
+            }
+            // or have been taken back before that.
+            if !self.is_elsewhere(key, store)? {
+                return Ok(Anywhere::Unknown);
+            }
+        }
+    }
+
+    /// Answers those who wait for the outcome of another process's task that has one by now, or whose key is
+    /// nobody's any more.
+    fn look_elsewhere(&mut self, store: &mut StoreSlot) -> Result<(), String> {
+        let mut keys: Vec<_> = self.waiting.keys().cloned().collect();
+        keys.retain(|key| self.tasks.with_key(key).is_none());
+        for key in keys {
+            let outcome = match self.find_anywhere(&key, store)? {
+                Anywhere::InFlight => continue,
+                Anywhere::Ended(outcome) => Some(outcome),
+                Anywhere::Unknown => None,
+            };
+            for to in self.waiting.remove(&key).unwrap_or_default() {
+                self.replies.outcomes.push((to, outcome.clone()));
+            }
+        }
+        Ok(())
+    }
+
+    /// Forgets the tasks that were left out of a commit, before anything more is made of them.
+    pub(super) fn forget_lost(&mut self, store: &mut StoreSlot) {
+        for lost in &mut store.lost {
+            if let Some(digest) = self.tasks.forget(lost.task) {
+                lost.own_digest = Some(digest);
+            }
+        }
+    }
+
+    /// The answer for the one who submitted a task that was left out of a commit.
+    pub(super) fn refusal(&self, lost: &Lost) -> (TaskId, LedgerError) {
+        let task = TaskId(lost.task);
+        let differ = lost
+            .own_digest
+            .zip(lost.digest)
+            .is_some_and(|(own, its)| own != its);
+        let owner = TaskId(lost.owner.unwrap_or_default());
+        let error = match self.rules.same_context && differ {
+            true => LedgerError::conflict(owner),
+            false => LedgerError::known(owner),
+        };
+        (task, error)
     }
 
     fn wait_for_outcome(&mut self, key: Box<str>, to: ReplyTo<Option<StoredOutcome>>) {
@@ -95,7 +213,7 @@ impl CommitBuilder {
 
     /// Finishes `ops`: everything that has to be written of the requests since the last commit.
     pub(super) fn build(&mut self, store: &mut StoreSlot) -> Result<(), String> {
-        let now = wall_clock();
+        let now = self.now();
         for keyed in mem::take(&mut self.keyed_outcomes) {
             self.tasks.write_keyed_outcome(&keyed, now)?;
             let kept = Kept {
@@ -125,7 +243,7 @@ impl CommitBuilder {
         if !self.retention.is_due(self.tasks.outcomes, now) {
             return Ok(());
         }
-        let oldest = store.get()?.outcome_blocks(0, OLD_BLOCKS_AT_ONCE);
+        let oldest = store.get()?.oldest_outcomes(OLD_BLOCKS_AT_ONCE);
         let oldest = oldest.map_err(|error| error.to_string())?;
         if oldest.is_empty() {
             self.retention.check_again(now);

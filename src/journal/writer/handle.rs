@@ -12,7 +12,7 @@ use tokio::sync::oneshot;
 use super::{
     commit_builder::CommitBuilder,
     replies::{FoundByKey, ReplyTo, StoredOutcome},
-    requests::{ByKey, Request, RequestQueue, Urgency},
+    requests::{Adopted, ByKey, Request, RequestQueue, Urgency},
     store_slot::StoreSlot,
     thread::{WriterThread, run_commits},
 };
@@ -45,10 +45,11 @@ impl Writer {
     ) -> io::Result<Self> {
         let requests = Arc::new(RequestQueue::new());
         let (jobs, given) = mpsc::channel();
+        let lease = store.lease();
         let mut writer = WriterThread::new(
             requests.clone(),
             StoreSlot::new(store, jobs, requests.clone()),
-            CommitBuilder::new(tasks, retention, keys.0),
+            CommitBuilder::new(tasks, retention, keys.0, lease),
             keys.1,
             path,
         );
@@ -103,6 +104,21 @@ impl Writer {
         let request = Request::OutcomeOf(key.into(), to);
         self.requests.push(request, Urgency::Awaited)?;
         Ok(from)
+    }
+
+    /// Takes the tasks of another process in. The reply comes once that is written.
+    pub(in crate::journal) fn adopt(&self, adopted: Adopted) -> Result<ReplyFrom<()>, LedgerError> {
+        let (to, from) = oneshot::channel();
+        let request = Request::Adopt(Box::new(adopted), to);
+        self.requests.push(request, Urgency::Awaited)?;
+        Ok(from)
+    }
+
+    /// Looks for the outcomes of tasks of other processes that somebody waits for.
+    pub(in crate::journal) fn look_elsewhere(&self) {
+        self.requests
+            .push(Request::LookElsewhere, Urgency::Awaited)
+            .ok();
     }
 
     /// Looks for the task that has this key.

@@ -45,10 +45,12 @@ pub(super) type TakenBack = Result<(), FoundByKey>;
 #[derive(Default)]
 pub(super) struct Replies {
     /// For tasks with a key: accepted, or refused because another task has it.
-    pub(super) accepted: Vec<(ReplyTo<()>, Result<(), LedgerError>)>,
+    pub(super) accepted: Vec<(ReplyTo<()>, TaskId, Result<(), LedgerError>)>,
+    /// The tasks of another process are this one's.
+    pub(super) adopted: Vec<ReplyTo<()>>,
     pub(super) found: Vec<(ReplyTo<FoundByKey>, FoundByKey)>,
     /// The task is taken back from now on; or what was found instead.
-    pub(super) taken_back: Vec<(ReplyTo<TakenBack>, TakenBack)>,
+    pub(super) taken_back: Vec<(ReplyTo<TakenBack>, TaskId, TakenBack)>,
     /// For the index of keys.
     pub(super) keys: Vec<KeyChange>,
     pub(super) outcomes: Vec<(ReplyTo<Option<StoredOutcome>>, Option<StoredOutcome>)>,
@@ -57,14 +59,17 @@ pub(super) struct Replies {
 impl Replies {
     /// Sends them: the commit is written.
     pub(super) fn send(self) {
-        for (to, result) in self.accepted {
+        for (to, _, result) in self.accepted {
             reply(to, result);
+        }
+        for to in self.adopted {
+            reply(to, Ok(()));
         }
         for (to, outcome) in self.outcomes {
             reply(to, Ok(outcome));
         }
         // The one who begins to take a task back learns of that before anybody who finds it so.
-        for (to, result) in self.taken_back {
+        for (to, _, result) in self.taken_back {
             reply(to, Ok(result));
         }
         for (to, found) in self.found {
@@ -72,9 +77,31 @@ impl Replies {
         }
     }
 
+    /// Refuses a task that was left out of the commit: another one has its key.
+    pub(super) fn lose(
+        &mut self,
+        task: TaskId,
+        error: &LedgerError,
+        found: impl Fn() -> FoundByKey,
+    ) {
+        for (_, of, result) in &mut self.accepted {
+            if *of == task && result.is_ok() {
+                *result = Err(error.clone());
+            }
+        }
+        for (_, of, result) in &mut self.taken_back {
+            if *of == task && result.is_ok() {
+                *result = Err(found());
+            }
+        }
+    }
+
     /// Sends this error instead: the commit has failed.
     pub(super) fn send_error(self, error: &LedgerError) {
-        for (to, _) in self.accepted {
+        for (to, ..) in self.accepted {
+            reply(to, Err(error.clone()));
+        }
+        for to in self.adopted {
             reply(to, Err(error.clone()));
         }
         for (to, _) in self.outcomes {
@@ -83,7 +110,7 @@ impl Replies {
         for (to, _) in self.found {
             reply(to, Err(error.clone()));
         }
-        for (to, _) in self.taken_back {
+        for (to, ..) in self.taken_back {
             reply(to, Err(error.clone()));
         }
     }

@@ -13,11 +13,12 @@ use super::replies::{FoundByKey, ReplyTo, StoredOutcome, reply};
 use crate::{
     journal::{
         entry::Entry,
-        store::{RowOp, Store, StoreError},
+        store::{Lost, RowOp, Store, StoreError},
+        task_state::TaskState,
     },
     ledger::{LedgerError, Progress},
     panic_guard,
-    task::TaskId,
+    task::{Outcome, TaskId},
 };
 
 /// A request to the writer.
@@ -28,6 +29,19 @@ pub(super) enum Request {
     /// Asks for the outcome of the task with this key.
     OutcomeOf(Box<str>, ReplyTo<Option<StoredOutcome>>),
     ByKey(Box<str>, ByKey),
+    /// Tasks of another process are this one's from now on.
+    Adopt(Box<Adopted>, ReplyTo<()>),
+    /// Looks for the outcomes of tasks of other processes for which somebody waits.
+    LookElsewhere,
+}
+
+/// Tasks of another process that has gone.
+pub(in crate::journal) struct Adopted {
+    pub(in crate::journal) tasks: Vec<(u64, TaskState)>,
+    /// The outcomes of those that were set aside.
+    pub(in crate::journal) quarantined: Vec<Outcome>,
+    /// The changes of their rows.
+    pub(in crate::journal) ops: Vec<RowOp>,
 }
 
 /// A question or a decision about the task with a key.
@@ -115,7 +129,7 @@ pub(super) struct FinishedCommit {
     pub(super) store: Box<dyn Store>,
     /// The changes, to reuse their memory.
     pub(super) ops: Vec<RowOp>,
-    pub(super) result: Result<(), StoreError>,
+    pub(super) result: Result<Vec<Lost>, StoreError>,
 }
 
 impl RequestQueue {

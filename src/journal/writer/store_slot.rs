@@ -6,7 +6,7 @@ use std::{
 };
 
 use super::requests::{FinishedCommit, RequestQueue};
-use crate::journal::store::{RowOp, Store, Writes};
+use crate::journal::store::{Lost, RowOp, Store, Writes};
 
 /// A commit for the second thread: the store, and the changes to commit.
 pub(super) type CommitJob = (Box<dyn Store>, Vec<RowOp>);
@@ -18,6 +18,10 @@ pub(super) struct StoreSlot {
     requests: Arc<RequestQueue>,
     /// The list of the last commit on the second thread, empty again.
     spare_ops: Option<Vec<RowOp>>,
+    /// The tasks that were left out of commits, until somebody takes them from here.
+    pub(super) lost: Vec<Lost>,
+    /// Other processes use it, too.
+    pub(super) is_shared: bool,
 }
 
 impl StoreSlot {
@@ -27,10 +31,12 @@ impl StoreSlot {
         requests: Arc<RequestQueue>,
     ) -> Self {
         StoreSlot {
+            is_shared: store.lease().is_some(),
             store: Some(store),
             jobs,
             requests,
             spare_ops: None,
+            lost: Vec::new(),
         }
     }
 
@@ -60,7 +66,8 @@ impl StoreSlot {
         self.store = Some(store);
         ops.clear();
         self.spare_ops = Some(ops);
-        result.map_err(|error| error.to_string())
+        self.lost.extend(result.map_err(|error| error.to_string())?);
+        Ok(())
     }
 
     /// Commits on this thread, and empties the list.
@@ -70,7 +77,8 @@ impl StoreSlot {
         }
         let result = self.get()?.commit(ops);
         ops.clear();
-        result.map_err(|error| error.to_string())
+        self.lost.extend(result.map_err(|error| error.to_string())?);
+        Ok(())
     }
 
     /// Replaces an empty list by the one of the last commit on the second thread, for its memory.

@@ -8,7 +8,7 @@ use std::{
 
 use super::{
     commit_builder::CommitBuilder,
-    replies::{Replies, reply},
+    replies::{FoundByKey, Replies, reply},
     requests::{FinishedCommit, Request, RequestQueue, Taken},
     store_slot::{CommitJob, StoreSlot},
 };
@@ -21,6 +21,7 @@ use crate::{
     },
     ledger::LedgerError,
     logging, panic_guard,
+    task::TaskId,
 };
 
 /// A commit of fewer changes runs on the writer's own thread: handing it to the other one would
@@ -99,12 +100,14 @@ impl WriterThread {
                 // The commit still runs: take in what comes meanwhile.
                 continue;
             }
-            let written = running.take();
+            let mut written = running.take();
+            self.settle_lost(written.as_mut().map(|(_, replies)| replies));
             self.store.reuse_ops(&mut self.builder.ops);
             self.builder.build(&mut self.store)?;
             if self.builder.ops.len() < SMALL_COMMIT {
                 self.tell_written(written);
                 self.store.commit(&mut self.builder.ops)?;
+                self.settle_lost(None);
                 let replies = mem::take(&mut self.builder.replies);
                 self.tell_written(Some((taken_in, replies)));
                 if none && closed {
@@ -116,6 +119,24 @@ impl WriterThread {
             self.store.start_commit(&mut self.builder.ops)?;
             // Waking the callers of the last commit takes a while, and the next one runs meanwhile.
             self.tell_written(written);
+        }
+    }
+
+    /// Refuses the tasks that were left out of the last commits: of the one whose replies these are, and of those
+    /// whose replies are still with the builder.
+    fn settle_lost(&mut self, mut written: Option<&mut Replies>) {
+        self.builder.forget_lost(&mut self.store);
+        for lost in mem::take(&mut self.store.lost) {
+            let (task, error) = self.builder.refusal(&lost);
+            let found = || match lost.owner {
+                Some(owner) if owner == task.0 => FoundByKey::BeingTakenBack(task),
+                Some(owner) => FoundByKey::InFlight(TaskId(owner)),
+                None => FoundByKey::Unknown,
+            };
+            self.builder.replies.lose(task, &error, found);
+            if let Some(written) = &mut written {
+                written.lose(task, &error, found);
+            }
         }
     }
 
@@ -148,7 +169,10 @@ impl WriterThread {
         for request in waiting {
             match request {
                 Request::Record(..) => {}
-                Request::Accept(_, _, to) => reply(to, Err(error.clone())),
+                Request::LookElsewhere => {}
+                Request::Accept(_, _, to) | Request::Adopt(_, to) => {
+                    reply(to, Err(error.clone()));
+                }
                 Request::OutcomeOf(_, to) => reply(to, Err(error.clone())),
                 Request::ByKey(_, what) => what.refuse(&error),
             }

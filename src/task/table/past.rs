@@ -23,6 +23,8 @@ pub(crate) struct Restored {
     pub(crate) attempt: u32,
     pub(crate) generation: u32,
     pub(crate) spared: (StageIx, u32),
+    /// The number of processes that it was of before.
+    pub(crate) owners: u32,
     pub(crate) undos: Vec<Undo>,
     pub(crate) end: Option<EndReason>,
     pub(crate) names: Option<Box<Names>>,
@@ -42,7 +44,10 @@ impl Inner {
         task.renew(id, limits, now, cycles);
         task.restore(past);
         self.tickets[task.slot as usize] = Some(ticket);
-        self.last_id = self.last_id.max(id.0);
+        // Another process's numbers say nothing about this one's.
+        if id.series() == TaskId(self.last_id).series() {
+            self.last_id = self.last_id.max(id.0);
+        }
         self.ids[task.slot as usize] = id.0;
         self.counts.accepted += 1;
         task
@@ -61,6 +66,7 @@ impl Task {
         *details.undos = past.undos;
         details.end = past.end.map(Box::new);
         details.spared = past.spared;
+        details.owners = past.owners;
         details.names = past.names;
         drop(details);
         self.state.restore(past.state);

@@ -25,10 +25,10 @@ impl Table {
 
     /// Takes over the books of the previous process: its last task's number, and the stuck tasks, some of
     /// which have their outcome only now.
-    pub(crate) fn take_over(&self, last: TaskId, stuck: Vec<StuckTask>, failed: u64) {
+    pub(crate) fn take_over(&self, last: TaskId, mut stuck: Vec<StuckTask>, failed: u64) {
         let mut inner = panic_guard::lock(&self.inner);
         inner.last_id = inner.last_id.max(last.0);
-        inner.stuck = stuck;
+        inner.stuck.append(&mut stuck);
         inner.counts.accepted += failed;
         inner.counts.failed += failed;
     }

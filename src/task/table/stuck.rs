@@ -166,6 +166,7 @@ fn rolling_back(end: EndReason, undos: Vec<Undo>, names: Names) -> Restored {
         attempt: 1,
         generation: 0,
         spared: (0, 0),
+        owners: 0,
         undos,
         end: Some(end),
         names: names.boxed(),

@@ -1,0 +1,129 @@
+//! The way of a process into a journal: it becomes a node.
+
+use std::{
+    collections::HashMap,
+    sync::Arc,
+    thread,
+    time::{Duration, Instant},
+};
+
+use super::{
+    lease::{Entered, EnteredNode, Renewal, enter},
+    schema::{self, FORMAT, Found},
+    server::Schema,
+    session::Connected,
+    store::{Node, Postgres},
+};
+use crate::{
+    journal::store::{Begin, Begun, StoreError},
+    task::TaskId,
+};
+
+impl Postgres {
+    /// Makes this process a node of the pipeline's journal, which is made if there is none.
+    pub(super) fn enter(&mut self, begin: &Begin<'_>) -> Result<Begun, StoreError> {
+        let schema = match &self.choices.schema {
+            Some(name) => Schema::named(name),
+            None => Schema::of(begin.pipeline),
+        };
+        let schema = schema.map_err(StoreError::Failed)?;
+        let lease = self.choices.lease;
+        let found = self
+            .session
+            .run_patiently(lease, async |connected: &mut Connected| {
+                schema::open(&connected.client, &schema).await
+            });
+        match found? {
+            Found::Journal => {}
+            Found::NotAJournal => return Err(StoreError::NotAJournal),
+            Found::Format(found) => {
+                return Err(StoreError::Format {
+                    found,
+                    known: FORMAT,
+                });
+            }
+        }
+        let entered = self.enter_with_others(&schema, &begin.stages)?;
+        let (id, first) = (entered.id, entered.first);
+        let length = self.choices.lease;
+        let lease = Arc::new(entered.lease(length));
+        let renewal = Renewal::start(&self.server, &schema, id, length, lease.clone());
+        self.node = Some(Node {
+            renewal: renewal.map_err(|error| StoreError::Failed(error.to_string()))?,
+            lease,
+            schema,
+            id,
+            reuses: begin.reuses_keys,
+            commits: 0,
+            owners: HashMap::new(),
+        });
+        let after = (id as u64) << TaskId::SERIES_BITS;
+        Ok(Begun {
+            after: Some(after),
+            joined: !first,
+        })
+    }
+
+    /// Makes this process a node. If others live, the first of them has begun by then.
+    fn enter_with_others(
+        &mut self,
+        schema: &Schema,
+        stages: &str,
+    ) -> Result<EnteredNode, StoreError> {
+        loop {
+            let entered = self.become_node(schema, stages)?;
+            if entered.first || self.has_begun(schema)? {
+                return Ok(entered);
+            }
+            let id = entered.id;
+            // The first one may have died before that: this one may be the first, once its lease is over.
+            let leave = schema.in_it("UPDATE @.node SET state = 'left' WHERE id = $1");
+            self.session.run(async |connected: &mut Connected| {
+                Ok(connected.client.execute(&leave, &[&id]).await?)
+            })?;
+        }
+    }
+
+    /// Waits for the first commit of the first node, for half a lease at most.
+    fn has_begun(&mut self, schema: &Schema) -> Result<bool, StoreError> {
+        let statement = schema.in_it("SELECT FROM @.word WHERE name = 'id'");
+        let begin = Instant::now();
+        while begin.elapsed() < self.choices.lease / 2 {
+            let begun = self.session.run(async |connected: &mut Connected| {
+                let word = connected.client.query_opt(&statement, &[]).await?;
+                Ok(word.is_some())
+            });
+            if begun? {
+                return Ok(true);
+            }
+            thread::sleep(Duration::from_millis(10));
+        }
+        Ok(false)
+    }
+
+    /// Makes this process a node, once no other one with other stages lives.
+    fn become_node(&mut self, schema: &Schema, stages: &str) -> Result<EnteredNode, StoreError> {
+        let (begin, lease) = (Instant::now(), self.choices.lease);
+        loop {
+            // One that entered and did not hear of it is dead soon.
+            let entered = self
+                .session
+                .run_patiently(lease, async |connected: &mut Connected| {
+                    enter(connected, schema, lease, stages).await
+                });
+            match entered? {
+                Entered::Node(node) => return Ok(node),
+                Entered::Held(left) => {
+                    let waited = begin.elapsed();
+                    let more = self.choices.wait.saturating_sub(waited);
+                    if more.is_zero() {
+                        return Err(StoreError::OtherStages { waited });
+                    }
+                    // Rather often: it may leave before that.
+                    let most = Duration::from_millis(250);
+                    thread::sleep(left.clamp(Duration::from_millis(5), most).min(more));
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,186 @@
+//! Nodes: which of them has a task, and what one that is gone can do.
+
+use super::*;
+
+#[test]
+#[ignore = "needs a server: .ci/postgres"]
+fn c2_a_node_that_was_buried_records_nothing() {
+    let mut address = Address::new();
+    address.choices.lease = LONG;
+    let mut first = address.open().unwrap();
+    first.commit(&ops(1)).unwrap();
+    let person = address.person();
+    // As if it had stood still.
+    person
+        .does("UPDATE @.node SET lease_until = clock_timestamp() - interval '1 s', lease = '1 ms'");
+    let (mut second, begun) = address.open_with("1 \"first\"").unwrap();
+    assert!(!begun.joined);
+    let why = refused(first.commit(&ops(2)));
+    assert!(why.contains("has taken"), "{why}");
+    assert_eq!(person.counts("SELECT count(*) FROM @.task"), 1);
+    second.commit(&ops(2)).unwrap();
+    // Nor does its leaving change anything.
+    first.close(Writes::Succeeded);
+    second.commit(&ops(3)).unwrap();
+    let lives = "SELECT count(*) FROM @.node WHERE state = 'live'";
+    assert_eq!(person.counts(lives), 1);
+}
+
+#[test]
+#[ignore = "needs a server: .ci/postgres"]
+fn c8_nodes_with_other_stages_wait_until_the_others_have_gone() {
+    let mut address = Address::new();
+    address.choices.wait = Duration::ZERO;
+    address.choices.lease = LONG;
+    let mut first = address.open().unwrap();
+    address.begun();
+    let (_same, begun) = address.open_with("1 \"first\"").unwrap();
+    assert!(begun.joined);
+    let refused = || address.open_with("2 \"first\"").map(drop);
+    assert!(matches!(refused(), Err(StoreError::OtherStages { .. })));
+    first.close(Writes::Succeeded);
+    assert!(matches!(refused(), Err(StoreError::OtherStages { .. })));
+    let mut same = _same;
+    same.close(Writes::Succeeded);
+    refused().unwrap();
+}
+
+#[test]
+#[ignore = "needs a server: .ci/postgres"]
+fn c1_a_task_is_one_nodes_until_that_one_has_gone() {
+    let mut address = Address::new();
+    address.choices.lease = LONG;
+    let mut first = address.open().unwrap();
+    address.begun();
+    let mut second = address.open().unwrap();
+    first.commit(&ops(1)).unwrap();
+    let mut claimer = second.claimer().unwrap();
+    assert!(claimer.claim(10).unwrap().is_empty());
+    // Nobody writes another one's task.
+    let why = refused(second.commit(&[put_task(1, None, State::Queued(0), b"mine")]));
+    assert!(why.contains("those of another one"), "{why}");
+    let mut second = address.open().unwrap();
+    let mut claimer = second.claimer().unwrap();
+    first.close(Writes::Succeeded);
+    let claimed = claimer.claim(10).unwrap();
+    assert_eq!(claimed.len(), 1);
+    let ((row, context, undos), owners) = &claimed[0];
+    assert_eq!(
+        (row.id, &context.bytes[..], undos.len()),
+        (1, &b"context"[..], 1)
+    );
+    assert_eq!((owners.killed, owners.count), (false, 1));
+    second
+        .commit(&[put_task(1, None, State::Queued(0), b"mine")])
+        .unwrap();
+    claimer.settle();
+    assert!(claimer.claim(10).unwrap().is_empty());
+}
+
+#[test]
+#[ignore = "needs a server: .ci/postgres"]
+fn c3_a_claim_that_nobody_settled_gives_the_same_tasks_again() {
+    let mut address = Address::new();
+    address.choices.lease = LONG;
+    let mut first = address.open().unwrap();
+    address.begun();
+    let mut second = address.open().unwrap();
+    first.commit(&ops(1)).unwrap();
+    let mut claimer = second.claimer().unwrap();
+    assert!(claimer.claim(10).unwrap().is_empty());
+    first.close(Writes::Succeeded);
+    let ids = |claimed: Vec<(TaskRows, Owners)>| -> Vec<u64> {
+        claimed.iter().map(|((row, ..), _)| row.id).collect()
+    };
+    assert_eq!(ids(claimer.claim(10).unwrap()), [1]);
+    // As after an answer that was lost.
+    assert_eq!(ids(claimer.claim(10).unwrap()), [1]);
+    claimer.settle();
+    assert!(claimer.claim(10).unwrap().is_empty());
+}
+
+#[test]
+#[ignore = "needs a server: .ci/postgres"]
+fn c3_a_dead_nodes_tasks_are_claimed_once_and_counted_as_killed() {
+    let mut address = Address::new();
+    address.choices.lease = LONG;
+    let mut dead = address.open().unwrap();
+    address.begun();
+    for number in 1..=50 {
+        dead.commit(&ops(number)).unwrap();
+    }
+    let person = address.person();
+    let mut others: Vec<_> = (0..3).map(|_| address.open().unwrap()).collect();
+    person.does(
+        "UPDATE @.node SET lease_until = clock_timestamp() - interval '1 s', lease = '1 ms' WHERE id = 1",
+    );
+    person.does("SELECT @.renew(2)");
+    let claimed: Vec<u64> = thread::scope(|scope| {
+        let all: Vec<_> = others
+            .iter_mut()
+            .map(|node| node.claimer().unwrap())
+            .map(|mut claimer| {
+                scope.spawn(move || {
+                    let mut all = Vec::new();
+                    loop {
+                        let some = claimer.claim(7).unwrap();
+                        claimer.settle();
+                        if some.is_empty() {
+                            return all;
+                        }
+                        assert!(some.iter().all(|(_, owners)| owners.killed));
+                        all.extend(some.iter().map(|((row, ..), _)| row.id));
+                    }
+                })
+            })
+            .collect();
+        all.into_iter()
+            .flat_map(|one| one.join().unwrap())
+            .collect()
+    });
+    let mut sorted = claimed;
+    sorted.sort_unstable();
+    assert_eq!(sorted, (1..=50).collect::<Vec<_>>());
+}
+
+#[test]
+#[ignore = "needs a server: .ci/postgres"]
+fn c1_a_lease_is_renewed_without_commits() {
+    let mut address = Address::new();
+    address.choices.lease = Duration::from_millis(500);
+    let mut first = address.open().unwrap();
+    let person = address.person();
+    let renewed = "SELECT count(*) FROM @.node WHERE lease_until > began + 3 * lease";
+    while person.counts(renewed) == 0 {
+        thread::sleep(Duration::from_millis(20));
+    }
+    first.commit(&ops(1)).unwrap();
+}
+
+#[test]
+#[ignore = "needs a server: .ci/postgres"]
+fn c1_of_many_that_start_at_once_one_is_the_first_and_makes_the_tables() {
+    let mut address = Address::new();
+    address.choices.lease = LONG;
+    let opened: Vec<_> = thread::scope(|scope| {
+        let one = || {
+            let (store, begun) = address.open_with("1 \"first\"").unwrap();
+            if !begun.joined {
+                address.begun();
+            }
+            (store, begun)
+        };
+        let all: Vec<_> = (0..8).map(|_| scope.spawn(one)).collect();
+        all.into_iter().map(|one| one.join().unwrap()).collect()
+    });
+    let firsts = opened.iter().filter(|(_, begun)| !begun.joined).count();
+    assert_eq!(firsts, 1);
+}
+
+#[test]
+#[ignore = "needs a server: .ci/postgres"]
+fn a_journal_may_be_dropped_on_an_arbiter() {
+    let address = Address::new();
+    let store = address.open().unwrap();
+    actix_rt::System::new().block_on(async move { drop(store) });
+}

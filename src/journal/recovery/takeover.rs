@@ -1,0 +1,189 @@
+//! Takes over the tasks of other processes that have gone, while the pipeline runs.
+
+use std::{
+    io,
+    sync::{
+        Arc, Weak,
+        mpsc::{self, RecvTimeoutError},
+    },
+    thread,
+    time::Duration,
+};
+
+use tokio::sync::OwnedSemaphorePermit;
+
+use super::{
+    chunked_vec::ChunkedVec,
+    plan::{PipelineSpec, Recovered},
+    planner::{Before, LastExit, Planner},
+    stage_map::StageMap,
+    task_reader::TaskReader,
+};
+use crate::{
+    journal::{
+        lease::Lease,
+        ledger::JournalLedger,
+        store::{Claimer, Owners, StoreError, TaskRows},
+        writer::requests::Adopted,
+    },
+    ledger::LedgerError,
+    logging,
+    task::TaskId,
+};
+
+/// The tasks that are taken over at once.
+const AT_ONCE: usize = 500;
+
+/// The pipeline that tasks are taken over for.
+pub(crate) trait Adopt: Send {
+    /// The places of as many tasks as may come, at most so many; `None` if there is none.
+    fn reserve(&mut self, most: usize) -> Option<OwnedSemaphorePermit>;
+
+    /// These tasks go on here, on these places.
+    fn adopt(&mut self, tasks: Recovered, places: OwnedSemaphorePermit);
+
+    /// Stops everything: nothing is recorded any more.
+    fn fail(&self, why: &LedgerError);
+
+    /// The same, for the time when the lease is over.
+    fn on_lease_over(&self) -> Box<dyn Fn(&LedgerError) + Send + Sync>;
+}
+
+/// Everything that it takes.
+pub(crate) struct Takeover {
+    pub(super) claimer: Box<dyn Claimer>,
+    pub(super) spec: PipelineSpec,
+    pub(super) lease: Arc<Lease>,
+}
+
+impl Takeover {
+    /// Starts the thread, which ends with the ledger.
+    pub(crate) fn start(
+        mut self,
+        ledger: &Arc<JournalLedger>,
+        mut pipeline: impl Adopt + 'static,
+    ) -> io::Result<()> {
+        self.lease.listen(pipeline.on_lease_over());
+        let (stop, stopped) = mpsc::channel::<()>();
+        let weak = Arc::downgrade(ledger);
+        let thread = thread::Builder::new()
+            .name("batrun-takeover".to_owned())
+            .spawn(move || {
+                // Who comes first looks first: all that start at once would look at the same time otherwise.
+                let mut wait = Duration::ZERO;
+                let mut fails = false;
+                while let Err(RecvTimeoutError::Timeout) = stopped.recv_timeout(wait) {
+                    wait = self.claimer.pause();
+                    match self.look(&weak, &mut pipeline) {
+                        Ok(0) => fails = false,
+                        // There may be more.
+                        Ok(_) => wait = Duration::ZERO,
+                        Err(Trouble::Over) => return,
+                        Err(Trouble::Failed(error)) => return pipeline.fail(&error),
+                        Err(Trouble::Store(error)) => {
+                            if !fails {
+                                logging::warning!(
+                                    "tasks of other processes can't be looked for, it is tried again: \
+                                     {error}"
+                                );
+                            }
+                            fails = true;
+                        }
+                    }
+                }
+            })?;
+        ledger.has_takeover(stop, thread);
+        Ok(())
+    }
+
+    /// Looks once. Returns the number of tasks that were taken over.
+    fn look(
+        &mut self,
+        ledger: &Weak<JournalLedger>,
+        pipeline: &mut impl Adopt,
+    ) -> Result<usize, Trouble> {
+        if let Some(ledger) = ledger.upgrade() {
+            ledger.writer.look_elsewhere();
+        }
+        let Some(places) = pipeline.reserve(AT_ONCE) else {
+            return Ok(0);
+        };
+        let claimed = self.claimer.claim(places.num_permits())?;
+        let count = claimed.len();
+        if count == 0 {
+            self.claimer.settle();
+            return Ok(0);
+        }
+        let (adopted, recovered) = self.plan(claimed)?;
+        self.claimer.settle();
+        let ledger = ledger.upgrade().ok_or(Trouble::Over)?;
+        let reply = ledger.writer.adopt(adopted).map_err(Trouble::Failed)?;
+        drop(ledger);
+        match reply.blocking_recv() {
+            Ok(Ok(())) => pipeline.adopt(recovered, places),
+            Ok(Err(error)) => return Err(Trouble::Failed(error)),
+            Err(_) => return Err(Trouble::Over),
+        }
+        logging::info!("{count} tasks of processes that have gone were taken over");
+        Ok(count)
+    }
+
+    /// Plans how each task goes on.
+    fn plan(&mut self, claimed: Vec<(TaskRows, Owners)>) -> Result<(Adopted, Recovered), Trouble> {
+        let stages = StageMap::new(&self.claimer.stages()?, &self.spec);
+        let mut tasks = Vec::new();
+        let mut reader = TaskReader {
+            planner: Planner {
+                now: self.lease.wall_clock(),
+                last_exit: LastExit::Killed,
+                spec: &self.spec,
+                stages: &stages,
+            },
+            keep: &mut |id, state| tasks.push((id, state)),
+            ops: Vec::new(),
+            recovered: Recovered {
+                tasks: ChunkedVec::new(),
+                stuck: Vec::new(),
+                quarantined: Vec::new(),
+                last_id: TaskId(0),
+                journal_id: None,
+            },
+        };
+        for (rows, owners) in claimed {
+            // It stays this process's, so that not one after the other stumbles over it.
+            if let Err(why) = reader.read(rows, Before::of(owners)) {
+                logging::error!("a task of a process that has gone is left where it is: {why}");
+            }
+        }
+        let TaskReader {
+            ops, mut recovered, ..
+        } = reader;
+        // They are of other series.
+        recovered.last_id = TaskId(0);
+        let adopted = Adopted {
+            tasks,
+            quarantined: recovered.quarantined.clone(),
+            ops,
+        };
+        Ok((adopted, recovered))
+    }
+}
+
+/// The reason why nothing was taken over.
+enum Trouble {
+    /// The pipeline has ended.
+    Over,
+    /// Nothing is recorded any more.
+    Failed(LedgerError),
+    /// Another look may succeed.
+    Store(StoreError),
+}
+
+impl From<StoreError> for Trouble {
+    fn from(error: StoreError) -> Self {
+        match error {
+            StoreError::Corrupt(corrupt) => Trouble::Failed(LedgerError::new(corrupt)),
+            other => Trouble::Store(other),
+        }
+    }
+}
