@@ -85,7 +85,14 @@ impl Lease {
 
     /// Calls this once the lease is over.
     pub(super) fn listen(&self, listener: Listener) {
-        self.listener.set(listener).ok();
+        if self.listener.set(listener).is_ok()
+            && self.is_over()
+            && let Some(listener) = self.listener.get()
+        {
+            listener(&LedgerError::new(
+                "the lease ran out while the pipeline was starting",
+            ));
+        }
     }
 
     /// The shared clock showed this time, between these two times of this machine's clock.

@@ -197,8 +197,13 @@ pub(super) trait Store: Send {
     }
 
     /// Takes over the tasks of other processes that have gone, if the store has several.
-    fn claimer(&mut self) -> Option<Box<dyn Claimer>> {
-        None
+    fn claimer(&mut self) -> Result<Option<Box<dyn Claimer>>, StoreError> {
+        Ok(None)
+    }
+
+    /// The number of outcomes that are kept, if other processes may have changed it.
+    fn count_outcomes(&mut self) -> Result<Option<u64>, StoreError> {
+        Ok(None)
     }
 
     /// The task with this key that isn't over, as another process has it.

@@ -54,12 +54,15 @@ impl Reporter {
         }
     }
 
-    /// Plans the next try of every task that was stuck at the start.
+    /// Plans the next try of every task that was stuck when it came here.
     #[cfg(feature = "journal")]
     pub(super) fn plan_retries(&mut self, ctx: &mut Context<Self>) {
         if self.retry_stuck.is_some() {
             for stuck in self.shared.table.stuck() {
-                self.retry_later(stuck.task, ctx);
+                // Those that were stuck here before have their turn.
+                if !self.stuck_retries.contains_key(&stuck.task) {
+                    self.retry_later(stuck.task, ctx);
+                }
             }
         }
     }

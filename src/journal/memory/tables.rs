@@ -72,7 +72,10 @@ impl Tables {
                 }
             }
             RowOp::DeleteKey { key, task } => {
-                self.keyed_outcomes.remove(key);
+                let row = self.keyed_outcomes.get(key);
+                if row.is_some_and(|row| row.task == *task) {
+                    self.keyed_outcomes.remove(key);
+                }
                 self.kept_undos.retain(|(of, _), _| of != task);
             }
             RowOp::KeepUndos { task } => move_undos(*task, &mut self.undos, &mut self.kept_undos),

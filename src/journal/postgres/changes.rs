@@ -36,6 +36,7 @@ enum Kind {
     Leave,
     Outcomes,
     Keyed,
+    Kept,
     Old,
     Words,
 }
@@ -50,6 +51,7 @@ macro_rules! arrays {
             last: Kind,
             tasks: HashSet<i64>,
             undos: HashSet<(i64, i64)>,
+            kept: HashSet<(i64, i64)>,
             keys: HashSet<&'a str>,
             taken: HashSet<&'a str>,
             /// The row of the task that takes a key comes next, and in the same call.
@@ -121,6 +123,10 @@ arrays! {
     kept_outcome: &'a [u8],
     kept_output: Option<&'a [u8]>,
     kept_sum: i32,
+    re_task: i64,
+    re_undo: i64,
+    re_more: &'a [u8],
+    re_sum: i32,
     old_number: i64,
     old_key: Cow<'a, str>,
     old_task: i64,
@@ -186,6 +192,10 @@ impl<'a> Bulk<'a> {
             }
             RowOp::PutOutcomes(_) => (Kind::Outcomes, true),
             RowOp::PutKeyedOutcome(row) => (Kind::Keyed, self.keys.insert(&row.key)),
+            RowOp::UpdateKeptUndo(row) => {
+                let undo = (signed(row.task), row.undo.into());
+                (Kind::Kept, self.kept.insert(undo))
+            }
             RowOp::DeleteOutcomes { .. } => (Kind::Old, true),
             RowOp::SetMeta(name, _) => (Kind::Words, self.words.insert(name)),
             _ => return false,
@@ -266,9 +276,16 @@ impl<'a> Bulk<'a> {
                 self.word_sum.push(meta_checksum(name, value) as i32);
                 Kind::Words
             }
-            RowOp::DeleteKey { .. } | RowOp::UpdateKeptUndo(_) | RowOp::ReplaceStages(_) => {
-                return false;
+            RowOp::UpdateKeptUndo(row) => {
+                self.kept.insert((signed(row.task), row.undo.into()));
+                self.re_task.push(signed(row.task));
+                self.re_undo.push(row.undo.into());
+                self.re_more.push(&row.state);
+                self.re_sum.push(row.checksum as i32);
+                self.bytes += row.state.len();
+                Kind::Kept
             }
+            RowOp::DeleteKey { .. } | RowOp::ReplaceStages(_) => return false,
         };
         self.bytes += 64;
         true
@@ -349,24 +366,15 @@ fn singles<'a>(op: &'a RowOp, parts: &mut Vec<Part<'a>>) {
     match op {
         RowOp::DeleteKey { key, task } => {
             single(
-                "DELETE FROM @.key k WHERE key = $1 AND outcome IS NOT NULL \
+                "DELETE FROM @.key k WHERE key = $1 AND task = $2 AND outcome IS NOT NULL \
                  AND NOT EXISTS (SELECT FROM @.task t WHERE t.id = k.task)",
-                vec![Box::new(escaped(key))],
+                vec![Box::new(escaped(key)), Box::new(signed(*task))],
             );
             single(
                 "DELETE FROM @.kept_undo WHERE task = $1",
                 vec![Box::new(signed(*task))],
             );
         }
-        RowOp::UpdateKeptUndo(row) => single(
-            "UPDATE @.kept_undo SET more = $3, sum = $4 WHERE task = $1 AND undo = $2",
-            vec![
-                Box::new(signed(row.task)),
-                Box::new(i64::from(row.undo)),
-                Box::new(&row.state[..]),
-                Box::new(row.checksum as i32),
-            ],
-        ),
         RowOp::ReplaceStages(stages) => {
             single("DELETE FROM @.stage", vec![]);
             for stage in stages {

@@ -15,9 +15,15 @@ use super::{
     store::{Node, Postgres},
 };
 use crate::{
-    journal::store::{Begin, Begun, StoreError},
+    journal::{
+        lease::now,
+        store::{Begin, Begun, StoreError},
+    },
     task::TaskId,
 };
+
+/// The longest time for a first node to get all tasks.
+const ENTRY: Duration = Duration::from_secs(600);
 
 impl Postgres {
     /// Makes this process a node of the pipeline's journal, which is made if there is none.
@@ -43,10 +49,16 @@ impl Postgres {
                 });
             }
         }
-        let entered = self.enter_with_others(&schema, &begin.stages)?;
+        // With many tasks it takes a while to make them this node's.
+        self.session.answers_within(ENTRY);
+        let entered = self.enter_with_others(&schema, &begin.stages);
+        self.session.answers_within(self.choices.answer);
+        let entered = entered?;
         let (id, first) = (entered.id, entered.first);
         let length = self.choices.lease;
+        let sent = self.renew(&schema, entered.id)?;
         let lease = Arc::new(entered.lease(length));
+        lease.renew(sent);
         let renewal = Renewal::start(&self.server, &schema, id, length, lease.clone());
         self.node = Some(Node {
             renewal: renewal.map_err(|error| StoreError::Failed(error.to_string()))?,
@@ -72,27 +84,45 @@ impl Postgres {
     ) -> Result<EnteredNode, StoreError> {
         loop {
             let entered = self.become_node(schema, stages)?;
-            if entered.first || self.has_begun(schema)? {
+            let id = entered.id;
+            if entered.first || self.has_begun(schema, id)? {
                 return Ok(entered);
             }
-            let id = entered.id;
             // The first one may have died before that: this one may be the first, once its lease is over.
             let leave = schema.in_it("UPDATE @.node SET state = 'left' WHERE id = $1");
-            self.session.run(async |connected: &mut Connected| {
-                Ok(connected.client.execute(&leave, &[&id]).await?)
-            })?;
+            let lease = self.choices.lease;
+            self.session
+                .run_patiently(lease, async |connected: &mut Connected| {
+                    Ok(connected.client.execute(&leave, &[&id]).await?)
+                })?;
         }
     }
 
-    /// Waits for the first commit of the first node, for half a lease at most.
-    fn has_begun(&mut self, schema: &Schema) -> Result<bool, StoreError> {
-        let statement = schema.in_it("SELECT FROM @.word WHERE name = 'id'");
-        let begin = Instant::now();
-        while begin.elapsed() < self.choices.lease / 2 {
-            let begun = self.session.run(async |connected: &mut Connected| {
-                let word = connected.client.query_opt(&statement, &[]).await?;
-                Ok(word.is_some())
-            });
+    /// Renews the lease. Returns the time before that.
+    fn renew(&mut self, schema: &Schema, id: i32) -> Result<u64, StoreError> {
+        let renew = schema.in_it("SELECT @.renew($1)");
+        let (mut sent, lease) = (now(), self.choices.lease);
+        self.session
+            .run_patiently(lease, async |connected: &mut Connected| {
+                sent = now();
+                Ok(connected.client.query(&renew, &[&id]).await?)
+            })?;
+        Ok(sent)
+    }
+
+    /// Waits for the first commit of the first node, for half a lease at most: before that the journal is still
+    /// what the nodes before have left.
+    fn has_begun(&mut self, schema: &Schema, me: i32) -> Result<bool, StoreError> {
+        let statement = schema
+            .in_it("SELECT FROM @.node WHERE state = 'live' AND commits > 0 AND id <> $1 LIMIT 1");
+        let (begin, lease) = (Instant::now(), self.choices.lease);
+        while begin.elapsed() < lease / 2 {
+            let begun = self
+                .session
+                .run_patiently(lease, async |connected: &mut Connected| {
+                    let other = connected.client.query_opt(&statement, &[&me]).await?;
+                    Ok(other.is_some())
+                });
             if begun? {
                 return Ok(true);
             }

@@ -69,6 +69,11 @@ impl Session {
         })
     }
 
+    /// Sets the longest time to wait for an answer.
+    pub(super) fn answers_within(&mut self, answer: Duration) {
+        self.answer = answer;
+    }
+
     /// Runs a future on the connection, which is made first if there is none. After a loss there is none.
     pub(super) fn run<T>(
         &mut self,

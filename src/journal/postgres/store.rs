@@ -36,6 +36,9 @@ use crate::journal::{
 /// The rows that are read at once.
 const PAGE: i64 = 1_000;
 
+/// The time that a change of a commit may take besides.
+const ROW: Duration = Duration::from_micros(200);
+
 /// The choices for a journal in a database.
 #[derive(Clone, Debug)]
 pub(in crate::journal) struct Choices {
@@ -199,7 +202,10 @@ impl Postgres {
             if let Part::Bulk(bulk) = part
                 && bulk.takes_keys()
             {
-                let rows = self.rows("SELECT * FROM @.lost($1, $2, $3)", &bulk.taken())?;
+                let id = self.node.as_ref().ok_or_else(closed)?.id;
+                let [keys, tasks, backs] = bulk.taken();
+                let taken: [Param<'_>; 4] = [&id, keys, tasks, backs];
+                let rows = self.rows("SELECT * FROM @.lost($1, $2, $3, $4)", &taken)?;
                 for row in &rows {
                     lost.push(lost_row(row)?);
                 }
@@ -230,17 +236,27 @@ impl Store for Postgres {
         self.enter(&begin)
     }
 
-    fn claimer(&mut self) -> Option<Box<dyn Claimer>> {
-        let node = self.node.as_ref()?;
-        let session = Session::new(self.server.clone(), self.choices.answer).ok()?;
-        Some(Box::new(PostgresClaimer {
+    fn claimer(&mut self) -> Result<Option<Box<dyn Claimer>>, StoreError> {
+        let node = self.node.as_ref().ok_or_else(closed)?;
+        let session = Session::new(self.server.clone(), self.choices.answer);
+        let session = session.map_err(|error| StoreError::Failed(error.to_string()))?;
+        Ok(Some(Box::new(PostgresClaimer {
             session,
             schema: node.schema.clone(),
             node: node.id,
             lease: self.choices.lease,
             number: 1,
             again: false,
-        }))
+        })))
+    }
+
+    fn count_outcomes(&mut self) -> Result<Option<u64>, StoreError> {
+        let rows = self.rows(
+            "SELECT coalesce(sum(count), 0)::bigint FROM @.outcomes",
+            &[],
+        )?;
+        let count = rows.first().map(|row| row.try_get::<_, i64>(0));
+        Ok(count.transpose()?.map(|count| count as u64))
     }
 
     fn task_elsewhere(&mut self, key: &str) -> Result<Option<Elsewhere>, StoreError> {
@@ -334,7 +350,12 @@ impl Store for Postgres {
     fn commit(&mut self, ops: &[RowOp]) -> Result<Vec<Lost>, StoreError> {
         let number = self.node.as_ref().ok_or_else(closed)?.commits + 1;
         self.has_failed = true;
-        let lost = self.commit_parts(number, &parts(ops))?;
+        // A large one takes longer.
+        let answer = self.choices.answer + ROW * u32::try_from(ops.len()).unwrap_or(u32::MAX);
+        self.session.answers_within(answer);
+        let lost = self.commit_parts(number, &parts(ops));
+        self.session.answers_within(self.choices.answer);
+        let lost = lost?;
         self.has_failed = false;
         if let Some(node) = &mut self.node {
             node.commits = number;

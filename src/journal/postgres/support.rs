@@ -15,7 +15,7 @@ use super::{
     server::{Schema, Server},
     store::{Choices, Postgres},
 };
-use crate::journal::store::{Begin, Begun, Store, StoreError};
+use crate::journal::store::{Begin, Begun, RowOp, Store, StoreError};
 
 /// A schema of a test's own on the server that `.ci/postgres` has started.
 pub(in crate::journal) struct Address {
@@ -63,12 +63,6 @@ impl Address {
         Ok((store, begun))
     }
 
-    /// As if its first process had begun.
-    pub(super) fn begun(&self) {
-        self.person()
-            .does("INSERT INTO @.word VALUES ('id', 'x', 0) ON CONFLICT DO NOTHING");
-    }
-
     pub(super) fn schema(&self) -> Schema {
         Schema::named(self.choices.schema.as_deref().unwrap()).unwrap()
     }
@@ -88,6 +82,12 @@ impl Address {
             schema,
         }
     }
+}
+
+/// A node's first commit, without which no other one begins.
+pub(super) fn begins(node: &mut Postgres) {
+    let id = RowOp::SetMeta("id", "x".to_owned());
+    node.commit(&[id]).unwrap();
 }
 
 /// Somebody who looks into the database, or changes what is in it.

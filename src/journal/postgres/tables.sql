@@ -76,10 +76,15 @@ END $$;
 
 -- Buries nodes whose lease has run out, but for those that are just committing. When the server has just been
 -- started all leases look old: they are given their time.
+-- Nodes that have gone and have no task any more are forgotten.
 CREATE FUNCTION @.bury() RETURNS void LANGUAGE sql AS $$
     UPDATE @.node SET state = 'dead' WHERE id IN (
         SELECT id FROM @.node WHERE state = 'live' AND lease_until < clock_timestamp()
             AND pg_postmaster_start_time() < clock_timestamp() - lease
+            ORDER BY id FOR UPDATE SKIP LOCKED
+    );
+    DELETE FROM @.node WHERE id IN (
+        SELECT id FROM @.node n WHERE state <> 'live' AND NOT EXISTS (SELECT FROM @.task WHERE owner = n.id)
             ORDER BY id FOR UPDATE SKIP LOCKED
     )
 $$;
@@ -117,6 +122,8 @@ BEGIN
         UPDATE @.task SET owner = entered, killed = node.state = 'dead', owners = owners + 1, claim = 0
             FROM @.node WHERE node.id = owner;
         DELETE FROM @.node WHERE state <> 'live';
+        -- With many tasks that has taken a while.
+        UPDATE @.node SET lease_until = clock_timestamp() + lease WHERE id = entered;
     END IF;
 END $$;
 
@@ -138,21 +145,24 @@ BEGIN
     END IF;
     PERFORM @.bury();
     RETURN QUERY WITH open AS MATERIALIZED (
-        SELECT t.id, n.state FROM @.node n JOIN @.task t ON t.owner = n.id
-            WHERE n.state <> 'live' ORDER BY t.id LIMIT room FOR UPDATE OF t SKIP LOCKED
+        SELECT t.id, n.state FROM @.node n CROSS JOIN LATERAL (
+            SELECT id FROM @.task WHERE owner = n.id ORDER BY id LIMIT room FOR UPDATE SKIP LOCKED
+        ) t WHERE n.state <> 'live' LIMIT room
     ) UPDATE @.task t SET owner = me, killed = open.state = 'dead', owners = owners + 1, claim = number
         FROM open WHERE t.id = open.id
         RETURNING t.id;
 END $$;
 
--- Of these keys, those that another task has; and those of tasks to be taken back that are not.
+-- Of these keys of a commit that has happened, those that another task has; and those of tasks to be taken back
+-- that this node does not take back.
 CREATE FUNCTION @.lost(
-    take_key text[], take_task bigint[], take_back boolean[],
+    me int, take_key text[], take_task bigint[], take_back boolean[],
     OUT key text, OUT task bigint, OUT owner bigint, OUT digest bigint
 ) RETURNS SETOF record LANGUAGE sql STABLE AS $$
     SELECT n.key, n.task, k.task, k.digest FROM unnest(take_key, take_task, take_back) n(key, task, back)
         LEFT JOIN @.key k ON k.key = n.key
-        WHERE k.task IS DISTINCT FROM n.task OR n.back AND k.outcome IS NOT NULL
+        WHERE k.task IS DISTINCT FROM n.task
+            OR n.back AND NOT EXISTS (SELECT FROM @.task t WHERE t.id = n.task AND t.owner = me)
 $$;
 
 -- The changes of a commit, or of a part of one, each kind as arrays that belong together. Without a number it
@@ -175,6 +185,7 @@ CREATE FUNCTION @.change(
     out_number bigint[], out_at bigint[], out_count bigint[], out_body bytea[], out_sum int[],
     kept_key text[], kept_task bigint[], kept_at bigint[], kept_end text[], kept_digest bigint[],
     kept_undos bigint[], kept_outcome bytea[], kept_output bytea[], kept_sum int[],
+    re_task bigint[], re_undo bigint[], re_more bytea[], re_sum int[],
     old_number bigint[], old_key text[], old_task bigint[], old_at bigint[],
     word_name text[], word_value text[], word_sum int[],
     OUT key text, OUT task bigint, OUT owner bigint, OUT digest bigint
@@ -185,26 +196,41 @@ SET enable_seqscan = off AS $$
 DECLARE
     changed bigint;
     losers bigint[];
+    backs bigint[];
 BEGIN
     IF number IS NOT NULL THEN
         PERFORM @.fence(me, number);
     END IF;
     IF cardinality(take_key) > 0 THEN
-        -- In their order, so that no two commits wait for each other.
-        INSERT INTO @.key AS k (key, task, digest)
+        -- In their order, so that two that take the same ones wait for each other in one direction only.
+        INSERT INTO @.key (key, task, digest)
             SELECT n.key, n.task, n.digest FROM unnest(take_key, take_task, take_digest, take_back)
                 n(key, task, digest, back) WHERE NOT n.back ORDER BY n.key
-            ON CONFLICT (key) DO UPDATE SET task = excluded.task, digest = excluded.digest, at = NULL,
-                "end" = NULL, undos = NULL, outcome = NULL, output = NULL, sum = NULL
-            WHERE reuse AND k.outcome IS NOT NULL AND k."end" <> 'done'
-                AND NOT EXISTS (SELECT FROM @.task t WHERE t.id = k.task);
-        IF true = ANY (take_back) THEN
-            UPDATE @.key k SET at = NULL, "end" = NULL, undos = NULL, outcome = NULL, output = NULL, sum = NULL
-                FROM unnest(take_key, take_task, take_back) n(key, task, back)
-                WHERE n.back AND k.key = n.key AND k.task = n.task AND k."end" = 'done';
+            ON CONFLICT (key) DO NOTHING;
+        IF reuse THEN
+            UPDATE @.key k SET task = n.task, digest = n.digest, at = NULL, "end" = NULL, undos = NULL,
+                    outcome = NULL, output = NULL, sum = NULL
+                FROM unnest(take_key, take_task, take_digest, take_back) n(key, task, digest, back)
+                WHERE NOT n.back AND k.key = n.key AND k.outcome IS NOT NULL AND k."end" <> 'done'
+                    AND NOT EXISTS (SELECT FROM @.task t WHERE t.id = k.task);
         END IF;
-        RETURN QUERY SELECT * FROM @.lost(take_key, take_task, take_back);
-        SELECT array_agg(l.task) INTO losers FROM @.lost(take_key, take_task, take_back) l;
+        IF true = ANY (take_back) THEN
+            WITH took AS (
+                UPDATE @.key k SET at = NULL, "end" = NULL, undos = NULL, outcome = NULL, output = NULL,
+                        sum = NULL
+                    FROM unnest(take_key, take_task, take_back) n(key, task, back)
+                    WHERE n.back AND k.key = n.key AND k.task = n.task AND k."end" = 'done'
+                    RETURNING k.task
+            ) SELECT array_agg(took.task) INTO backs FROM took;
+        END IF;
+        FOR key, task, owner, digest IN
+            SELECT n.key, n.task, k.task, k.digest FROM unnest(take_key, take_task, take_back) n(key, task, back)
+                LEFT JOIN @.key k ON k.key = n.key
+                WHERE k.task IS DISTINCT FROM n.task OR n.back AND (backs IS NULL OR n.task <> ALL (backs))
+        LOOP
+            RETURN NEXT;
+            losers := array_append(losers, task);
+        END LOOP;
     END IF;
     IF cardinality(revived) > 0 THEN
         INSERT INTO @.undo SELECT kept_undo.* FROM unnest(revived) n(id) JOIN @.kept_undo ON task = n.id
@@ -244,7 +270,8 @@ BEGIN
     IF cardinality(new_task) > 0 THEN
         INSERT INTO @.undo AS u SELECT * FROM unnest(
             new_task, new_undo, new_more, new_sum, new_value, new_value_sum
-        ) ON CONFLICT (task, undo) DO UPDATE SET more = excluded.more, sum = excluded.sum,
+        ) n(task) WHERE losers IS NULL OR n.task <> ALL (losers)
+        ON CONFLICT (task, undo) DO UPDATE SET more = excluded.more, sum = excluded.sum,
             value = excluded.value, value_sum = excluded.value_sum;
     END IF;
     IF cardinality(un_task) > 0 THEN
@@ -276,11 +303,17 @@ BEGIN
         INSERT INTO @.key AS k (key, task, at, "end", digest, undos, outcome, output, sum) SELECT * FROM unnest(
             kept_key, kept_task, kept_at, kept_end, kept_digest, kept_undos, kept_outcome, kept_output,
             kept_sum
-        ) ON CONFLICT (key) DO UPDATE SET task = excluded.task, at = excluded.at, "end" = excluded."end",
+        ) n(key, task) WHERE losers IS NULL OR n.task <> ALL (losers)
+        ON CONFLICT (key) DO UPDATE SET task = excluded.task, at = excluded.at, "end" = excluded."end",
             digest = excluded.digest, undos = excluded.undos, outcome = excluded.outcome,
             output = excluded.output, sum = excluded.sum
         -- Never that of another task which is in flight.
         WHERE k.task = excluded.task OR k.outcome IS NOT NULL;
+    END IF;
+    IF cardinality(re_task) > 0 THEN
+        UPDATE @.kept_undo u SET more = n.more, sum = n.sum
+            FROM unnest(re_task, re_undo, re_more, re_sum) n(task, undo, more, sum)
+            WHERE u.task = n.task AND u.undo = n.undo;
     END IF;
     IF cardinality(old_number) > 0 THEN
         DELETE FROM @.outcomes o USING unnest(old_number) n(number) WHERE o.number = n.number;

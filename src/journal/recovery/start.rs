@@ -109,6 +109,7 @@ impl Journal {
             },
             keep: &mut |id, state| tasks.restore(id, state),
             ops,
+            undo_ops: Vec::new(),
             recovered: Recovered {
                 tasks: ChunkedVec::new(),
                 stuck: Vec::new(),
@@ -126,9 +127,11 @@ impl Journal {
         let keys = Arc::new(index(&mut *store, failed, corrupt)?);
         let TaskReader {
             mut ops,
+            mut undo_ops,
             mut recovered,
             ..
         } = reader;
+        ops.append(&mut undo_ops);
         if begun.after.is_some() {
             // Those of others don't count.
             recovered.last_id = TaskId(last_id);
@@ -142,7 +145,7 @@ impl Journal {
         }
         tasks.drain(now, &mut ops).map_err(corrupt)?;
         store.commit(&ops).map_err(failed)?;
-        let claimer = store.claimer();
+        let claimer = store.claimer().map_err(failed)?;
         let writer = Writer::start(store, path.clone(), tasks, retention, (rules, keys.clone()))
             .map_err(|error| JournalError::io(&path, error))?;
         let names = spec.stages.iter().map(|(name, _)| name.clone()).collect();

@@ -108,7 +108,17 @@ impl Takeover {
         let Some(places) = pipeline.reserve(AT_ONCE) else {
             return Ok(0);
         };
-        let claimed = self.claimer.claim(places.num_permits())?;
+        let claimed = match self.claimer.claim(places.num_permits()) {
+            // They stay this process's, so that not one after the other stumbles over them.
+            Err(StoreError::Corrupt(corrupt)) => {
+                logging::error!(
+                    "tasks of processes that have gone can't be read, and are left where they are: {corrupt}"
+                );
+                self.claimer.settle();
+                return Ok(0);
+            }
+            claimed => claimed?,
+        };
         let count = claimed.len();
         if count == 0 {
             self.claimer.settle();
@@ -141,6 +151,7 @@ impl Takeover {
             },
             keep: &mut |id, state| tasks.push((id, state)),
             ops: Vec::new(),
+            undo_ops: Vec::new(),
             recovered: Recovered {
                 tasks: ChunkedVec::new(),
                 stuck: Vec::new(),
@@ -156,8 +167,12 @@ impl Takeover {
             }
         }
         let TaskReader {
-            ops, mut recovered, ..
+            mut ops,
+            mut undo_ops,
+            mut recovered,
+            ..
         } = reader;
+        ops.append(&mut undo_ops);
         // They are of other series.
         recovered.last_id = TaskId(0);
         let adopted = Adopted {

@@ -24,6 +24,8 @@ pub(super) struct TaskReader<'a> {
     /// Takes each task as it is from now on.
     pub(super) keep: &'a mut dyn FnMut(u64, TaskState),
     pub(super) ops: Vec<RowOp>,
+    /// They follow on those: changes of one kind in a row are written together.
+    pub(super) undo_ops: Vec<RowOp>,
     pub(super) recovered: Recovered,
 }
 
@@ -120,7 +122,7 @@ impl TaskReader<'_> {
         for (number, (before, now)) in before.undos.iter().zip(&now.undos).enumerate() {
             if renumbered || before != now {
                 let row = UndoRow::of(id, number as u32, now)?;
-                self.ops.push(RowOp::UpdateUndo(row));
+                self.undo_ops.push(RowOp::UpdateUndo(row));
             }
         }
         Ok(())

@@ -184,8 +184,8 @@ impl<'c> Statements<'c> {
             }
             RowOp::DeleteKey { key, task } => {
                 connection
-                    .prepare_cached("DELETE FROM kept WHERE key = ?1")?
-                    .execute([key])?;
+                    .prepare_cached("DELETE FROM kept WHERE key = ?1 AND task = ?2")?
+                    .execute(params![key, signed(*task)])?;
                 delete_kept_undos(connection, *task)?;
             }
             RowOp::KeepUndos { task } => {

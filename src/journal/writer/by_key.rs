@@ -105,8 +105,12 @@ impl CommitBuilder {
     ) -> Result<(), String> {
         // These are rare, so that all that was taken in before may be written first: then the store alone
         // says what is kept.
+        // What the running commit has left out is known first.
+        store.get()?;
+        self.forget_lost(store);
         self.build(store)?;
         store.commit(&mut self.ops)?;
+        self.forget_lost(store);
         let found = self.find(&key, store)?;
         match (what, found) {
             (ByKey::Look(to), found) => self.replies.found.push((to, found)),
@@ -144,7 +148,7 @@ impl CommitBuilder {
     }
 
     /// The task that has this key. No outcome is unwritten.
-    fn find(&mut self, key: &str, store: &mut StoreSlot) -> Result<FoundByKey, String> {
+    fn find(&mut self, key: &str, slot: &mut StoreSlot) -> Result<FoundByKey, String> {
         if let Some(live) = self.tasks.with_key(key) {
             return Ok(match live.stuck {
                 Some(_) => FoundByKey::Stuck(live.task),
@@ -153,7 +157,7 @@ impl CommitBuilder {
             });
         }
         let failed = |error: StoreError| error.to_string();
-        let store = store.get()?;
+        let store = slot.get()?;
         match store.task_elsewhere(key).map_err(failed)? {
             Some(Elsewhere::InFlight(task)) => return Ok(FoundByKey::InFlight(TaskId(task))),
             Some(Elsewhere::Stuck(task)) => return Ok(FoundByKey::Stuck(TaskId(task))),
@@ -175,6 +179,10 @@ impl CommitBuilder {
                 let undos: Result<Vec<(UndoState, Vec<u8>)>, _> = undos.collect();
                 let undos = undos.map_err(|corrupt: Corrupt| corrupt.to_string())?;
                 if undos.len() != count as usize {
+                    // Another process may have changed both in between.
+                    if store.keyed_outcome(key).map_err(failed)?.as_ref() != Some(&row) {
+                        return self.find(key, slot);
+                    }
                     return Err(format!("undos of task {} are missing", row.task));
                 }
                 Some(undos)

@@ -162,9 +162,20 @@ impl CommitBuilder {
     /// Answers those who wait for the outcome of another process's task that has one by now, or whose key is
     /// nobody's any more.
     fn look_elsewhere(&mut self, store: &mut StoreSlot) -> Result<(), String> {
-        let mut keys: Vec<_> = self.waiting.keys().cloned().collect();
-        keys.retain(|key| self.tasks.with_key(key).is_none());
+        let keys: Vec<_> = self.waiting.keys().cloned().collect();
         for key in keys {
+            match self.tasks.with_key(&key).map(|live| live.stuck.cloned()) {
+                None => {}
+                Some(None) => continue,
+                // It has come here meanwhile, and was set aside.
+                Some(Some(stuck)) => {
+                    for to in self.waiting.remove(&key).unwrap_or_default() {
+                        let outcome = Some((stuck.clone(), None));
+                        self.replies.outcomes.push((to, outcome));
+                    }
+                    continue;
+                }
+            }
             let outcome = match self.find_anywhere(&key, store)? {
                 Anywhere::InFlight => continue,
                 Anywhere::Ended(outcome) => Some(outcome),
@@ -242,6 +253,11 @@ impl CommitBuilder {
     fn delete_old_outcomes(&mut self, now: u64, store: &mut StoreSlot) -> Result<(), String> {
         if !self.retention.is_due(self.tasks.outcomes, now) {
             return Ok(());
+        }
+        if self.tasks.outcomes > self.retention.max_outcomes {
+            let count = store.get()?.count_outcomes();
+            let count = count.map_err(|error| error.to_string())?;
+            self.tasks.outcomes = count.unwrap_or(self.tasks.outcomes);
         }
         let oldest = store.get()?.oldest_outcomes(OLD_BLOCKS_AT_ONCE);
         let oldest = oldest.map_err(|error| error.to_string())?;

@@ -83,7 +83,10 @@ impl StoreSlot {
 
     /// Replaces an empty list by the one of the last commit on the second thread, for its memory.
     pub(super) fn reuse_ops(&mut self, ops: &mut Vec<RowOp>) {
-        if let Some(spare) = self.spare_ops.take() {
+        // It may have changes by now: those of requests that were taken in during the commit.
+        if ops.is_empty()
+            && let Some(spare) = self.spare_ops.take()
+        {
             *ops = spare;
         }
     }
@@ -112,5 +115,26 @@ impl StoreSlot {
                 false => Writes::Failed,
             });
         }
+    }
+}
+
+#[cfg(all(test, feature = "testing"))]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use crate::journal::{durability::Durability, memory::disk::Disk};
+
+    #[test]
+    fn j1_changes_that_came_during_a_commit_are_not_lost_to_its_list() {
+        let store = Disk::new().journal(Durability::Power).unwrap().store;
+        let (jobs, _given) = mpsc::channel();
+        let mut slot = StoreSlot::new(store, jobs, Arc::new(RequestQueue::new()));
+        slot.spare_ops = Some(Vec::with_capacity(8));
+        let mut ops = vec![RowOp::KeepUndos { task: 1 }];
+        slot.reuse_ops(&mut ops);
+        assert_eq!(ops.len(), 1);
+        ops.clear();
+        slot.reuse_ops(&mut ops);
+        assert!(ops.capacity() >= 8);
     }
 }

@@ -27,7 +27,7 @@ fn c4_a_key_is_taken_by_one_task_whichever_node_is_asked() {
     let mut address = Address::new();
     address.choices.lease = LONG;
     let mut first = address.open().unwrap();
-    address.begun();
+    begins(&mut first);
     let mut second = address.open().unwrap();
     assert_eq!(first.commit(&take("a", 1, Take::New)).unwrap(), []);
     let both = [take("a", 2, Take::New), take("b", 3, Take::New)].concat();
@@ -94,8 +94,8 @@ fn c4_a_key_is_taken_by_one_task_whichever_node_is_asked() {
 fn c4_many_nodes_that_take_the_same_keys_at_once() {
     let mut address = Address::new();
     address.choices.lease = LONG;
-    let first = address.open().unwrap();
-    address.begun();
+    let mut first = address.open().unwrap();
+    begins(&mut first);
     let mut nodes = vec![first];
     nodes.extend((0..3).map(|_| address.open().unwrap()));
     let lost: usize = thread::scope(|scope| {
@@ -147,4 +147,34 @@ fn c4_the_answer_about_a_key_survives_the_connection() {
     let lost = store.commit(&take("a", 3, Take::New)).unwrap();
     assert_eq!(lost.len(), 1);
     assert_eq!((lost[0].task, lost[0].owner), (3, Some(1)));
+}
+
+#[test]
+#[ignore = "needs a server: .ci/postgres"]
+fn c4_of_two_nodes_that_take_the_same_task_back_one_does() {
+    let mut address = Address::new();
+    address.choices.lease = LONG;
+    let mut first = address.open().unwrap();
+    begins(&mut first);
+    let mut second = address.open().unwrap();
+    first.commit(&take("a", 1, Take::New)).unwrap();
+    let end = [
+        RowOp::DeleteTask {
+            task: 1,
+            has_undos: false,
+        },
+        put_keyed_outcome("a", 1, 1, None),
+    ];
+    first.commit(&end).unwrap();
+    // Only what is done is taken back.
+    let lost = second.commit(&take("a", 1, Take::Back)).unwrap();
+    assert_eq!(lost.len(), 1);
+    address.person().does("UPDATE @.key SET \"end\" = 'done'");
+    assert_eq!(first.commit(&take("a", 1, Take::Back)).unwrap(), []);
+    let lost = second.commit(&take("a", 1, Take::Back)).unwrap();
+    assert_eq!((lost.len(), lost[0].task, lost[0].owner), (1, 1, Some(1)));
+    assert_eq!(
+        second.task_elsewhere("a").unwrap(),
+        Some(Elsewhere::InFlight(1))
+    );
 }

@@ -16,7 +16,7 @@ use proptest::prelude::*;
 use super::{
     proxy::{Proxy, Way},
     store::Postgres,
-    support::Address,
+    support::{Address, begins},
 };
 use crate::{
     journal::{

@@ -33,7 +33,7 @@ fn c8_nodes_with_other_stages_wait_until_the_others_have_gone() {
     address.choices.wait = Duration::ZERO;
     address.choices.lease = LONG;
     let mut first = address.open().unwrap();
-    address.begun();
+    begins(&mut first);
     let (_same, begun) = address.open_with("1 \"first\"").unwrap();
     assert!(begun.joined);
     let refused = || address.open_with("2 \"first\"").map(drop);
@@ -51,16 +51,16 @@ fn c1_a_task_is_one_nodes_until_that_one_has_gone() {
     let mut address = Address::new();
     address.choices.lease = LONG;
     let mut first = address.open().unwrap();
-    address.begun();
+    begins(&mut first);
     let mut second = address.open().unwrap();
     first.commit(&ops(1)).unwrap();
-    let mut claimer = second.claimer().unwrap();
+    let mut claimer = second.claimer().unwrap().unwrap();
     assert!(claimer.claim(10).unwrap().is_empty());
     // Nobody writes another one's task.
     let why = refused(second.commit(&[put_task(1, None, State::Queued(0), b"mine")]));
     assert!(why.contains("those of another one"), "{why}");
     let mut second = address.open().unwrap();
-    let mut claimer = second.claimer().unwrap();
+    let mut claimer = second.claimer().unwrap().unwrap();
     first.close(Writes::Succeeded);
     let claimed = claimer.claim(10).unwrap();
     assert_eq!(claimed.len(), 1);
@@ -83,10 +83,10 @@ fn c3_a_claim_that_nobody_settled_gives_the_same_tasks_again() {
     let mut address = Address::new();
     address.choices.lease = LONG;
     let mut first = address.open().unwrap();
-    address.begun();
+    begins(&mut first);
     let mut second = address.open().unwrap();
     first.commit(&ops(1)).unwrap();
-    let mut claimer = second.claimer().unwrap();
+    let mut claimer = second.claimer().unwrap().unwrap();
     assert!(claimer.claim(10).unwrap().is_empty());
     first.close(Writes::Succeeded);
     let ids = |claimed: Vec<(TaskRows, Owners)>| -> Vec<u64> {
@@ -105,7 +105,7 @@ fn c3_a_dead_nodes_tasks_are_claimed_once_and_counted_as_killed() {
     let mut address = Address::new();
     address.choices.lease = LONG;
     let mut dead = address.open().unwrap();
-    address.begun();
+    begins(&mut dead);
     for number in 1..=50 {
         dead.commit(&ops(number)).unwrap();
     }
@@ -118,7 +118,7 @@ fn c3_a_dead_nodes_tasks_are_claimed_once_and_counted_as_killed() {
     let claimed: Vec<u64> = thread::scope(|scope| {
         let all: Vec<_> = others
             .iter_mut()
-            .map(|node| node.claimer().unwrap())
+            .map(|node| node.claimer().unwrap().unwrap())
             .map(|mut claimer| {
                 scope.spawn(move || {
                     let mut all = Vec::new();
@@ -164,9 +164,9 @@ fn c1_of_many_that_start_at_once_one_is_the_first_and_makes_the_tables() {
     address.choices.lease = LONG;
     let opened: Vec<_> = thread::scope(|scope| {
         let one = || {
-            let (store, begun) = address.open_with("1 \"first\"").unwrap();
+            let (mut store, begun) = address.open_with("1 \"first\"").unwrap();
             if !begun.joined {
-                address.begun();
+                begins(&mut store);
             }
             (store, begun)
         };
@@ -183,4 +183,45 @@ fn a_journal_may_be_dropped_on_an_arbiter() {
     let address = Address::new();
     let store = address.open().unwrap();
     actix_rt::System::new().block_on(async move { drop(store) });
+}
+
+#[test]
+#[ignore = "needs a server: .ci/postgres"]
+fn c8_a_node_waits_for_the_first_commit_of_the_first_one() {
+    let mut address = Address::new();
+    address.choices.lease = LONG;
+    let mut first = address.open().unwrap();
+    thread::scope(|scope| {
+        let second = scope.spawn(|| address.open_with("1 \"first\"").unwrap().1);
+        let person = address.person();
+        while person.counts("SELECT count(*) FROM @.node") < 2 {
+            thread::sleep(Duration::from_millis(5));
+        }
+        assert!(!second.is_finished());
+        begins(&mut first);
+        assert!(second.join().unwrap().joined);
+    });
+}
+
+#[test]
+#[ignore = "needs a server: .ci/postgres"]
+fn c3_nodes_that_have_gone_are_forgotten_once_they_have_no_task() {
+    let mut address = Address::new();
+    address.choices.lease = LONG;
+    let mut first = address.open().unwrap();
+    begins(&mut first);
+    let mut others: Vec<_> = (0..5).map(|_| address.open().unwrap()).collect();
+    others[0].commit(&ops(1)).unwrap();
+    for other in &mut others {
+        other.close(Writes::Succeeded);
+    }
+    let mut claimer = first.claimer().unwrap().unwrap();
+    assert!(claimer.claim(0).unwrap().is_empty());
+    claimer.settle();
+    let person = address.person();
+    assert_eq!(person.counts("SELECT count(*) FROM @.node"), 2);
+    assert_eq!(claimer.claim(10).unwrap().len(), 1);
+    claimer.settle();
+    assert!(claimer.claim(10).unwrap().is_empty());
+    assert_eq!(person.counts("SELECT count(*) FROM @.node"), 1);
 }
