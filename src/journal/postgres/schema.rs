@@ -9,7 +9,7 @@ pub(super) const FORMAT: i32 = 1;
 
 const TABLES: &str = include_str!("tables.sql");
 
-/// What is in a schema.
+/// The contents of a schema.
 pub(super) enum Found {
     Journal,
     /// A journal of another version.

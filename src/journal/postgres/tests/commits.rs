@@ -2,9 +2,8 @@
 
 use super::*;
 
-#[test]
-#[ignore = "needs a server: .ci/postgres"]
-fn c6_a_commit_happens_once_wherever_its_connection_is_cut() {
+/// Makes such commits, and cuts the connection of each later on its way, by so many bytes a time.
+fn cut_everywhere(step: usize, changes: impl Fn(u64) -> Vec<RowOp>) {
     let direct = Address::new();
     let proxy = proxy_before(&direct.server);
     let mut address = Address::at(through(&proxy, &direct.server));
@@ -13,7 +12,7 @@ fn c6_a_commit_happens_once_wherever_its_connection_is_cut() {
     let mut number = 0;
     let mut commit = |store: &mut Postgres| {
         number += 1;
-        store.commit(&ops(number)).unwrap();
+        store.commit(&changes(number)).unwrap();
         number as i64
     };
     commit(&mut store);
@@ -21,9 +20,8 @@ fn c6_a_commit_happens_once_wherever_its_connection_is_cut() {
         let before = proxy.passed(way);
         commit(&mut store);
         let whole = proxy.passed(way) - before;
-        // With a step that meets each kind of message, and the last byte.
         let cuts = proxy.cuts();
-        let points: Vec<_> = (1..whole).step_by(3).chain([whole]).collect();
+        let points: Vec<_> = (1..whole).step_by(step).collect();
         for point in &points {
             proxy.cut_after(*point, way);
             commit(&mut store);
@@ -36,36 +34,20 @@ fn c6_a_commit_happens_once_wherever_its_connection_is_cut() {
 
 #[test]
 #[ignore = "needs a server: .ci/postgres"]
+fn c6_a_commit_happens_once_wherever_its_connection_is_cut() {
+    // A step that meets each kind of message.
+    cut_everywhere(3, ops);
+}
+
+#[test]
+#[ignore = "needs a server: .ci/postgres"]
 fn c6_a_commit_of_several_parts_happens_once_wherever_its_connection_is_cut() {
-    let direct = Address::new();
-    let proxy = proxy_before(&direct.server);
-    let mut address = Address::at(through(&proxy, &direct.server));
-    address.choices.lease = LONG;
-    let mut store = address.open().unwrap();
-    let mut number = 0;
-    let mut commit = |store: &mut Postgres| {
-        number += 1;
+    cut_everywhere(23, |number| {
         let mut parts = ops(number);
         let (key, task) = ("another key".into(), number + 1_000_000);
         parts.insert(2, RowOp::DeleteKey { key, task });
-        store.commit(&parts).unwrap();
-        number as i64
-    };
-    commit(&mut store);
-    for way in [Way::ToServer, Way::ToClient] {
-        let before = proxy.passed(way);
-        commit(&mut store);
-        let whole = proxy.passed(way) - before;
-        let cuts = proxy.cuts();
-        let points: Vec<_> = (1..whole).step_by(23).collect();
-        for point in &points {
-            proxy.cut_after(*point, way);
-            commit(&mut store);
-        }
-        assert_eq!(proxy.cuts() - cuts, points.len() as u64, "{way:?}");
-    }
-    let all = commit(&mut store);
-    has_committed(&address, all);
+        parts
+    });
 }
 
 #[test]

@@ -34,26 +34,31 @@ fn c8_nodes_with_other_stages_wait_until_the_others_have_gone() {
     address.choices.lease = LONG;
     let mut first = address.open().unwrap();
     begins(&mut first);
-    let (_same, begun) = address.open_with("1 \"first\"").unwrap();
+    let (mut same, begun) = address.open_with("1 \"first\"").unwrap();
     assert!(begun.joined);
     let refused = || address.open_with("2 \"first\"").map(drop);
     assert!(matches!(refused(), Err(StoreError::OtherStages { .. })));
     first.close(Writes::Succeeded);
     assert!(matches!(refused(), Err(StoreError::OtherStages { .. })));
-    let mut same = _same;
     same.close(Writes::Succeeded);
     refused().unwrap();
+}
+
+/// Two nodes, the first of which has a task.
+fn two_nodes() -> (Address, Postgres, Postgres) {
+    let mut address = Address::new();
+    address.choices.lease = LONG;
+    let mut first = address.open().unwrap();
+    begins(&mut first);
+    let second = address.open().unwrap();
+    first.commit(&ops(1)).unwrap();
+    (address, first, second)
 }
 
 #[test]
 #[ignore = "needs a server: .ci/postgres"]
 fn c1_a_task_is_one_nodes_until_that_one_has_gone() {
-    let mut address = Address::new();
-    address.choices.lease = LONG;
-    let mut first = address.open().unwrap();
-    begins(&mut first);
-    let mut second = address.open().unwrap();
-    first.commit(&ops(1)).unwrap();
+    let (address, mut first, mut second) = two_nodes();
     let mut claimer = second.claimer().unwrap().unwrap();
     assert!(claimer.claim(10).unwrap().is_empty());
     // Nobody writes another one's task.
@@ -80,12 +85,7 @@ fn c1_a_task_is_one_nodes_until_that_one_has_gone() {
 #[test]
 #[ignore = "needs a server: .ci/postgres"]
 fn c3_a_claim_that_nobody_settled_gives_the_same_tasks_again() {
-    let mut address = Address::new();
-    address.choices.lease = LONG;
-    let mut first = address.open().unwrap();
-    begins(&mut first);
-    let mut second = address.open().unwrap();
-    first.commit(&ops(1)).unwrap();
+    let (_, mut first, mut second) = two_nodes();
     let mut claimer = second.claimer().unwrap().unwrap();
     assert!(claimer.claim(10).unwrap().is_empty());
     first.close(Writes::Succeeded);
