@@ -1,6 +1,6 @@
 //! The visitor of tasks that are known by their keys: it takes them back, tries them again, forgets them.
 
-use std::time::Duration;
+use std::{collections::HashMap, time::Duration};
 
 use crate::{
     child::{Handle, Orders, submit, tell},
@@ -39,11 +39,15 @@ pub(crate) async fn visit(orders: &Orders, handle: &Handle, log: &Log, parity: u
     let older = orders.older.iter().copied();
     // A key has to be in one pair of hands.
     let own = |number: &u64| number % 2 == parity;
-    for mut number in stuck.take(STUCK).chain(older).filter(own) {
+    // A key that was forgotten has another task by the time it comes again.
+    let mut lives = HashMap::new();
+    for number in stuck.take(STUCK).chain(older).filter(own) {
+        let mut number = lives.get(&key(number)).copied().unwrap_or(number);
         // A few things may come of each.
         while visit.numbers.below(5) > 0 {
             number = visit.one(number).await;
         }
+        lives.insert(key(number), number);
     }
 }
 

@@ -130,3 +130,31 @@ fn c9_a_commit_is_as_durable_as_the_database_says() {
         assert_eq!(seen, [setting, setting]);
     }
 }
+
+#[test]
+#[ignore = "needs a server: .ci/postgres"]
+fn c7_a_server_is_known_by_its_certificate_and_no_password_is_told() {
+    let certificates = env::var("BATRUN_POSTGRES_TLS").unwrap();
+    let plain = Address::new();
+    let with = |root: &str| {
+        let server = plain.server.replace("host=127.0.0.1", "host=localhost");
+        let mut address = Address::at(format!(
+            "{server} password=hunter2 application_name=known sslmode=verify-full \
+             sslrootcert={certificates}/{root}.pem"
+        ));
+        address.choices.schema = plain.choices.schema.clone();
+        address
+    };
+    let mut store = with("ca").open().unwrap();
+    store.commit(&ops(1)).unwrap();
+    let encrypted = "SELECT count(*) FROM pg_stat_ssl JOIN pg_stat_activity USING (pid) \
+                     WHERE ssl AND application_name = 'known'";
+    assert!(plain.person().counts(encrypted) > 0);
+    let server = Server::parse(&with("other").server).unwrap();
+    let path = server.path().display().to_string();
+    let refused = Postgres::connect(server, plain.choices.clone()).map(drop);
+    let why = refused.unwrap_err().to_string();
+    assert!(why.contains("certificate"), "{why}");
+    assert!(path.contains("localhost"), "{path}");
+    assert!(!format!("{why} {path}").contains("hunter2"));
+}

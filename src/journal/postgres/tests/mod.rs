@@ -15,6 +15,7 @@ use proptest::prelude::*;
 
 use super::{
     proxy::{Proxy, Way},
+    server::Server,
     store::Postgres,
     support::{Address, begins},
 };
