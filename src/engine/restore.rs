@@ -6,7 +6,7 @@ use std::{
 };
 
 use actix::Recipient;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::Semaphore;
 
 use super::{
     room::collect,
@@ -167,18 +167,15 @@ impl Adopter {
 }
 
 impl Adopt for Adopter {
-    fn reserve(&mut self, most: usize) -> Option<OwnedSemaphorePermit> {
-        let places = &self.shared.table.places;
-        if self.shared.table.why_closed().is_some() || self.shared.is_paused() {
-            return None;
+    fn room(&self) -> usize {
+        // Not reserved: that would keep the others out for as long as it takes to ask the database.
+        match self.shared.table.why_closed() {
+            None if !self.shared.is_paused() => self.shared.table.places.available_permits(),
+            _ => 0,
         }
-        let free = places.available_permits().min(most);
-        let free = u32::try_from(free).unwrap_or(u32::MAX);
-        let reserved = places.clone().try_acquire_many_owned(free).ok()?;
-        (reserved.num_permits() > 0).then_some(reserved)
     }
 
-    fn adopt(&mut self, tasks: Recovered, mut places: OwnedSemaphorePermit) {
+    fn adopt(&mut self, tasks: Recovered) {
         let (shared, feeds) = (self.shared.clone(), self.feeds.clone());
         let adopt = move || {
             let Recovered {
@@ -191,14 +188,8 @@ impl Adopt for Adopter {
             let failed = quarantined.len() as u64;
             shared.table.take_over(TaskId(0), stuck, failed);
             // Stuck ones take none.
-            let missing = tasks.len().saturating_sub(places.num_permits());
-            match places.split(tasks.len()) {
-                Some(taken) => taken.forget(),
-                // There are more than were reserved, of an earlier claim.
-                None => places.forget(),
-            }
-            let collector = collect(&shared.table.places, missing);
-            put_all_back(&shared, &mut panic_guard::lock(&feeds), tasks, collector);
+            let places = collect(&shared.table.places, tasks.len());
+            put_all_back(&shared, &mut panic_guard::lock(&feeds), tasks, places);
             if any_stuck {
                 shared.tell_reporter(ToReporter::StuckRestored);
             }

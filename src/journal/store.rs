@@ -127,6 +127,7 @@ pub(super) trait Claimer: Send {
 }
 
 /// A task of another process.
+#[cfg_attr(not(feature = "postgres"), allow(dead_code))]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Elsewhere {
     InFlight(u64),

@@ -48,7 +48,7 @@ impl World {
 
     async fn journal(&self) -> Journal {
         let options = Journal::options()
-            .lease(Duration::from_millis(600))
+            .lease(Duration::from_secs(2))
             .schema(&self.schema);
         options.postgres(&self.server).await.unwrap()
     }

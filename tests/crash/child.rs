@@ -66,8 +66,10 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// before.
 const SLOW: Duration = Duration::from_millis(60);
 
-/// The time for which the next process has to wait after a kill, if the journal is on a server.
-const LEASE: Duration = Duration::from_millis(250);
+/// The time for which the next process has to wait after a kill, if the journal is on a server. A busy machine
+/// may let a process stand still for longer than that; the last one, which nobody kills, has more.
+const LEASE: Duration = Duration::from_secs(1);
+const LAST_LEASE: Duration = Duration::from_secs(30);
 pub(crate) const SCHEMA: &str = "crash test";
 
 pub(crate) type Handle = PipelineHandle<u64, u64>;
@@ -115,7 +117,8 @@ async fn live(orders: Orders) {
     };
     let journal = match &orders.server {
         Some(server) => {
-            let options = Journal::options().lease(LEASE).schema(SCHEMA);
+            let options = Journal::options().schema(SCHEMA);
+            let options = options.lease(if orders.last { LAST_LEASE } else { LEASE });
             options.postgres(server).await.unwrap()
         }
         None => Journal::open_with(orders.folder.join("journal"), durability).unwrap(),

@@ -58,7 +58,7 @@ fn j1_j2_j3_kills_at_any_instant() {
 #[ignore = "needs a server: .ci/postgres"]
 fn j1_j2_j3_kills_at_any_instant_on_postgres() {
     let server = env::var("BATRUN_POSTGRES").expect("run it by .ci/postgres");
-    let kills = variable("BATRUN_KILLS").unwrap_or(60) as u32;
+    let kills = variable("BATRUN_KILLS").unwrap_or(40) as u32;
     killed(kills, Some(server));
 }
 
@@ -93,6 +93,9 @@ fn killed(kills: u32, server: Option<String>) {
     let mut complaints = check::check(&log, |number| Plan::of(seed, number));
     if let Err(why) = ended {
         complaints.insert(0, why);
+    }
+    if !log.iter().any(|line| matches!(line, Line::Start(_))) {
+        complaints.push("no task ever started".to_owned());
     }
     println!("{} in {:?}", summary(&log, kills), began.elapsed());
     if !complaints.is_empty() {

@@ -38,7 +38,7 @@ impl Address {
             server,
             choices: Choices {
                 schema: Some(format!("test {} {number}", process::id())),
-                lease: Duration::from_millis(400),
+                lease: Duration::from_secs(5),
                 patience: Duration::from_secs(60),
                 answer: Duration::from_secs(10),
                 wait: Duration::from_secs(60),

@@ -10,8 +10,6 @@ use std::{
     time::Duration,
 };
 
-use tokio::sync::OwnedSemaphorePermit;
-
 use super::{
     chunked_vec::ChunkedVec,
     plan::{PipelineSpec, Recovered},
@@ -36,11 +34,11 @@ const AT_ONCE: usize = 500;
 
 /// The pipeline that tasks are taken over for.
 pub(crate) trait Adopt: Send {
-    /// The places of as many tasks as may come, at most so many; `None` if there is none.
-    fn reserve(&mut self, most: usize) -> Option<OwnedSemaphorePermit>;
+    /// The number of tasks that may come.
+    fn room(&self) -> usize;
 
-    /// These tasks go on here, on these places.
-    fn adopt(&mut self, tasks: Recovered, places: OwnedSemaphorePermit);
+    /// These tasks go on here.
+    fn adopt(&mut self, tasks: Recovered);
 
     /// Stops everything: nothing is recorded any more.
     fn fail(&self, why: &LedgerError);
@@ -105,10 +103,11 @@ impl Takeover {
         if let Some(ledger) = ledger.upgrade() {
             ledger.writer.look_elsewhere();
         }
-        let Some(places) = pipeline.reserve(AT_ONCE) else {
+        let room = pipeline.room().min(AT_ONCE);
+        if room == 0 {
             return Ok(0);
-        };
-        let claimed = match self.claimer.claim(places.num_permits()) {
+        }
+        let claimed = match self.claimer.claim(room) {
             // They stay this process's, so that not one after the other stumbles over them.
             Err(StoreError::Corrupt(corrupt)) => {
                 logging::error!(
@@ -130,7 +129,7 @@ impl Takeover {
         let reply = ledger.writer.adopt(adopted).map_err(Trouble::Failed)?;
         drop(ledger);
         match reply.blocking_recv() {
-            Ok(Ok(())) => pipeline.adopt(recovered, places),
+            Ok(Ok(())) => pipeline.adopt(recovered),
             Ok(Err(error)) => return Err(Trouble::Failed(error)),
             Err(_) => return Err(Trouble::Over),
         }

@@ -147,10 +147,10 @@ fn c3_a_dead_nodes_tasks_are_claimed_once_and_counted_as_killed() {
 #[ignore = "needs a server: .ci/postgres"]
 fn c1_a_lease_is_renewed_without_commits() {
     let mut address = Address::new();
-    address.choices.lease = Duration::from_millis(500);
+    address.choices.lease = Duration::from_secs(1);
     let mut first = address.open().unwrap();
     let person = address.person();
-    let renewed = "SELECT count(*) FROM @.node WHERE lease_until > began + 3 * lease";
+    let renewed = "SELECT count(*) FROM @.node WHERE lease_until > began + 2 * lease";
     while person.counts(renewed) == 0 {
         thread::sleep(Duration::from_millis(20));
     }
