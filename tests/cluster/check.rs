@@ -291,7 +291,7 @@ impl<P: Fn(u64) -> [Step; STAGES as usize]> Checker<P> {
         }
     }
 
-    /// What is left in the table of tasks is stuck, and its outcome says so.
+    /// A task that is left in the table is stuck, and its outcome says so.
     fn left(&mut self, found: &Found) {
         let by_task: HashMap<u64, u64> = self
             .keys

@@ -40,7 +40,7 @@ pub(crate) enum What {
 pub(crate) struct Key {
     pub(crate) number: u64,
     pub(crate) task: u64,
-    /// How the task ended, if it has.
+    /// The end of the task, if it has ended.
     pub(crate) end: Option<String>,
 }
 

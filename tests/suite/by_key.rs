@@ -850,7 +850,7 @@ async fn j5_d05_a_take_back_that_comes_too_late_leaves_the_next_task_with_the_ke
         };
         let (taken_back, next) = futures::join!(handle.take_back(&key), next);
         if let Some(next) = &next {
-            // Whoever was quicker, nobody else is there.
+            // Nobody else is there, whichever was quicker.
             let status = handle.status(&key);
             let own = matches!(
                 status,

@@ -27,7 +27,7 @@ pub(super) async fn open(client: &Client, schema: &Schema) -> Result<Found, Trou
     let name = schema.name();
     let quoted = schema.in_it("@.");
     let quoted = quoted.trim_end_matches('.');
-    // Whoever comes second waits here, and finds them.
+    // A second one waits here, and finds them.
     let lock = "SELECT pg_advisory_xact_lock(hashtextextended('batrun ' || $1, 0))";
     client.batch_execute("BEGIN").await?;
     let made: Result<Option<Found>, Trouble> = async {

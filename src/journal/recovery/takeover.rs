@@ -67,7 +67,7 @@ impl Takeover {
         let thread = thread::Builder::new()
             .name("batrun-takeover".to_owned())
             .spawn(move || {
-                // Who comes first looks first: all that start at once would look at the same time otherwise.
+                // The first look is at once: tasks may wait for a node.
                 let mut wait = Duration::ZERO;
                 let mut fails = false;
                 while let Err(RecvTimeoutError::Timeout) = stopped.recv_timeout(wait) {

@@ -105,7 +105,7 @@ impl CommitBuilder {
     ) -> Result<(), String> {
         // These are rare, so that all that was taken in before may be written first: then the store alone
         // says what is kept.
-        // What the running commit has left out is known first.
+        // The running commit may have left tasks out, which has to be known first.
         store.get()?;
         self.forget_lost(store);
         self.build(store)?;
