@@ -9,6 +9,7 @@
 //! | [`UndoError`](crate::stage::UndoError) | registering an undo |
 //! | [`RetryError`] | retrying a stuck task |
 //! | `KeyError` | forgetting or taking back a task by its key |
+//! | `AnywhereError` | a decision about a task in another process |
 //! | [`LedgerError`](crate::ledger::LedgerError), `journal::JournalError` | recording |
 
 use std::sync::Arc;
@@ -159,6 +160,30 @@ pub enum KeyError {
     #[error(
         "the pipeline is suspended: its journal has failed, as the log says, or it was told to; try again \
          after the next start"
+    )]
+    Suspended,
+}
+
+/// A task that may be another process's can't be decided about, or looked for.
+#[cfg(feature = "journal")]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum AnywhereError {
+    /// No process has a task of this number: it has ended, or there never was one.
+    #[error("no process has a task {0}: it has ended, or it was never submitted")]
+    NoSuchTask(TaskId),
+    /// The process that has the task can't do it, and says why.
+    #[error("{0}")]
+    Refused(String),
+    /// The pipeline is shutting down, or has ended.
+    #[error(
+        "the pipeline takes no more tasks; try again after the next start, or in another process"
+    )]
+    Closed,
+    /// The pipeline is suspended, because its journal has failed.
+    #[error(
+        "the pipeline is suspended: its journal has failed, as the log says, or it was told to; try again \
+         after the next start, or in another process"
     )]
     Suspended,
 }

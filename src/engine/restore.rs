@@ -2,7 +2,7 @@
 
 use std::{
     any::Any,
-    sync::{Arc, Mutex},
+    sync::{Arc, Mutex, atomic::Ordering},
 };
 
 use actix::Recipient;
@@ -14,9 +14,12 @@ use super::{
 };
 use crate::{
     clock::{NEVER, nanos},
-    journal::{Adopt, ChunkedVec, Recovered, RecoveredTask, Suspicion, Todo},
+    journal::{
+        Adopt, Answer, ChunkedVec, Decision, Load, Recovered, RecoveredTask, Suspicion, Todo,
+    },
     ledger::LedgerError,
     logging, panic_guard,
+    report::StageStats,
     shared::{
         Shared,
         hop::{Batch, Hop},
@@ -154,25 +157,49 @@ fn put_all_back(
 /// A running pipeline that tasks of other processes come to.
 pub(crate) struct Adopter {
     shared: Arc<Shared>,
+    /// Those of the first stage.
+    first: Arc<StageStats>,
     feeds: Arc<Mutex<Vec<Box<dyn RestoreFeed + Send>>>>,
 }
 
 impl Adopter {
-    pub(crate) fn new(shared: Arc<Shared>, feeds: Vec<Box<dyn RestoreFeed + Send>>) -> Self {
+    pub(crate) fn new(
+        shared: Arc<Shared>,
+        first: Arc<StageStats>,
+        feeds: Vec<Box<dyn RestoreFeed + Send>>,
+    ) -> Self {
         Adopter {
             shared,
+            first,
             feeds: Arc::new(Mutex::new(feeds)),
         }
     }
 }
 
 impl Adopt for Adopter {
-    fn room(&self) -> usize {
+    fn load(&self) -> Load {
         // Not reserved: that would keep the others out for as long as it takes to ask the database.
-        match self.shared.table.why_closed() {
+        let room = match self.shared.table.why_closed() {
             None if !self.shared.is_paused() => self.shared.table.places.available_permits(),
             _ => 0,
-        }
+        };
+        let queued = self.first.queued.load(Ordering::Relaxed);
+        Load { room, queued }
+    }
+
+    fn decide(&mut self, task: TaskId, decision: Decision) -> Option<Answer> {
+        self.shared.decide(task, decision)
+    }
+
+    fn release(&mut self, most: usize) {
+        let tasks = self.shared.table.youngest_waiting(most);
+        self.shared.release(&tasks);
+        // They may be the last holds of records, with values of the user's in them.
+        panic_guard::drop_quietly(tasks);
+    }
+
+    fn is_leaving(&self) -> bool {
+        self.shared.leaves.load(Ordering::Relaxed)
     }
 
     fn adopt(&mut self, tasks: Recovered) {

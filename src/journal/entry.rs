@@ -60,4 +60,6 @@ pub(super) enum Entry {
     /// It was stuck, and what is left of its rollback begins anew.
     Retried,
     Resolved,
+    /// It is left to another process.
+    Released,
 }

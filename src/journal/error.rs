@@ -31,19 +31,6 @@ pub enum JournalError {
         /// The time for which [`wait_for_lock`](super::JournalOptions::wait_for_lock) has waited.
         waited: Duration,
     },
-    /// Other processes run the pipeline on this database, with other stages: other names, another order or
-    /// other versions. Stop those first, or start this one with the same stages.
-    #[error(
-        "{}: processes with other stages, or other versions of them, run this pipeline; stop them first{}",
-        path.display(),
-        after(*waited)
-    )]
-    OtherStages {
-        /// The database.
-        path: PathBuf,
-        /// The time for which [`wait_for_lock`](super::JournalOptions::wait_for_lock) has waited.
-        waited: Duration,
-    },
     /// The file is a SQLite database, but another program's; or the schema on a server is.
     #[error("{}: not a batrun journal, but another program's database", path.display())]
     NotAJournal {
@@ -180,11 +167,6 @@ impl JournalError {
             StoreError::Failed(why) => JournalError::Io {
                 path: path.to_owned(),
                 error: why.into(),
-            },
-            #[cfg(feature = "postgres")]
-            StoreError::OtherStages { waited } => JournalError::OtherStages {
-                path: path.to_owned(),
-                waited,
             },
             #[cfg(feature = "postgres")]
             StoreError::NotAJournal => JournalError::NotAJournal {

@@ -170,6 +170,7 @@ impl JournalLedger {
             }
             Change::Retried => Entry::Retried,
             Change::Resolved => Entry::Resolved,
+            Change::Released => Entry::Released,
         })
     }
 

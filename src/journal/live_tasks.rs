@@ -58,6 +58,8 @@ struct Batch {
     undos: Vec<(u64, usize, Option<Vec<u8>>)>,
     /// The undos of tasks that left in this batch, and are kept.
     kept_undos: HashMap<u64, Vec<UndoState>>,
+    /// Tasks that are another process's once everything of them is written.
+    released: Vec<u64>,
     deletes: Vec<RowOp>,
     outcomes: OutcomeBlock,
     keyed_outcomes: Vec<KeyedOutcomeRow>,
@@ -144,8 +146,14 @@ impl LiveTasks {
         (key, label): (Box<str>, Option<Arc<str>>),
         digest: Option<u64>,
         undos: Vec<UndoState>,
+        renumbered: bool,
     ) {
         self.keys.insert(key.clone(), task);
+        if renumbered {
+            let numbers = 0..undos.len();
+            let undos = &mut self.batch.undos;
+            undos.extend(numbers.map(|undo| (task, undo, None)));
+        }
         let state = TaskState::taken_back(key, label, digest, undos);
         let mut live = LiveTask::new(state, false);
         live.context = Some(Vec::new());
@@ -245,6 +253,10 @@ impl LiveTasks {
                     .undos
                     .extend(undos.map(|undo| (task, undo, None)));
                 true
+            }
+            Applied::Released => {
+                self.batch.released.push(task);
+                false
             }
             Applied::Left => return Ok(self.remove(task, outcome)),
         };
@@ -403,6 +415,10 @@ impl LiveTasks {
             }
         }
         self.batch.kept_undos.clear();
+        for task in mem::take(&mut self.batch.released) {
+            self.forget(task);
+            ops.push(RowOp::Release { task });
+        }
         ops.append(&mut self.batch.deletes);
         let block = mem::take(&mut self.batch.outcomes);
         if !block.done.is_empty() || !block.rest.is_empty() {

@@ -38,14 +38,14 @@
 // imports only from those before it:
 //
 // 1. `time`, `codec`, `checksum`, `corrupt`, `digest`, `durability`, `task_id_hash`,
-//    `users_text`, `stage_codecs`, `key_rules`
+//    `users_text`, `stage_codecs`, `key_rules`, `command`
 // 2. `entry`, `undo_state`, `key_index`, `lease`
 // 3. `task_state`
 // 4. `transitions`, `rows`
 // 5. `store`, `retention`
 // 6. `error`, `live_tasks`
 // 7. `sqlite`, `postgres`, `writer`
-// 8. `options`, `ledger`, then `by_key`
+// 8. `options`, `ledger`, then `by_key`, then `elsewhere`
 // 9. `memory`, `recovery`, `inspect`
 
 // A pipeline opens a journal.
@@ -62,6 +62,10 @@ mod ledger;
 // It asks and decides by the key of a task.
 mod by_key;
 
+// It asks and decides about tasks of other processes.
+mod elsewhere;
+
+mod command;
 mod digest;
 mod entry;
 mod stage_codecs;
@@ -123,6 +127,7 @@ pub use options::{Journal, JournalOptions};
 
 pub(crate) use by_key::Found;
 pub(crate) use codec::{decode, encode};
+pub(crate) use command::{Answer, Decision};
 pub(crate) use ledger::JournalLedger;
 pub(crate) use recovery::{
     chunked_vec::ChunkedVec,
@@ -131,3 +136,4 @@ pub(crate) use recovery::{
 };
 #[cfg(feature = "internals")]
 pub(crate) use rows::fuzz::read_rows;
+pub(crate) use store::Load;

@@ -10,10 +10,7 @@ use std::{
 use tokio::sync::oneshot;
 
 #[cfg(feature = "postgres")]
-use super::postgres::{
-    server::Server,
-    store::{Choices, Postgres},
-};
+use super::postgres::{node::Choices, server::Server, store::Postgres};
 use super::{
     durability::Durability,
     error::JournalError,
@@ -210,10 +207,7 @@ impl JournalOptions {
 
     /// The longest time to wait for another pipeline, of this process or of another one, to give the
     /// journal up: a deployment may start the new process before the old one has gone. Looks 20 times a
-    /// second. Default: no wait for a file.
-    ///
-    /// On a database it is the time to wait for processes that run the pipeline with other stages, or other
-    /// versions of them. Default there: a second more than the lease.
+    /// second. Default: no wait. On a database nobody has to wait: processes run side by side.
     pub fn wait_for_lock(mut self, time: Duration) -> Self {
         self.wait_for_lock = Some(time);
         self
@@ -259,7 +253,6 @@ impl JournalOptions {
             lease,
             patience: lease,
             answer: ANSWER.min(lease),
-            wait: self.wait_for_lock.unwrap_or(lease + Duration::from_secs(1)),
         };
         let connect = move || Postgres::connect(server, choices);
         let store = on_a_thread(path.clone(), connect).await?;

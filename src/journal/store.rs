@@ -1,9 +1,10 @@
 //! The seam between the journal and its storage: a SQLite file, a PostgreSQL database, or memory that fails
 //! on demand. All of them pass the same tests.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use super::{
+    command::{Answer, Command, Decision},
     corrupt::Corrupt,
     lease::Lease,
     rows::{
@@ -11,6 +12,8 @@ use super::{
         stage::StageRow, task::TaskRow, undo::UndoRow,
     },
 };
+
+use crate::task::StageIx;
 
 /// One change of the rows.
 #[derive(Clone, Debug)]
@@ -29,6 +32,11 @@ pub(super) enum RowOp {
     PutTask(TaskRow, Blob),
     /// Changes a task's row, and leaves its key and context.
     UpdateTask(TaskRow),
+    /// Leaves a task to whichever process takes it.
+    #[cfg_attr(not(feature = "postgres"), allow(dead_code))]
+    Release {
+        task: u64,
+    },
     /// Deletes a task, and its undos if it has any.
     DeleteTask {
         task: u64,
@@ -94,8 +102,8 @@ pub(super) struct Lost {
 #[cfg_attr(not(feature = "postgres"), allow(dead_code))]
 pub(super) struct Begin<'a> {
     pub(super) pipeline: &'a str,
-    /// The stages with their versions, as a text that is the same for the same ones.
-    pub(super) stages: String,
+    /// The stages with their versions, in their order. A process without stages only submits.
+    pub(super) stages: &'a [StageRow],
     /// The key of a task that has failed is free.
     pub(super) reuses_keys: bool,
 }
@@ -108,6 +116,8 @@ pub(super) struct Begun {
     pub(super) after: Option<u64>,
     /// Others are at work, and have their tasks: this one has none yet.
     pub(super) joined: bool,
+    /// The number of tasks that wait for a process with other stages, or other versions of them.
+    pub(super) stranded: u64,
 }
 
 /// Takes over the tasks of processes that have gone, beside the store.
@@ -115,15 +125,34 @@ pub(super) trait Claimer: Send {
     /// The time between two looks.
     fn pause(&self) -> Duration;
 
-    /// The rows of so many tasks at most, which are this process's own from now on.
-    fn claim(&mut self, room: usize) -> Result<Vec<(TaskRows, Owners)>, StoreError>;
+    /// The rows of tasks which are this process's own from now on: at most as many as it has room for.
+    fn claim(&mut self, load: Load) -> Result<Vec<(TaskRows, Owners)>, StoreError>;
 
     /// The last claim's tasks are in good hands. Before that the next claim gives them again: they are nobody
     /// else's.
     fn settle(&mut self);
 
-    /// The stages that the numbers in rows stand for.
-    fn stages(&mut self) -> Result<Vec<StageRow>, StoreError>;
+    /// The stages of a revision, for which the numbers in its rows stand.
+    fn stages_of(&mut self, revision: i32) -> Result<Vec<StageRow>, StoreError>;
+
+    /// The number of processes that have room for tasks of this one, and for how many in all. `busy` ones with
+    /// tasks of their own that wait count only where that is said.
+    fn idle(&mut self, busy: bool) -> Result<(u64, u64), StoreError>;
+
+    /// The decisions about tasks of this process that wait for it.
+    fn told(&mut self) -> Result<Vec<Command>, StoreError>;
+
+    /// Writes down what came of a decision.
+    fn answer(&mut self, command: Command, answer: &Answer) -> Result<(), StoreError>;
+}
+
+/// The load of a process, by which tasks are shared out.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Load {
+    /// The number of tasks that may come.
+    pub(crate) room: usize,
+    /// The number of its own tasks that wait for a worker, and have not begun.
+    pub(crate) queued: usize,
 }
 
 /// A task of another process.
@@ -140,6 +169,8 @@ pub(super) struct Owners {
     /// The last of them was killed, or it crashed.
     pub(super) killed: bool,
     pub(super) count: u32,
+    /// The stages of the last one that wrote the task: the numbers in its rows are those.
+    pub(super) revision: i32,
 }
 
 /// Everything in a store but its tasks and outcomes.
@@ -163,10 +194,6 @@ pub(super) enum StoreError {
     Failed(String),
     #[error(transparent)]
     Corrupt(#[from] Corrupt),
-    /// Processes with other stages have it, still after this time.
-    #[cfg(feature = "postgres")]
-    #[error("processes with other stages have it")]
-    OtherStages { waited: Duration },
     /// There is something else in its place.
     #[cfg(feature = "postgres")]
     #[error("not a journal")]
@@ -215,6 +242,40 @@ pub(super) trait Store: Send {
     /// The processes that this task was of before; `None` if it is known for all together how the last one ended.
     fn owners_of(&self, _task: u64) -> Option<Owners> {
         None
+    }
+
+    /// Leaves a decision to the process that has this task, or will have it; `None` if there is no such task.
+    fn tell(&mut self, _task: u64, _decision: Decision) -> Result<Option<i64>, StoreError> {
+        Ok(None)
+    }
+
+    /// The answers to these decisions, as far as there are any.
+    fn answers(&mut self, _numbers: &[i64]) -> Result<Vec<(i64, Answer)>, StoreError> {
+        Ok(Vec::new())
+    }
+
+    /// The rows of all stuck tasks of other processes.
+    fn stuck_elsewhere(&mut self) -> Result<Vec<TaskRow>, StoreError> {
+        Ok(Vec::new())
+    }
+
+    /// The row of this task, which another process has, with the number of its stages.
+    fn row_elsewhere(&mut self, _task: u64) -> Result<Option<(TaskRow, i32)>, StoreError> {
+        Ok(None)
+    }
+
+    /// The stages of a revision, for which the numbers in its rows stand. One process alone has a single one.
+    fn stages_of(&mut self, _revision: i32) -> Result<Vec<StageRow>, StoreError> {
+        Ok(Vec::new())
+    }
+
+    /// This process's own numbers of the stages in the undos that are kept of a task, as far as it has those
+    /// stages; `None` if they are the same.
+    fn numbers_of_kept(
+        &mut self,
+        _task: u64,
+    ) -> Result<Option<HashMap<StageIx, StageIx>>, StoreError> {
+        Ok(None)
     }
 
     /// The oldest blocks of outcomes, at most `limit`.

@@ -29,6 +29,8 @@ pub(super) enum Applied {
     All,
     /// The task has its outcome and leaves.
     Left,
+    /// The task is another process's once that is written.
+    Released,
     /// The task has its outcome and stays, because it is stuck.
     Stuck,
 }
@@ -142,6 +144,8 @@ impl TaskState {
                 Ok(Applied::All)
             }
             Entry::Resolved => Ok(Applied::Left),
+            // The process that has it next cleans up after an attempt that had just begun.
+            Entry::Released => Ok(Applied::Released),
         }
     }
 

@@ -122,6 +122,8 @@ pub enum Change<'a> {
     Retried,
     /// It was stuck, and a person has dealt with it.
     Resolved,
+    /// It has not begun, and is left to another process from now on. Only with a journal in a database.
+    Released,
 }
 
 /// A context or an undo, whose type the ledger knows or finds out.

@@ -12,7 +12,6 @@ use crate::{
         threads::{PrivateSystem, Threads},
     },
     error::{Error, MOST_WORKERS, RetryError},
-    ledger::Change,
     panic_guard,
     policy::Shutdown,
     report::{
@@ -96,6 +95,11 @@ impl<I: Send + 'static, O: Send + 'static> PipelineHandle<I, O> {
             open_guard,
             output: std::marker::PhantomData,
         }
+    }
+
+    #[cfg(feature = "journal")]
+    pub(super) fn shared(&self) -> &Arc<Shared> {
+        &self.inner.shared
     }
 
     pub(crate) fn set_system(&self, system: PrivateSystem) {
@@ -372,17 +376,7 @@ impl<I: Send + 'static, O: Send + 'static> PipelineHandle<I, O> {
     /// ended, or its journal has failed. A journal has it in its next commit, which this doesn't wait
     /// for.
     pub fn resolve(&self, task: TaskId) -> bool {
-        let shared = &self.inner.shared;
-        let Some(stuck) = shared.table.resolve(task) else {
-            return false;
-        };
-        if let Ok(Err(error)) = shared.record(task, Change::Resolved).ready() {
-            shared.table.keep_stuck(stuck);
-            shared.suspend(&error);
-            return false;
-        }
-        panic_guard::drop_quietly(stuck);
-        true
+        self.inner.shared.resolve(task)
     }
 
     /// The outcome of the task that was submitted with this [key](Submit::key), to this process or

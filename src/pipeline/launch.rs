@@ -196,6 +196,8 @@ impl<I: Send + 'static, C: Send + 'static> Launchable<I, C> {
             max_undos: options.max_undos,
             producers: Mutex::default(),
             paused: AtomicBool::new(false),
+            #[cfg(feature = "journal")]
+            leaves: AtomicBool::new(false),
             suspended: AtomicBool::new(false),
             suspended_why: OnceLock::new(),
             actors: OnceLock::new(),
@@ -249,7 +251,8 @@ impl<I: Send + 'static, C: Send + 'static> Launchable<I, C> {
             feeds.reverse();
             restore(&shared, &mut feeds, recovered);
             if let (Some(takeover), Some(journal)) = (takeover, &shared.journal) {
-                let adopter = Adopter::new(shared.clone(), feeds);
+                let first = stats[0].clone();
+                let adopter = Adopter::new(shared.clone(), first, feeds);
                 takeover.start(journal, adopter).map_err(Error::Spawn)?;
             }
         }

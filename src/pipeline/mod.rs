@@ -1,6 +1,8 @@
 //! The builder of pipelines. [`launch`] starts what it has built, and gives a [`handle`] to it.
 
 pub(crate) mod handle;
+#[cfg(feature = "journal")]
+mod anywhere;
 mod launch;
 mod options;
 

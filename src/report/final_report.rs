@@ -88,6 +88,7 @@ impl fmt::Display for Report {
             timed_out,
             cancelled,
             taken_back,
+            released,
             suspended,
         } = self.counts;
         writeln!(
@@ -100,6 +101,9 @@ impl fmt::Display for Report {
             f,
             "  done {done}, failed {failed}, timed out {timed_out}, cancelled {cancelled}"
         )?;
+        if released > 0 {
+            write!(f, ", left to other processes {released}")?;
+        }
         if taken_back > 0 {
             write!(f, ", taken back {taken_back}")?;
         }

@@ -165,7 +165,7 @@ impl Shared {
         }
     }
 
-    fn broken(&self, error: &LedgerError) -> KeyError {
+    pub(super) fn broken(&self, error: &LedgerError) -> KeyError {
         // A journal that is closed has not failed.
         if self.table.refused() == Some(Refusal::Closed) {
             return KeyError::Closed;

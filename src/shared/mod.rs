@@ -6,6 +6,8 @@
 
 #[cfg(feature = "journal")]
 mod by_key;
+#[cfg(feature = "journal")]
+mod anywhere;
 pub(crate) mod hop;
 pub(crate) mod keyed;
 pub(crate) mod messages;
@@ -59,6 +61,9 @@ pub(crate) struct Shared {
     pub(crate) max_undos: usize,
     /// No stage work starts. Read by workers between two tasks.
     pub(crate) paused: AtomicBool,
+    /// It was told to end, and others may have what waits.
+    #[cfg(feature = "journal")]
+    pub(crate) leaves: AtomicBool,
     /// A record failed: nothing starts any more.
     pub(crate) suspended: AtomicBool,
     pub(crate) suspended_why: OnceLock<Arc<str>>,

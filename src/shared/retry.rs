@@ -6,7 +6,7 @@ use super::{Shared, messages::ToReporter};
 use crate::{
     error::RetryError,
     ledger::Change,
-    logging,
+    logging, panic_guard,
     task::{NotReopened, Refusal, TaskId, TaskRef},
 };
 
@@ -37,5 +37,19 @@ impl Shared {
             .into_iter()
             .map(|id| self.retry(id).map(|()| id))
             .collect()
+    }
+
+    /// Takes a task off the list of stuck ones; `false` if it isn't there, or that can't be recorded.
+    pub(crate) fn resolve(&self, task: TaskId) -> bool {
+        let Some(stuck) = self.table.resolve(task) else {
+            return false;
+        };
+        if let Ok(Err(error)) = self.record(task, Change::Resolved).ready() {
+            self.table.keep_stuck(stuck);
+            self.suspend(&error);
+            return false;
+        }
+        panic_guard::drop_quietly(stuck);
+        true
     }
 }

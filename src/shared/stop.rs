@@ -38,6 +38,17 @@ impl Shared {
         took
     }
 
+    /// Leaves these tasks to another process, as far as they have not begun; one that is just beginning is
+    /// interrupted.
+    #[cfg(feature = "journal")]
+    pub(crate) fn release(&self, tasks: &[TaskRef]) {
+        let mut notices = StopNotices::new(self);
+        for task in tasks {
+            self.stop(task, StopReason::Release, &mut notices);
+        }
+        notices.send(self);
+    }
+
     /// Ends a task whose deadline has passed, unless it is ending.
     pub(crate) fn time_out(&self, task: &TaskRef, notices: &mut StopNotices) {
         self.stop(task, StopReason::Late, notices);
@@ -68,6 +79,8 @@ impl Shared {
             let what = match why {
                 StopReason::Late => "timed out",
                 StopReason::Cancel(_) => "cancelled",
+                #[cfg(feature = "journal")]
+                StopReason::Release => "released",
             };
             logging::debug!("task {id} stage {stage} attempt {attempt}: {what}, {state:?}");
         }

@@ -117,6 +117,8 @@ fn read(answer: &TicketAnswer) -> Result<Found, Error> {
     match answer {
         TicketAnswer::Outcome(outcome) => Ok(Found::Here((**outcome).clone())),
         TicketAnswer::InLedger { task, key } => Ok(Found::InLedger(*task, key.clone())),
+        #[cfg(feature = "journal")]
+        TicketAnswer::Released { task, key } => Ok(Found::InLedger(*task, key.clone())),
         TicketAnswer::Gone => Err(Error::Gone),
         TicketAnswer::Suspended(why) => Err(Error::Suspended(why.clone())),
         TicketAnswer::Unrecorded(why) => Err(Error::Unrecorded(why.clone())),

@@ -23,6 +23,8 @@ pub struct Counts {
     pub taken_back: u64,
     /// Tasks that a failed ledger left where they were.
     pub suspended: u64,
+    /// Tasks that waited here and were left to another process, which had nothing to do. They are that one's.
+    pub released: u64,
 }
 
 impl Counts {
@@ -35,5 +37,6 @@ impl Counts {
             - self.cancelled
             - self.taken_back
             - self.suspended
+            - self.released
     }
 }

@@ -44,6 +44,9 @@ pub(crate) enum EndReason {
     /// It was done.
     #[cfg(feature = "journal")]
     TakenBack,
+    /// It has not begun, and goes on in another process.
+    #[cfg(feature = "journal")]
+    Released,
 }
 
 /// The answer of a ticket.
@@ -54,6 +57,12 @@ pub(crate) enum TicketAnswer {
     Suspended(Arc<str>),
     /// Whatever the ledger says of the task with this key, which was there before.
     InLedger {
+        task: TaskId,
+        key: Arc<str>,
+    },
+    /// The same of this task itself, which was left to another process.
+    #[cfg(feature = "journal")]
+    Released {
         task: TaskId,
         key: Arc<str>,
     },

@@ -15,6 +15,9 @@ use crate::failure::Failure;
 pub(crate) enum StopReason {
     Late,
     Cancel(StopCause),
+    /// Another process has nothing to do.
+    #[cfg(feature = "journal")]
+    Release,
 }
 
 /// The place where a stop met a task, which says whom to tell.
@@ -46,6 +49,8 @@ impl Task {
         details.end = Some(Box::new(match why {
             StopReason::Late => EndReason::TimedOut(stage),
             StopReason::Cancel(cause) => EndReason::Cancelled(stage, cause),
+            #[cfg(feature = "journal")]
+            StopReason::Release => EndReason::Released,
         }));
         Some(met)
     }
@@ -60,7 +65,7 @@ impl Task {
         match details.end.as_deref_mut() {
             Some(EndReason::TimedOut(at) | EndReason::Cancelled(at, _)) => *at = stage,
             #[cfg(feature = "journal")]
-            Some(EndReason::TakenBack) => {}
+            Some(EndReason::TakenBack | EndReason::Released) => {}
             Some(EndReason::Failed(..)) | None => {}
         }
         true
@@ -96,6 +101,12 @@ impl Task {
             }),
             #[cfg(feature = "journal")]
             Some(EndReason::TakenBack) => Some(End::TakenBack),
+            // Only a shutdown asks, which gives up a stage that it had begun after all, and that doesn't return.
+            #[cfg(feature = "journal")]
+            Some(EndReason::Released) => Some(End::Cancelled {
+                stage: name(0),
+                cause: StopCause::Shutdown,
+            }),
             None => (self.state() == State::Ended).then_some(End::Done),
         }
     }

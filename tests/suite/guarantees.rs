@@ -14,7 +14,7 @@ use std::{
 const KINDS: [(char, &[u32]); 3] = [
     ('G', &[1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13]),
     ('J', &[1, 2, 3, 4, 5]),
-    ('C', &[1, 2, 3, 4, 6, 7, 8, 9]),
+    ('C', &[1, 2, 3, 4, 5, 6, 7, 8, 9]),
 ];
 
 /// The heading of the page's last part, which lists the tests.

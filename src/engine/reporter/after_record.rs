@@ -16,6 +16,9 @@ pub(super) enum AfterRecord {
     SendCancel(usize),
     /// Go on to the next undo, or try this one again.
     Settle(Option<FailedCancel>),
+    /// It is another process's.
+    #[cfg(feature = "journal")]
+    Release,
     /// File the outcome.
     File(Box<(End, Rollback)>),
 }
@@ -37,6 +40,8 @@ impl Reporter {
                 };
                 active.waiting_for = match then {
                     AfterRecord::File(_) => WaitingFor::EndRecord,
+                    #[cfg(feature = "journal")]
+                    AfterRecord::Release => WaitingFor::EndRecord,
                     _ => WaitingFor::Record,
                 };
                 let (to_self, rollback) = (ctx.address(), active.number);
@@ -99,6 +104,12 @@ impl Reporter {
                 if let Some(active) = self.rollbacks.get_mut(&slot) {
                     let next = active.plan.settle(failed);
                     self.step(slot, next, ctx);
+                }
+            }
+            #[cfg(feature = "journal")]
+            AfterRecord::Release => {
+                if let Some(active) = self.rollbacks.remove(&slot) {
+                    self.released(&active.task, ctx);
                 }
             }
             AfterRecord::File(outcome) => {

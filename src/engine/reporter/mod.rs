@@ -3,7 +3,8 @@
 //!
 //! [`done`] is the end of nearly every task. All others are rolled back by [`rollback_driver`], in the
 //! order that [`rollback_plan`] says; [`after_record`] is what it does once a change is recorded,
-//! [`stuck`] what is left to a person, [`retry`] another try of it. [`suspects`] go on one at a time.
+//! [`stuck`] what is left to a person, [`retry`] another try of it. [`suspects`] go on one at a time. By
+//! [`release`] a task that has not begun is left to another process.
 //! [`shutdown`] is how the pipeline ends.
 
 mod done;
@@ -13,6 +14,8 @@ mod after_record;
 mod stuck;
 mod retry;
 mod suspects;
+#[cfg(feature = "journal")]
+mod release;
 pub(crate) mod shutdown;
 
 use std::{

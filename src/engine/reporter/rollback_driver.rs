@@ -100,6 +100,8 @@ impl Reporter {
             // It begins where it is recorded.
             #[cfg(feature = "journal")]
             EndReason::TakenBack => return,
+            #[cfg(feature = "journal")]
+            EndReason::Released => return self.release(task, ctx),
         };
         let recorded = self.shared.record(id, change);
         self.begin(task, 0, recorded, ctx);

@@ -145,6 +145,8 @@ impl Reporter {
             (_, Phase::Closing | Phase::Over) => return,
             (Shutdown::Drain(grace), Phase::Open | Phase::Draining) => {
                 self.shutdown.phase = Phase::Draining;
+                #[cfg(feature = "journal")]
+                self.shared.leaves.store(true, Ordering::SeqCst);
                 self.stop_producers();
                 self.close_intake();
                 ctx.run_later(grace, |reporter, ctx| reporter.abort(ctx));

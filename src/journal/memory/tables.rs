@@ -33,6 +33,8 @@ impl Tables {
     fn apply(&mut self, op: &RowOp) {
         match op {
             RowOp::TakeKey { .. } => {}
+            // There is no other process.
+            RowOp::Release { .. } => {}
             RowOp::PutTask(row, context) => {
                 self.tasks.insert(row.id, (row.clone(), context.clone()));
             }

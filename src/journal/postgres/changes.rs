@@ -64,7 +64,7 @@ macro_rules! arrays {
         }
 
         /// The number of parameters of `change`: those of the fence come first.
-        pub(super) const CHANGE_PARAMS: usize = 3 + [$(stringify!($name)),*].len();
+        pub(super) const CHANGE_PARAMS: usize = 4 + [$(stringify!($name)),*].len();
 
         impl Bulk<'_> {
             /// The arrays as values, in the order of the function's parameters.
@@ -106,6 +106,7 @@ arrays! {
     un_undo: i64,
     un_more: &'a [u8],
     un_sum: i32,
+    released: i64,
     keep: i64,
     gone: i64,
     gone_undos: i64,
@@ -186,6 +187,7 @@ impl<'a> Bulk<'a> {
             }
             // `change` moves undos first, and then deletes what is left.
             RowOp::KeepUndos { task } => (Kind::Leave, self.away.insert(*task)),
+            RowOp::Release { .. } => (Kind::Leave, true),
             RowOp::DeleteTask { task, .. } => {
                 self.away.insert(*task);
                 (Kind::Leave, true)
@@ -241,6 +243,10 @@ impl<'a> Bulk<'a> {
                 self.update_undo(row);
                 Kind::Undo
             }
+            RowOp::Release { task } => {
+                self.released.push(signed(*task));
+                Kind::Leave
+            }
             RowOp::KeepUndos { task } => {
                 self.away.insert(*task);
                 self.keep.push(signed(*task));
@@ -285,7 +291,9 @@ impl<'a> Bulk<'a> {
                 self.bytes += row.state.len();
                 Kind::Kept
             }
-            RowOp::DeleteKey { .. } | RowOp::ReplaceStages(_) => return false,
+            // A process gives its stages when it begins.
+            RowOp::ReplaceStages(_) => Kind::Task,
+            RowOp::DeleteKey { .. } => return false,
         };
         self.bytes += 64;
         true
@@ -363,33 +371,16 @@ impl<'a> Bulk<'a> {
 /// Adds the statements of a change that is rare.
 fn singles<'a>(op: &'a RowOp, parts: &mut Vec<Part<'a>>) {
     let mut single = |text, values| parts.push(Part::Single(text, values));
-    match op {
-        RowOp::DeleteKey { key, task } => {
-            single(
-                "DELETE FROM @.key k WHERE key = $1 AND task = $2 AND outcome IS NOT NULL \
+    if let RowOp::DeleteKey { key, task } = op {
+        single(
+            "DELETE FROM @.key k WHERE key = $1 AND task = $2 AND outcome IS NOT NULL \
                  AND NOT EXISTS (SELECT FROM @.task t WHERE t.id = k.task)",
-                vec![Box::new(escaped(key)), Box::new(signed(*task))],
-            );
-            single(
-                "DELETE FROM @.kept_undo WHERE task = $1",
-                vec![Box::new(signed(*task))],
-            );
-        }
-        RowOp::ReplaceStages(stages) => {
-            single("DELETE FROM @.stage", vec![]);
-            for stage in stages {
-                single(
-                    "INSERT INTO @.stage VALUES ($1, $2, $3, $4)",
-                    vec![
-                        Box::new(i32::from(stage.number)),
-                        Box::new(escaped(&stage.name)),
-                        Box::new(i64::from(stage.version)),
-                        Box::new(stage.checksum as i32),
-                    ],
-                );
-            }
-        }
-        _ => {}
+            vec![Box::new(escaped(key)), Box::new(signed(*task))],
+        );
+        single(
+            "DELETE FROM @.kept_undo WHERE task = $1",
+            vec![Box::new(signed(*task))],
+        );
     }
 }
 

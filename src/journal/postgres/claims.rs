@@ -1,17 +1,22 @@
 //! The tasks of nodes that have gone.
 
-use std::time::Duration;
+use std::{collections::HashMap, time::Duration};
 
 use tokio_postgres::Row;
 
 use super::{
-    columns::{STAGE, TASKS, UNDOS, owners, stage_row, task_row, undo_row},
+    columns::{STAGES, TASKS, UNDOS, owners, stage_row, task_row, undo_row},
     server::Schema,
     session::{Connected, Session},
+    text::escaped,
 };
-use crate::journal::{
-    rows::{blob::Blob, stage::StageRow, undo::UndoRow},
-    store::{Claimer, Owners, StoreError, TaskRows},
+use crate::{
+    journal::{
+        command::{Answer, Command, Decision},
+        rows::{blob::Blob, stage::StageRow, undo::UndoRow},
+        store::{Claimer, Load, Owners, StoreError, TaskRows},
+    },
+    task::StageIx,
 };
 
 /// Claims tasks for a node, on a connection of its own.
@@ -34,17 +39,17 @@ impl Claimer for PostgresClaimer {
         LOOK.min(self.lease / 5)
     }
 
-    fn claim(&mut self, room: usize) -> Result<Vec<(TaskRows, Owners)>, StoreError> {
+    fn claim(&mut self, load: Load) -> Result<Vec<(TaskRows, Owners)>, StoreError> {
         let (schema, node) = (&self.schema, self.node);
         let (number, again) = (self.number, self.again);
         // The answer may be lost, or the connection before the rows are read.
         self.again = true;
-        let room = i64::try_from(room).unwrap_or(i64::MAX);
+        let [room, queued] = [load.room, load.queued].map(|n| i64::try_from(n).unwrap_or(i64::MAX));
         let (tasks, undos) = self.session.run(async |connected: &mut Connected| {
             let client = &connected.client;
-            let claim = schema.in_it("SELECT * FROM @.claim($1, $2, $3, $4)");
+            let claim = schema.in_it("SELECT * FROM @.claim($1, $2, $3, $4, $5)");
             let claimed = client
-                .query(&claim, &[&node, &room, &number, &again])
+                .query(&claim, &[&node, &room, &queued, &number, &again])
                 .await?;
             let ids: Result<Vec<i64>, _> = claimed.iter().map(|row| row.try_get(0)).collect();
             let ids = ids?;
@@ -66,18 +71,77 @@ impl Claimer for PostgresClaimer {
         self.again = false;
     }
 
-    fn stages(&mut self) -> Result<Vec<StageRow>, StoreError> {
+    fn stages_of(&mut self, revision: i32) -> Result<Vec<StageRow>, StoreError> {
         let schema = &self.schema;
         let rows = self.session.run(async |connected: &mut Connected| {
-            Ok(connected.client.query(&schema.in_it(STAGE), &[]).await?)
+            let client = &connected.client;
+            Ok(client.query(&schema.in_it(STAGES), &[&revision]).await?)
         })?;
-        let stages: Result<Vec<_>, _> = rows.iter().map(stage_row).collect();
-        let stages = stages?;
-        for stage in &stages {
-            stage.verify()?;
-        }
-        Ok(stages)
+        stage_rows(&rows)
     }
+
+    fn idle(&mut self, busy: bool) -> Result<(u64, u64), StoreError> {
+        let (schema, node) = (&self.schema, self.node);
+        let row = self.session.run(async |connected: &mut Connected| {
+            let idle = schema.in_it("SELECT nodes, room FROM @.idle($1, $2)");
+            Ok(connected.client.query_one(&idle, &[&node, &busy]).await?)
+        })?;
+        let number = |at| row.try_get::<_, i64>(at).map(|number| number as u64);
+        Ok((number(0)?, number(1)?))
+    }
+
+    fn told(&mut self) -> Result<Vec<Command>, StoreError> {
+        let (schema, node) = (&self.schema, self.node);
+        let rows = self.session.run(async |connected: &mut Connected| {
+            let told = schema.in_it("SELECT id, task, what FROM @.told($1)");
+            Ok(connected.client.query(&told, &[&node]).await?)
+        })?;
+        let mut commands = Vec::new();
+        for row in &rows {
+            if let Some(decision) = Decision::named(row.try_get(2)?) {
+                commands.push(Command {
+                    number: row.try_get(0)?,
+                    task: row.try_get::<_, i64>(1)? as u64,
+                    decision,
+                });
+            }
+        }
+        Ok(commands)
+    }
+
+    fn answer(&mut self, command: Command, answer: &Answer) -> Result<(), StoreError> {
+        let (schema, text) = (&self.schema, answer.text(command.decision));
+        let text = escaped(&text);
+        self.session.run(async |connected: &mut Connected| {
+            let answer = schema.in_it("SELECT @.answer($1, $2)");
+            Ok(connected
+                .client
+                .query(&answer, &[&command.number, &text])
+                .await?)
+        })?;
+        Ok(())
+    }
+}
+
+/// The stages of a revision, verified.
+pub(super) fn stage_rows(rows: &[Row]) -> Result<Vec<StageRow>, StoreError> {
+    let stages: Result<Vec<_>, _> = rows.iter().map(stage_row).collect();
+    let stages = stages?;
+    for stage in &stages {
+        stage.verify()?;
+    }
+    Ok(stages)
+}
+
+/// This process's own numbers of stages of another revision, as far as it has them.
+pub(super) fn own_numbers(its: &[StageRow], own: &[StageRow]) -> HashMap<StageIx, StageIx> {
+    let own_number = |its: &StageRow| {
+        let own = own
+            .iter()
+            .find(|own| own.name == its.name && own.version == its.version)?;
+        Some((its.number, own.number))
+    };
+    its.iter().filter_map(own_number).collect()
 }
 
 /// Gives each task its undos. Both are in the order of tasks.

@@ -19,11 +19,18 @@ impl From<Error> for StoreError {
 }
 
 /// A node's own tasks.
-pub(super) const TASK: &str = "SELECT id, key, stage, state, stuck, more, sum, context, context_sum, killed, owners \
-                               FROM @.task WHERE id >= $1 AND owner = $3 ORDER BY id LIMIT $2";
+pub(super) const TASK: &str = "SELECT id, key, stage, state, stuck, more, sum, context, context_sum, killed, owners, \
+                               revision FROM @.task WHERE id >= $1 AND owner = $3 ORDER BY id LIMIT $2";
 /// These tasks.
-pub(super) const TASKS: &str = "SELECT id, key, stage, state, stuck, more, sum, context, context_sum, killed, owners \
-                                FROM @.task WHERE id = ANY ($1) ORDER BY id";
+pub(super) const TASKS: &str = "SELECT id, key, stage, state, stuck, more, sum, context, context_sum, killed, owners, \
+                                revision FROM @.task WHERE id = ANY ($1) ORDER BY id";
+
+/// One task of another node.
+pub(super) const TASK_ELSEWHERE: &str = "SELECT id, key, stage, state, stuck, more, sum, context, context_sum, killed, \
+                                         owners, revision FROM @.task WHERE id = $1 AND owner <> $2";
+/// The stuck tasks of other nodes.
+pub(super) const STUCK_ELSEWHERE: &str = "SELECT id, key, stage, state, stuck, more, sum, context, context_sum, killed, \
+                                          owners, revision FROM @.task WHERE stuck AND owner <> $1 ORDER BY id";
 
 pub(super) fn task_row(row: &Row) -> Result<(TaskRow, Blob), StoreError> {
     let id = row.try_get::<_, i64>(0)? as u64;
@@ -56,6 +63,7 @@ pub(super) fn owners(row: &Row) -> Result<Owners, StoreError> {
     Ok(Owners {
         killed: row.try_get(9)?,
         count: within(count.into(), "the owners of a task")?,
+        revision: row.try_get(11)?,
     })
 }
 
@@ -129,7 +137,17 @@ pub(super) fn keyed_outcome_row(row: &Row) -> Result<KeyedOutcomeRow, StoreError
     })
 }
 
-pub(super) const STAGE: &str = "SELECT number, name, version, sum FROM @.stage ORDER BY number";
+/// The stages of a revision.
+pub(super) const STAGES: &str =
+    "SELECT number, name, version, sum FROM @.stage WHERE revision = $1 ORDER BY number";
+
+/// What came of these decisions.
+pub(super) const ANSWERS: &str =
+    "SELECT id, answer FROM @.command WHERE id = ANY ($1) AND answer IS NOT NULL";
+
+/// The revision of the undos that are kept of a task, by its key's row.
+pub(super) const REVISION_OF_KEPT: &str =
+    "SELECT revision FROM @.key WHERE task = $1 AND revision IS NOT NULL";
 
 pub(super) fn stage_row(row: &Row) -> Result<StageRow, StoreError> {
     let number: i32 = row.try_get(0)?;

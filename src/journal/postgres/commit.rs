@@ -16,19 +16,35 @@ use crate::journal::store::Lost;
 /// Makes a commit of several parts the node's next one.
 const FENCE: &str = "SELECT @.fence($1, $2)";
 
+/// The commit's node and number, by which it happens once or not at all.
+#[derive(Clone, Copy)]
+pub(super) struct Fence {
+    pub(super) node: i32,
+    pub(super) revision: i32,
+    pub(super) number: i64,
+    /// The key of a task that has failed is free.
+    pub(super) reuses: bool,
+}
+
 /// Sends a commit and waits for the answers. It is all sent before the first answer is looked at, so that no
 /// transaction waits for its client.
 pub(super) async fn send(
     connected: &mut Connected,
     schema: &Schema,
-    (node, number, reuses): (i32, i64, bool),
+    fence: Fence,
     parts: &[Part<'_>],
 ) -> Result<Vec<Lost>, Trouble> {
+    let Fence {
+        node,
+        revision,
+        number,
+        reuses,
+    } = fence;
     let change = prepare_change(connected, schema).await?;
     let client = &connected.client;
     if let [Part::Bulk(bulk)] = parts {
         // A statement is a transaction.
-        let mut params: Vec<Param<'_>> = vec![&node, &number, &reuses];
+        let mut params: Vec<Param<'_>> = vec![&node, &revision, &number, &reuses];
         params.extend(bulk.params());
         let rows = client.query(&change, &params).await?;
         return Ok(rows.iter().map(lost_row).collect::<Result<_, _>>()?);
@@ -40,7 +56,7 @@ pub(super) async fn send(
     for part in parts {
         statements.push(match part {
             Part::Bulk(bulk) => {
-                let mut params: Vec<Param<'_>> = vec![&node, &None::<i64>, &reuses];
+                let mut params: Vec<Param<'_>> = vec![&node, &revision, &None::<i64>, &reuses];
                 params.extend(bulk.params());
                 (change.clone(), params)
             }

@@ -8,15 +8,17 @@ use std::{
 };
 
 use super::{
-    lease::{Entered, EnteredNode, Renewal, enter},
+    lease::{EnteredNode, Renewal, enter},
+    node::Node,
     schema::{self, FORMAT, Found},
     server::Schema,
     session::Connected,
-    store::{Node, Postgres},
+    store::Postgres,
 };
 use crate::{
     journal::{
         lease::now,
+        rows::stage::StageRow,
         store::{Begin, Begun, StoreError},
     },
     task::TaskId,
@@ -51,10 +53,11 @@ impl Postgres {
         }
         // With many tasks it takes a while to make them this node's.
         self.session.answers_within(ENTRY);
-        let entered = self.enter_with_others(&schema, &begin.stages);
+        let entered = self.enter_with_others(&schema, begin.stages);
         self.session.answers_within(self.choices.answer);
         let entered = entered?;
         let (id, first) = (entered.id, entered.first);
+        let (entered_revision, stranded) = (entered.revision, entered.stranded);
         let length = self.choices.lease;
         let sent = self.renew(&schema, entered.id)?;
         let lease = Arc::new(entered.lease(length));
@@ -65,6 +68,7 @@ impl Postgres {
             lease,
             schema,
             id,
+            revision: entered_revision,
             reuses: begin.reuses_keys,
             commits: 0,
             owners: HashMap::new(),
@@ -73,6 +77,7 @@ impl Postgres {
         Ok(Begun {
             after: Some(after),
             joined: !first,
+            stranded,
         })
     }
 
@@ -80,17 +85,22 @@ impl Postgres {
     fn enter_with_others(
         &mut self,
         schema: &Schema,
-        stages: &str,
+        stages: &[StageRow],
     ) -> Result<EnteredNode, StoreError> {
         loop {
-            let entered = self.become_node(schema, stages)?;
+            let lease = self.choices.lease;
+            // One that entered and did not hear of it is dead soon.
+            let entered = self
+                .session
+                .run_patiently(lease, async |connected: &mut Connected| {
+                    enter(connected, schema, lease, stages).await
+                })?;
             let id = entered.id;
-            if entered.first || self.has_begun(schema, id)? {
+            if entered.first || stages.is_empty() || self.has_begun(schema, id)? {
                 return Ok(entered);
             }
             // The first one may have died before that: this one may be the first, once its lease is over.
             let leave = schema.in_it("UPDATE @.node SET state = 'left' WHERE id = $1");
-            let lease = self.choices.lease;
             self.session
                 .run_patiently(lease, async |connected: &mut Connected| {
                     Ok(connected.client.execute(&leave, &[&id]).await?)
@@ -114,7 +124,7 @@ impl Postgres {
     /// what the nodes before have left.
     fn has_begun(&mut self, schema: &Schema, me: i32) -> Result<bool, StoreError> {
         let statement = schema
-            .in_it("SELECT FROM @.node WHERE state = 'live' AND commits > 0 AND id <> $1 LIMIT 1");
+            .in_it("SELECT FROM @.node WHERE state = 'live' AND revision > 0 AND commits > 0 AND id <> $1 LIMIT 1");
         let (begin, lease) = (Instant::now(), self.choices.lease);
         while begin.elapsed() < lease / 2 {
             let begun = self
@@ -129,31 +139,5 @@ impl Postgres {
             thread::sleep(Duration::from_millis(10));
         }
         Ok(false)
-    }
-
-    /// Makes this process a node, once no other one with other stages lives.
-    fn become_node(&mut self, schema: &Schema, stages: &str) -> Result<EnteredNode, StoreError> {
-        let (begin, lease) = (Instant::now(), self.choices.lease);
-        loop {
-            // One that entered and did not hear of it is dead soon.
-            let entered = self
-                .session
-                .run_patiently(lease, async |connected: &mut Connected| {
-                    enter(connected, schema, lease, stages).await
-                });
-            match entered? {
-                Entered::Node(node) => return Ok(node),
-                Entered::Held(left) => {
-                    let waited = begin.elapsed();
-                    let more = self.choices.wait.saturating_sub(waited);
-                    if more.is_zero() {
-                        return Err(StoreError::OtherStages { waited });
-                    }
-                    // Rather often: it may leave before that.
-                    let most = Duration::from_millis(250);
-                    thread::sleep(left.clamp(Duration::from_millis(5), most).min(more));
-                }
-            }
-        }
     }
 }

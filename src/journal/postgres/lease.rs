@@ -17,10 +17,12 @@ use super::{
     error::Trouble,
     server::{Schema, Server},
     session::{Connected, Session},
+    text::escaped,
 };
 use crate::{
     journal::{
         lease::{Lease, now},
+        rows::stage::StageRow,
         store::StoreError,
         time::wall_clock,
     },
@@ -31,18 +33,15 @@ use crate::{
 /// The lease is renewed so often before it runs out.
 const RENEWALS: u32 = 5;
 
-/// The answer to [`enter`].
-pub(super) enum Entered {
-    /// This one; the first of those that live now, or not.
-    Node(EnteredNode),
-    /// Nodes with other stages live; their leases run for this long.
-    Held(Duration),
-}
-
 /// A node that lives from now on.
 pub(super) struct EnteredNode {
     pub(super) id: i32,
+    /// It is the first of those that live now and have stages.
     pub(super) first: bool,
+    /// The number of its stages in their versions.
+    pub(super) revision: i32,
+    /// The number of tasks that no node that lives can go on with.
+    pub(super) stranded: u64,
     /// The time before its lease began, of [`now`].
     pub(super) sent: u64,
     /// The time of the server's clock, and those of this machine's before and after it was asked.
@@ -58,31 +57,51 @@ impl EnteredNode {
     }
 }
 
-/// Makes a node of this process, unless some with other stages live.
+/// Makes a node of this process.
 pub(super) async fn enter(
     connected: &mut Connected,
     schema: &Schema,
     lease: Duration,
-    stages: &str,
-) -> Result<Entered, Trouble> {
+    stages: &[StageRow],
+) -> Result<EnteredNode, Trouble> {
     let (sent, before) = (now(), wall_clock());
-    let enter = "SELECT entered, first, wait, clock FROM @.enter($1 * interval '1 second', $2)";
+    let enter = "SELECT entered, first, its_revision, clock, stranded \
+                 FROM @.enter($1 * interval '1 second', $2, $3, $4, $5, $6)";
     let client = &connected.client;
-    let types = [Type::FLOAT8, Type::TEXT];
+    let types = [Type::FLOAT8, Type::TEXT, Type::TEXT];
     let enter = client.prepare_typed(&schema.in_it(enter), &types).await?;
-    let params: [Param<'_>; 2] = [&lease.as_secs_f64(), &stages];
+    let names: Vec<_> = stages.iter().map(|stage| escaped(&stage.name)).collect();
+    let versions: Vec<_> = stages
+        .iter()
+        .map(|stage| i64::from(stage.version))
+        .collect();
+    let sums: Vec<_> = stages.iter().map(|stage| stage.checksum as i32).collect();
+    let (name, seconds, text) = (own_name(), lease.as_secs_f64(), stages_text(stages));
+    let params: [Param<'_>; 6] = [&seconds, &name, &text, &names, &versions, &sums];
     let row = client.query_one(&enter, &params).await?;
-    if let Some(id) = row.try_get(0)? {
-        return Ok(Entered::Node(EnteredNode {
-            id,
-            first: row.try_get(1)?,
-            sent,
-            clock: (row.try_get(3)?, before, wall_clock()),
-        }));
-    }
-    let wait: Option<f64> = row.try_get(2)?;
-    let wait = Duration::try_from_secs_f64(wait.unwrap_or_default());
-    Ok(Entered::Held(wait.unwrap_or_default()))
+    Ok(EnteredNode {
+        id: row.try_get(0)?,
+        first: row.try_get(1)?,
+        revision: row.try_get(2)?,
+        stranded: row.try_get::<_, i64>(4)? as u64,
+        sent,
+        clock: (row.try_get(3)?, before, wall_clock()),
+    })
+}
+
+/// The stages with their versions: the same text for the same ones.
+fn stages_text(stages: &[StageRow]) -> String {
+    let stages = stages
+        .iter()
+        .map(|stage| format!("{:?} v{}", stage.name, stage.version));
+    escaped(&stages.collect::<Vec<_>>().join(", ")).into_owned()
+}
+
+/// The process, for people: the machine's name and the process's number.
+fn own_name() -> String {
+    let machine = rustix::system::uname();
+    let machine = machine.nodename().to_string_lossy();
+    format!("{} {}", escaped(&machine), std::process::id())
 }
 
 /// The thread that renews a node's lease. It ends with this.

@@ -20,10 +20,12 @@ mod schema;
 
 // which a node has as long as its lease is renewed;
 mod lease;
+pub(super) mod node;
 
 // its commits, each sent at once,
 mod changes;
 mod commit;
+mod once;
 
 // make it a store, which a process enters, and whose rows are read again at the next start.
 mod entry;

@@ -6,31 +6,35 @@ use tokio::runtime::Handle;
 use tokio_postgres::Row;
 
 use super::{
-    changes::{Param, Part, parts},
-    claims::{PostgresClaimer, with_undos},
+    changes::{Param, parts},
+    claims::{PostgresClaimer, own_numbers, stage_rows, with_undos},
     columns::{
-        KEPT, KEPT_AFTER, KEPT_UNDO, OLDEST_OUTCOMES, ORPHAN, OUTCOMES, STAGE, TASK, TASK_OF_KEY,
-        UNDO, keyed_outcome_row, outcome_block_row, owners, stage_row, undo_row,
+        ANSWERS, KEPT, KEPT_AFTER, KEPT_UNDO, OLDEST_OUTCOMES, ORPHAN, OUTCOMES, REVISION_OF_KEPT,
+        STAGES, STUCK_ELSEWHERE, TASK, TASK_ELSEWHERE, TASK_OF_KEY, UNDO, keyed_outcome_row,
+        outcome_block_row, owners, task_row, undo_row,
     },
-    commit::{lost_row, send},
     error::Trouble,
-    lease::Renewal,
+    node::{Choices, Node},
     server::{Schema, Server},
-    session::{Connected, Pauses, Session},
-    text::escaped,
+    session::{Connected, Session},
+    text::{escaped, unescaped},
 };
-use crate::journal::{
-    corrupt::Corrupt,
-    error::JournalError,
-    lease::{Lease, now},
-    rows::{
-        blob::Blob, keyed_outcome::KeyedOutcomeRow, meta::meta_checksum,
-        outcome_block::OutcomeBlockRow, undo::UndoRow,
+use crate::{
+    journal::{
+        command::{Answer, Decision},
+        corrupt::Corrupt,
+        error::JournalError,
+        lease::Lease,
+        rows::{
+            blob::Blob, keyed_outcome::KeyedOutcomeRow, meta::meta_checksum,
+            outcome_block::OutcomeBlockRow, stage::StageRow, task::TaskRow, undo::UndoRow,
+        },
+        store::{
+            Begin, Begun, Claimer, Elsewhere, Lost, Owners, RowOp, Store, StoreError, Summary,
+            TaskRows, Writes,
+        },
     },
-    store::{
-        Begin, Begun, Claimer, Elsewhere, Lost, Owners, RowOp, Store, StoreError, Summary,
-        TaskRows, Writes,
-    },
+    task::StageIx,
 };
 
 /// The rows that are read at once.
@@ -38,20 +42,6 @@ const PAGE: i64 = 1_000;
 
 /// The time that a change of a commit may take besides.
 const ROW: Duration = Duration::from_micros(200);
-
-/// The choices for a journal in a database.
-#[derive(Clone, Debug)]
-pub(in crate::journal) struct Choices {
-    /// Default: `batrun_` and the pipeline's name.
-    pub(in crate::journal) schema: Option<String>,
-    pub(in crate::journal) lease: Duration,
-    /// The longest time for which a commit is tried while the database is away.
-    pub(in crate::journal) patience: Duration,
-    /// The longest time to wait for an answer.
-    pub(in crate::journal) answer: Duration,
-    /// The longest time to wait for nodes with other stages.
-    pub(in crate::journal) wait: Duration,
-}
 
 /// The journal of a pipeline in a database.
 pub(in crate::journal) struct Postgres {
@@ -61,26 +51,6 @@ pub(in crate::journal) struct Postgres {
     pub(super) node: Option<Node>,
     /// Nobody knows what came of a commit.
     has_failed: bool,
-}
-
-/// A node that lives, as far as it knows.
-pub(super) struct Node {
-    pub(super) schema: Schema,
-    pub(super) id: i32,
-    /// The key of a task that has failed is free.
-    pub(super) reuses: bool,
-    /// The nodes before of the tasks that there were at the start.
-    pub(super) owners: HashMap<u64, Owners>,
-    /// The number of its commits that have happened.
-    pub(super) commits: i64,
-    pub(super) lease: Arc<Lease>,
-    pub(super) renewal: Renewal,
-}
-
-/// A node's row.
-struct NodeRow {
-    commits: i64,
-    lives: bool,
 }
 
 impl Postgres {
@@ -118,7 +88,11 @@ impl Postgres {
         Ok(read?)
     }
 
-    fn rows(&mut self, statement: &str, params: &[Param<'_>]) -> Result<Vec<Row>, StoreError> {
+    pub(super) fn rows(
+        &mut self,
+        statement: &str,
+        params: &[Param<'_>],
+    ) -> Result<Vec<Row>, StoreError> {
         self.read(async |connected, schema| {
             let statement = schema.in_it(statement);
             Ok(connected.client.query(&statement, params).await?)
@@ -135,84 +109,6 @@ impl Postgres {
         let rows = self.rows(statement, &[&first, &last])?;
         rows.iter().map(undo_row).collect()
     }
-
-    /// The row of this node; `None` if there is none any more.
-    fn own_row(&mut self) -> Result<Option<NodeRow>, StoreError> {
-        let id = self.node.as_ref().ok_or_else(closed)?.id;
-        let statement = "SELECT commits, state = 'live' FROM @.node WHERE id = $1";
-        let rows = self.rows(statement, &[&id])?;
-        let Some(row) = rows.first() else {
-            return Ok(None);
-        };
-        Ok(Some(NodeRow {
-            commits: row.try_get(0)?,
-            lives: row.try_get(1)?,
-        }))
-    }
-
-    /// Makes the commit with this number once.
-    fn commit_parts(&mut self, number: i64, parts: &[Part<'_>]) -> Result<Vec<Lost>, StoreError> {
-        let mut pauses = Pauses::new(self.choices.patience);
-        loop {
-            let node = self.node.as_ref().ok_or_else(closed)?;
-            let Node {
-                schema,
-                id,
-                reuses,
-                lease,
-                ..
-            } = node;
-            let (fence, sent_at, lease) = ((*id, number, *reuses), now(), lease.clone());
-            if lease.is_over() {
-                return Err(Trouble::Fenced.into());
-            }
-            let sent = self
-                .session
-                .run(async |connected: &mut Connected| send(connected, schema, fence, parts).await);
-            match sent {
-                Ok(lost) => {
-                    lease.renew(sent_at);
-                    return Ok(lost);
-                }
-                Err(Trouble::Refused(why)) => return Err(StoreError::Failed(why)),
-                Err(Trouble::Fenced) => {}
-                Err(trouble) => pauses.after(trouble)?,
-            }
-            // It may have happened: an answer was lost, or an attempt before this one was slow.
-            match self.own_row()? {
-                Some(row) if row.commits == number => return self.lost(parts),
-                Some(row) if row.lives && row.commits == number - 1 => {}
-                Some(row) if row.lives => {
-                    let commits = row.commits;
-                    return Err(StoreError::Failed(format!(
-                        "the database has lost commits that it had confirmed: it knows {commits}, and \
-                         {} were confirmed; has it been restored, or has a copy taken its place?",
-                        number - 1
-                    )));
-                }
-                _ => return Err(Trouble::Fenced.into()),
-            }
-        }
-    }
-
-    /// The tasks that were left out of a commit that has happened, as it is now.
-    fn lost(&mut self, parts: &[Part<'_>]) -> Result<Vec<Lost>, StoreError> {
-        let mut lost = Vec::new();
-        for part in parts {
-            if let Part::Bulk(bulk) = part
-                && bulk.takes_keys()
-            {
-                let id = self.node.as_ref().ok_or_else(closed)?.id;
-                let [keys, tasks, backs] = bulk.taken();
-                let taken: [Param<'_>; 4] = [&id, keys, tasks, backs];
-                let rows = self.rows("SELECT * FROM @.lost($1, $2, $3, $4)", &taken)?;
-                for row in &rows {
-                    lost.push(lost_row(row)?);
-                }
-            }
-        }
-        Ok(lost)
-    }
 }
 
 impl Drop for Postgres {
@@ -227,7 +123,7 @@ impl Drop for Postgres {
     }
 }
 
-fn closed() -> StoreError {
+pub(super) fn closed() -> StoreError {
     StoreError::Failed("the journal is closed".to_owned())
 }
 
@@ -282,6 +178,55 @@ impl Store for Postgres {
         rows.iter().map(outcome_block_row).collect()
     }
 
+    fn tell(&mut self, task: u64, decision: Decision) -> Result<Option<i64>, StoreError> {
+        let what = decision.as_str();
+        let rows = self.rows("SELECT @.tell($1, $2)", &[&(task as i64), &what])?;
+        let number = rows.first().map(|row| row.try_get(0)).transpose()?;
+        Ok(number.flatten())
+    }
+
+    fn answers(&mut self, numbers: &[i64]) -> Result<Vec<(i64, Answer)>, StoreError> {
+        let rows = self.rows(ANSWERS, &[&numbers])?;
+        let answer = |row: &Row| {
+            let answer = Answer::read(&unescaped(row.try_get(1)?));
+            Ok((row.try_get(0)?, answer))
+        };
+        rows.iter().map(answer).collect()
+    }
+
+    fn stuck_elsewhere(&mut self) -> Result<Vec<TaskRow>, StoreError> {
+        let me = self.node.as_ref().ok_or_else(closed)?.id;
+        let rows = self.rows(STUCK_ELSEWHERE, &[&me])?;
+        let rows = rows.iter().map(|row| Ok(task_row(row)?.0));
+        rows.collect()
+    }
+
+    fn row_elsewhere(&mut self, task: u64) -> Result<Option<(TaskRow, i32)>, StoreError> {
+        let me = self.node.as_ref().ok_or_else(closed)?.id;
+        let rows = self.rows(TASK_ELSEWHERE, &[&(task as i64), &me])?;
+        let row = |row: &Row| Ok((task_row(row)?.0, row.try_get(11)?));
+        rows.first().map(row).transpose()
+    }
+
+    fn stages_of(&mut self, revision: i32) -> Result<Vec<StageRow>, StoreError> {
+        stage_rows(&self.rows(STAGES, &[&revision])?)
+    }
+
+    fn numbers_of_kept(
+        &mut self,
+        task: u64,
+    ) -> Result<Option<HashMap<StageIx, StageIx>>, StoreError> {
+        let own = self.node.as_ref().ok_or_else(closed)?.revision;
+        let rows = self.rows(REVISION_OF_KEPT, &[&(task as i64)])?;
+        match rows.first().map(|row| row.try_get(0)).transpose()? {
+            Some(its) if its != own => {
+                let (its, own) = (self.stages_of(its)?, self.stages_of(own)?);
+                Ok(Some(own_numbers(&its, &own)))
+            }
+            _ => Ok(None),
+        }
+    }
+
     fn lease(&self) -> Option<Arc<Lease>> {
         Some(self.node.as_ref()?.lease.clone())
     }
@@ -290,18 +235,14 @@ impl Store for Postgres {
         let mut summary = Summary::default();
         for row in self.rows("SELECT name, value, sum FROM @.word ORDER BY name", &[])? {
             let (name, value): (String, String) = (row.try_get(0)?, row.try_get(1)?);
-            let value = super::text::unescaped(&value);
+            let value = unescaped(&value);
             if meta_checksum(&name, &value) != row.try_get::<_, i32>(2)? as u32 {
                 let what = format!("the row {name:?} of the table word");
                 return Err(Corrupt::new(what, "checksum mismatch").into());
             }
             summary.meta.push((name, value));
         }
-        for row in self.rows(STAGE, &[])? {
-            let stage = stage_row(&row)?;
-            stage.verify()?;
-            summary.stages.push(stage);
-        }
+        summary.stages = self.stages_of(self.node.as_ref().ok_or_else(closed)?.revision)?;
         loop {
             let blocks = self.outcome_blocks(summary.last_block, PAGE as usize)?;
             for row in &blocks {

@@ -12,10 +12,14 @@ use tokio::runtime::{Builder, Runtime};
 use tokio_postgres::{Client, NoTls, Row};
 
 use super::{
+    node::Choices,
     server::{Schema, Server},
-    store::{Choices, Postgres},
+    store::Postgres,
 };
-use crate::journal::store::{Begin, Begun, RowOp, Store, StoreError};
+use crate::journal::{
+    rows::stage::StageRow,
+    store::{Begin, Begun, RowOp, Store, StoreError},
+};
 
 /// A schema of a test's own on the server that `.ci/postgres` has started.
 pub(in crate::journal) struct Address {
@@ -41,23 +45,27 @@ impl Address {
                 lease: Duration::from_secs(5),
                 patience: Duration::from_secs(60),
                 answer: Duration::from_secs(10),
-                wait: Duration::from_secs(60),
             },
         }
     }
 
     /// Another process on this journal.
     pub(in crate::journal) fn open(&self) -> Result<Postgres, StoreError> {
-        self.open_with("1 \"first\"").map(|(store, _)| store)
+        self.open_with(&[("first", 1)]).map(|(store, _)| store)
     }
 
-    /// The same with these stages.
-    pub(super) fn open_with(&self, stages: &str) -> Result<(Postgres, Begun), StoreError> {
+    /// The same with these stages in their versions.
+    pub(super) fn open_with(
+        &self,
+        stages: &[(&str, u32)],
+    ) -> Result<(Postgres, Begun), StoreError> {
         let server = Server::parse(&self.server).unwrap();
         let mut store = Postgres::connect(server, self.choices.clone()).unwrap();
+        let stages = stages.iter().enumerate();
+        let stages = stages.map(|(n, (name, version))| StageRow::new(n as u16, name, *version));
         let begun = store.begin(Begin {
             pipeline: "orders",
-            stages: stages.to_owned(),
+            stages: &stages.collect::<Vec<_>>(),
             reuses_keys: self.reuses_keys,
         })?;
         Ok((store, begun))

@@ -7,19 +7,36 @@ CREATE TABLE @.batrun (format int NOT NULL);
 
 CREATE TABLE @.word (name text PRIMARY KEY, value text NOT NULL, sum int NOT NULL);
 
-CREATE TABLE @.stage (number int PRIMARY KEY, name text NOT NULL, version bigint NOT NULL, sum int NOT NULL);
+-- The stages of each pipeline that has run here, with their versions and in their order: a revision. A stage's number
+-- in another row is the one of that row's revision. Revision 0 has no stages: processes that only submit have it.
+CREATE TABLE @.revision (id int GENERATED ALWAYS AS IDENTITY PRIMARY KEY, stages text NOT NULL);
+CREATE UNIQUE INDEX revision_stages ON @.revision (md5(stages));
+INSERT INTO @.revision OVERRIDING SYSTEM VALUE VALUES (0, '');
+
+CREATE TABLE @.stage (
+    revision int NOT NULL, number int NOT NULL, name text NOT NULL, version bigint NOT NULL, sum int NOT NULL,
+    PRIMARY KEY (revision, number)
+);
 
 -- The processes that have run the pipeline, each start anew. `commits` counts what such a one has committed: who
--- doesn't know what came of a commit reads it here. `stages` is what all that live at a time have in common.
+-- doesn't know what came of a commit reads it here. `room` says how many tasks it had room for at its last look,
+-- `queued` how many of its own waited for a worker.
 CREATE TABLE @.node (
     id int GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     state text NOT NULL DEFAULT 'live' CHECK (state IN ('live', 'left', 'dead')),
-    stages text NOT NULL,
+    name text NOT NULL,
+    revision int NOT NULL,
     commits bigint NOT NULL DEFAULT 0,
     lease interval NOT NULL,
     lease_until timestamptz NOT NULL,
-    began timestamptz NOT NULL DEFAULT clock_timestamp()
+    began timestamptz NOT NULL DEFAULT clock_timestamp(),
+    room bigint NOT NULL DEFAULT 0,
+    queued bigint NOT NULL DEFAULT 0
 ) WITH (fillfactor = 10);
+
+-- The tasks that nobody has are those of node 0, which has left.
+INSERT INTO @.node (id, state, name, revision, lease, lease_until) OVERRIDING SYSTEM VALUE
+    VALUES (0, 'left', 'nobody', 0, '0', '-infinity');
 
 -- Half of each page is left free, so that a changed row finds room beside the old one and no index has to
 -- change. That holds as long as no column that changes often has an index.
@@ -30,14 +47,15 @@ CREATE TABLE @.node (
 CREATE TABLE @.task (
     id bigint PRIMARY KEY, key text, stage int, state text NOT NULL, stuck boolean NOT NULL,
     more bytea NOT NULL, sum int NOT NULL, context bytea NOT NULL, context_sum int NOT NULL,
-    owner int NOT NULL, killed boolean NOT NULL DEFAULT false, owners int NOT NULL DEFAULT 0,
-    claim int NOT NULL DEFAULT 0
+    owner int NOT NULL, revision int NOT NULL, killed boolean NOT NULL DEFAULT false,
+    owners int NOT NULL DEFAULT 0, claim int NOT NULL DEFAULT 0
 ) WITH (
     fillfactor = 50, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 20000,
     autovacuum_vacuum_cost_delay = 0
 );
 
-CREATE INDEX task_owner ON @.task (owner, id);
+CREATE INDEX task_owner ON @.task (owner, revision, id);
+CREATE INDEX task_stuck ON @.task (id) WHERE stuck;
 
 CREATE TABLE @.undo (
     task bigint NOT NULL, undo bigint NOT NULL, more bytea NOT NULL, sum int NOT NULL, value bytea NOT NULL,
@@ -52,15 +70,24 @@ CREATE TABLE @.outcomes (
 );
 CREATE INDEX outcomes_at ON @.outcomes (at);
 
--- The keys that are taken, each by the task that came first. The task's outcome is in its row, once it has one.
+-- The keys that are taken, each by the task that came first. The task's outcome is in its row, once it has one, and
+-- then `revision` is that of the undos that are kept.
 CREATE TABLE @.key (
     key text PRIMARY KEY, task bigint NOT NULL, digest bigint, at bigint, "end" text, undos bigint,
-    outcome bytea, output bytea, sum int
+    outcome bytea, output bytea, sum int, revision int
 ) WITH (fillfactor = 70);
 
 CREATE TABLE @.kept_undo (
     task bigint NOT NULL, undo bigint NOT NULL, more bytea NOT NULL, sum int NOT NULL, value bytea NOT NULL,
     value_sum int NOT NULL, PRIMARY KEY (task, undo)
+);
+
+-- Decisions about tasks, for the nodes that have them. `node` is the one that was told, and `answer` says what came
+-- of it.
+CREATE TABLE @.command (
+    id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, task bigint NOT NULL,
+    what text NOT NULL CHECK (what IN ('cancel', 'retry', 'resolve')),
+    at timestamptz NOT NULL DEFAULT clock_timestamp(), node int, answer text, answered timestamptz
 );
 
 -- Makes a commit this node's next one, and renews its lease. It fails if the node was buried, or if the
@@ -84,7 +111,8 @@ CREATE FUNCTION @.bury() RETURNS void LANGUAGE sql AS $$
             ORDER BY id FOR UPDATE SKIP LOCKED
     );
     DELETE FROM @.node WHERE id IN (
-        SELECT id FROM @.node n WHERE state <> 'live' AND NOT EXISTS (SELECT FROM @.task WHERE owner = n.id)
+        SELECT id FROM @.node n WHERE state <> 'live' AND id > 0
+            AND NOT EXISTS (SELECT FROM @.task WHERE owner = n.id)
             ORDER BY id FOR UPDATE SKIP LOCKED
     )
 $$;
@@ -99,41 +127,69 @@ BEGIN
     PERFORM @.bury();
 END $$;
 
--- Makes a node of the caller. The first one gets all tasks that there are. If others live, all have to have the
--- same stages: otherwise it says for how many seconds the longest of their leases still runs.
-CREATE FUNCTION @.enter(its_lease interval, its_stages text,
-    OUT entered int, OUT first boolean, OUT wait double precision, OUT clock bigint)
+-- The revisions whose tasks a pipeline with this one can go on with: it has all of their stages in the same versions
+-- and the same order, and maybe others in between.
+CREATE FUNCTION @.fitting(mine int) RETURNS SETOF int LANGUAGE sql STABLE AS $$
+    SELECT r.id FROM @.revision r WHERE NOT EXISTS (
+        SELECT FROM @.stage s
+            LEFT JOIN @.stage m ON m.revision = mine AND m.name = s.name AND m.version = s.version
+            WHERE s.revision = r.id AND (m.number IS NULL OR EXISTS (
+                SELECT FROM @.stage t
+                    JOIN @.stage n ON n.revision = mine AND n.name = t.name AND n.version = t.version
+                    WHERE t.revision = r.id AND t.number < s.number AND n.number > m.number
+            ))
+    )
+$$;
+
+-- Makes a node of the caller. The first one with stages gets all tasks that there are and that it can go on with.
+-- `stranded` is the number of tasks that no node that lives can go on with.
+CREATE FUNCTION @.enter(its_lease interval, its_name text, its_stages text,
+    names text[], versions bigint[], sums int[],
+    OUT entered int, OUT first boolean, OUT its_revision int, OUT clock bigint, OUT stranded bigint)
 LANGUAGE plpgsql AS $$
-DECLARE
-    same boolean;
 BEGIN
     clock := extract(epoch FROM clock_timestamp()) * 1000;
     LOCK TABLE @.node IN SHARE ROW EXCLUSIVE MODE;
     UPDATE @.node SET state = 'dead' WHERE state = 'live' AND lease_until < clock_timestamp()
         AND pg_postmaster_start_time() < clock_timestamp() - lease;
-    SELECT count(*) = 0, bool_and(stages = its_stages), extract(epoch FROM
-            max(greatest(lease_until, pg_postmaster_start_time() + lease)) - clock_timestamp())
-        INTO first, same, wait FROM @.node WHERE state = 'live';
-    IF first OR same THEN
-        INSERT INTO @.node (stages, lease, lease_until)
-            VALUES (its_stages, its_lease, clock_timestamp() + its_lease) RETURNING id INTO entered;
+    SELECT id INTO its_revision FROM @.revision WHERE md5(stages) = md5(its_stages) AND stages = its_stages;
+    IF NOT FOUND THEN
+        INSERT INTO @.revision (stages) VALUES (its_stages) RETURNING id INTO its_revision;
+        INSERT INTO @.stage SELECT its_revision, number - 1, name, version, sum
+            FROM unnest(names, versions, sums) WITH ORDINALITY n(name, version, sum, number);
     END IF;
+    first := its_revision > 0
+        AND NOT EXISTS (SELECT FROM @.node WHERE state = 'live' AND revision > 0);
+    INSERT INTO @.node (name, revision, lease, lease_until)
+        VALUES (its_name, its_revision, its_lease, clock_timestamp() + its_lease) RETURNING id INTO entered;
     IF first THEN
         UPDATE @.task SET owner = entered, killed = node.state = 'dead', owners = owners + 1, claim = 0
-            FROM @.node WHERE node.id = owner;
-        DELETE FROM @.node WHERE state <> 'live';
+            FROM @.node WHERE node.id = owner AND node.state <> 'live'
+                AND task.revision IN (SELECT @.fitting(its_revision));
+        DELETE FROM @.node n WHERE state <> 'live' AND id > 0
+            AND NOT EXISTS (SELECT FROM @.task WHERE owner = n.id);
         -- With many tasks that has taken a while.
         UPDATE @.node SET lease_until = clock_timestamp() + lease WHERE id = entered;
     END IF;
+    SELECT count(*) INTO stranded FROM @.node n JOIN @.task ON owner = n.id
+        WHERE n.state <> 'live' AND task.revision NOT IN (
+            SELECT @.fitting(revision) FROM @.node WHERE state = 'live' AND revision > 0
+        );
 END $$;
 
 -- Gives a node tasks of others that have left or are dead, as many as it has room for, and says which. A node that
--- doesn't know what came of a claim makes it again, with the same number: it gets what that one gave it.
-CREATE FUNCTION @.claim(me int, room bigint, number int, again boolean) RETURNS SETOF bigint LANGUAGE plpgsql
+-- doesn't know what came of a claim makes it again, with the same number: it gets what that one gave it. Tasks that
+-- nobody has are for nodes that have none waiting, as long as there are such nodes.
+CREATE FUNCTION @.claim(me int, its_room bigint, its_queued bigint, number int, again boolean)
+RETURNS SETOF bigint LANGUAGE plpgsql
 SET plan_cache_mode = force_generic_plan SET enable_hashjoin = off SET enable_mergejoin = off
 SET enable_seqscan = off AS $$
+DECLARE
+    mine int;
+    leaves boolean;
 BEGIN
-    PERFORM FROM @.node WHERE id = me AND state = 'live' FOR UPDATE;
+    UPDATE @.node SET room = its_room, queued = its_queued WHERE id = me AND state = 'live'
+        RETURNING revision INTO mine;
     IF NOT FOUND THEN
         RAISE EXCEPTION 'the claim of node % is refused', me USING ERRCODE = 'BRFEN';
     END IF;
@@ -144,14 +200,60 @@ BEGIN
         END IF;
     END IF;
     PERFORM @.bury();
+    IF its_room = 0 THEN
+        RETURN;
+    END IF;
+    leaves := its_queued > 0 AND EXISTS (
+        SELECT FROM @.node n WHERE n.state = 'live' AND n.queued = 0 AND n.room > 0
+            AND mine IN (SELECT @.fitting(n.revision))
+    );
     RETURN QUERY WITH open AS MATERIALIZED (
-        SELECT t.id, n.state FROM @.node n CROSS JOIN LATERAL (
-            SELECT id FROM @.task WHERE owner = n.id ORDER BY id LIMIT room FOR UPDATE SKIP LOCKED
-        ) t WHERE n.state <> 'live' LIMIT room
+        SELECT t.id, n.state FROM @.node n CROSS JOIN @.fitting(mine) f(revision) CROSS JOIN LATERAL (
+            SELECT id FROM @.task WHERE owner = n.id AND revision = f.revision
+                ORDER BY id LIMIT its_room FOR UPDATE SKIP LOCKED
+        ) t WHERE n.state <> 'live' AND NOT (leaves AND n.id = 0) LIMIT its_room
     ) UPDATE @.task t SET owner = me, killed = open.state = 'dead', owners = owners + 1, claim = number
         FROM open WHERE t.id = open.id
         RETURNING t.id;
 END $$;
+
+-- The nodes that have room for tasks of this one, and nothing waiting unless `busy`, and how many tasks they have room
+-- for in all. None as long as there are tasks for them that nobody has.
+CREATE FUNCTION @.idle(me int, busy boolean, OUT nodes bigint, OUT room bigint) LANGUAGE sql STABLE AS $$
+    SELECT count(*), coalesce(sum(n.room), 0)::bigint FROM @.node n
+        JOIN @.node own ON own.id = me
+        WHERE n.state = 'live' AND n.id <> me AND (busy OR n.queued = 0) AND n.room > 0
+            AND n.lease_until > clock_timestamp() AND own.revision IN (SELECT @.fitting(n.revision))
+            AND NOT EXISTS (SELECT FROM @.task WHERE owner = 0 AND revision IN (0, own.revision))
+$$;
+
+-- Leaves a decision about a task to the node that has it, or will. NULL if there is no such task.
+CREATE FUNCTION @.tell(its_task bigint, its_what text) RETURNS bigint LANGUAGE sql AS $$
+    INSERT INTO @.command (task, what) SELECT its_task, its_what
+        WHERE EXISTS (SELECT FROM @.task WHERE id = its_task) RETURNING id
+$$;
+
+-- The decisions about a node's tasks that have no answer yet.
+CREATE FUNCTION @.told(me int) RETURNS TABLE (id bigint, task bigint, what text) LANGUAGE plpgsql AS $$
+#variable_conflict use_column
+BEGIN
+    IF NOT EXISTS (SELECT FROM @.command) THEN
+        RETURN;
+    END IF;
+    DELETE FROM @.command WHERE answered < clock_timestamp() - interval '1 hour';
+    -- The node that was told answers itself, as long as it lives.
+    UPDATE @.command c SET answer = 'ended', answered = clock_timestamp()
+        WHERE answer IS NULL AND NOT EXISTS (SELECT FROM @.task t WHERE t.id = c.task)
+            AND NOT EXISTS (SELECT FROM @.node n WHERE n.id = c.node AND n.state = 'live' AND n.id <> me);
+    RETURN QUERY UPDATE @.command c SET node = me FROM @.task t
+        WHERE c.answer IS NULL AND t.id = c.task AND t.owner = me
+        RETURNING c.id, c.task, c.what;
+END $$;
+
+-- Says what came of a decision.
+CREATE FUNCTION @.answer(its_id bigint, its_answer text) RETURNS void LANGUAGE sql AS $$
+    UPDATE @.command SET answer = its_answer, answered = clock_timestamp() WHERE id = its_id AND answer IS NULL
+$$;
 
 -- Of these keys of a commit that has happened, those that another task has; and those of tasks to be taken back
 -- that this node does not take back.
@@ -172,7 +274,7 @@ $$;
 -- The rows are few beside those in the tables, and the tables' statistics are often those of other times:
 -- each one is looked up by its key.
 CREATE FUNCTION @.change(
-    me int, number bigint, reuse boolean,
+    me int, its_revision int, number bigint, reuse boolean,
     take_key text[], take_task bigint[], take_digest bigint[], take_back boolean[],
     revived bigint[],
     put_id bigint[], put_key text[], put_stage int[], put_state text[], put_stuck boolean[],
@@ -181,7 +283,7 @@ CREATE FUNCTION @.change(
     new_task bigint[], new_undo bigint[], new_more bytea[], new_sum int[], new_value bytea[],
     new_value_sum int[],
     un_task bigint[], un_undo bigint[], un_more bytea[], un_sum int[],
-    keep bigint[], gone bigint[], gone_undos bigint[],
+    released bigint[], keep bigint[], gone bigint[], gone_undos bigint[],
     out_number bigint[], out_at bigint[], out_count bigint[], out_body bytea[], out_sum int[],
     kept_key text[], kept_task bigint[], kept_at bigint[], kept_end text[], kept_digest bigint[],
     kept_undos bigint[], kept_outcome bytea[], kept_output bytea[], kept_sum int[],
@@ -241,14 +343,16 @@ BEGIN
             WHERE task = n.id AND (losers IS NULL OR n.id <> ALL (losers));
     END IF;
     IF cardinality(put_id) > 0 THEN
-        INSERT INTO @.task AS t (id, key, stage, state, stuck, more, sum, context, context_sum, owner)
-            SELECT n.*, me FROM unnest(
+        -- A process without stages leaves its tasks to the others.
+        INSERT INTO @.task AS t (id, key, stage, state, stuck, more, sum, context, context_sum, owner, revision)
+            SELECT n.*, CASE its_revision WHEN 0 THEN 0 ELSE me END, its_revision FROM unnest(
                 put_id, put_key, put_stage, put_state, put_stuck, put_more, put_sum, put_context,
                 put_context_sum
             ) n(id) WHERE losers IS NULL OR n.id <> ALL (losers)
             ON CONFLICT (id) DO UPDATE SET key = excluded.key, stage = excluded.stage,
                 state = excluded.state, stuck = excluded.stuck, more = excluded.more, sum = excluded.sum,
-                context = excluded.context, context_sum = excluded.context_sum
+                context = excluded.context, context_sum = excluded.context_sum,
+                revision = excluded.revision
             WHERE t.owner + 0 = me;
         GET DIAGNOSTICS changed = ROW_COUNT;
         IF changed <> cardinality(put_id) - coalesce(cardinality(losers), 0) THEN
@@ -257,7 +361,8 @@ BEGIN
         END IF;
     END IF;
     IF cardinality(up_id) > 0 THEN
-        UPDATE @.task t SET stage = n.stage, state = n.state, stuck = n.stuck, more = n.more, sum = n.sum
+        UPDATE @.task t SET stage = n.stage, state = n.state, stuck = n.stuck, more = n.more, sum = n.sum,
+                revision = its_revision
             FROM unnest(up_id, up_stage, up_state, up_stuck, up_more, up_sum)
                 n(id, stage, state, stuck, more, sum)
             WHERE t.id = n.id AND t.owner + 0 = me;
@@ -284,6 +389,14 @@ BEGIN
                 USING ERRCODE = 'BRROW';
         END IF;
     END IF;
+    IF cardinality(released) > 0 THEN
+        UPDATE @.task t SET owner = 0 FROM unnest(released) n(id) WHERE t.id = n.id AND t.owner + 0 = me;
+        GET DIAGNOSTICS changed = ROW_COUNT;
+        IF changed <> cardinality(released) THEN
+            RAISE EXCEPTION 'tasks of this node are those of another one: % of % are left',
+                changed, cardinality(released) USING ERRCODE = 'BRROW';
+        END IF;
+    END IF;
     IF cardinality(keep) > 0 THEN
         INSERT INTO @.kept_undo SELECT undo.* FROM unnest(keep) n(id) JOIN @.undo ON task = n.id
             ON CONFLICT (task, undo) DO UPDATE SET more = excluded.more, sum = excluded.sum,
@@ -300,13 +413,14 @@ BEGIN
         INSERT INTO @.outcomes SELECT * FROM unnest(out_number, out_at, out_count, out_body, out_sum);
     END IF;
     IF cardinality(kept_key) > 0 THEN
-        INSERT INTO @.key AS k (key, task, at, "end", digest, undos, outcome, output, sum) SELECT * FROM unnest(
+        INSERT INTO @.key AS k (key, task, at, "end", digest, undos, outcome, output, sum, revision)
+            SELECT n.*, its_revision FROM unnest(
             kept_key, kept_task, kept_at, kept_end, kept_digest, kept_undos, kept_outcome, kept_output,
             kept_sum
         ) n(key, task) WHERE losers IS NULL OR n.task <> ALL (losers)
         ON CONFLICT (key) DO UPDATE SET task = excluded.task, at = excluded.at, "end" = excluded."end",
             digest = excluded.digest, undos = excluded.undos, outcome = excluded.outcome,
-            output = excluded.output, sum = excluded.sum
+            output = excluded.output, sum = excluded.sum, revision = excluded.revision
         -- Never that of another task which is in flight.
         WHERE k.task = excluded.task OR k.outcome IS NOT NULL;
     END IF;

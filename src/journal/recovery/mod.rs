@@ -7,8 +7,11 @@ mod task_reader;
 
 mod planner;
 
-// Later, tasks of other processes that have gone.
+// Later, tasks of other processes that have gone,
 pub(super) mod takeover;
+
+// or too much to do.
+mod balance;
 
 // The result, which the pipeline carries out.
 pub(super) mod plan;

@@ -4,7 +4,7 @@ use std::{any::Any, sync::Arc, time::Duration};
 
 use super::chunked_vec::ChunkedVec;
 use crate::{
-    journal::stage_codecs::StageCodecs,
+    journal::{rows::stage::StageRow, stage_codecs::StageCodecs},
     policy::Recovery,
     task::{EndReason, Names, Outcome, StageIx, StageName, StuckTask, TaskId, Undo},
 };
@@ -20,6 +20,16 @@ pub(crate) struct PipelineSpec {
     pub(crate) keep_undos: bool,
     /// A task is left alone once its stage, or one of its undos, was interrupted by this many kills.
     pub(crate) crash_limit: u32,
+}
+
+impl PipelineSpec {
+    /// The pipeline's own stages as rows.
+    pub(super) fn stage_rows(&self) -> Vec<StageRow> {
+        let stages = self.stages.iter().enumerate();
+        stages
+            .map(|(number, (name, version))| StageRow::new(number as StageIx, name, *version))
+            .collect()
+    }
 }
 
 /// The tasks in a journal at a start.

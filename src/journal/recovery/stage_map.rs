@@ -1,5 +1,7 @@
 //! The stages of the journal, mapped to those of the pipeline that starts.
 
+use std::collections::{HashMap, hash_map::Entry};
+
 use super::plan::PipelineSpec;
 use crate::{
     journal::rows::stage::StageRow,
@@ -25,10 +27,7 @@ impl StageMap {
     /// Stages are the same if their names and versions are. A value keeps the version it was
     /// written with, so it never passes for a value of another version.
     pub(super) fn new(stored: &[StageRow], spec: &PipelineSpec) -> Self {
-        let own = spec.stages.iter().enumerate();
-        let mut rows: Vec<StageRow> = own
-            .map(|(number, (name, version))| StageRow::new(number as StageIx, name, *version))
-            .collect();
+        let mut rows = spec.stage_rows();
         let mut unusable = vec![None; rows.len()];
         let mut renumbered = Vec::new();
         for row in stored {
@@ -59,6 +58,15 @@ impl StageMap {
         }
     }
 
+    /// As [`new`](Self::new), for the rows of a revision. One without stages has tasks that only wait for the
+    /// first stage, whatever that is.
+    pub(super) fn of_revision(stored: &[StageRow], spec: &PipelineSpec) -> Self {
+        match stored {
+            [] => Self::new(&spec.stage_rows(), spec),
+            stored => Self::new(stored, spec),
+        }
+    }
+
     /// The new number of a stage in the journal. The error is a text for people.
     pub(super) fn renumber(&self, stored: StageIx) -> Result<StageIx, String> {
         let found = self.renumbered.iter().find(|(old, _)| *old == stored);
@@ -85,4 +93,19 @@ impl StageMap {
             Some(why) => Err(why.clone()),
         }
     }
+}
+
+/// The maps of several revisions.
+pub(super) fn stage_maps<E>(
+    revisions: impl Iterator<Item = i32>,
+    spec: &PipelineSpec,
+    mut stages_of: impl FnMut(i32) -> Result<Vec<StageRow>, E>,
+) -> Result<HashMap<i32, StageMap>, E> {
+    let mut maps = HashMap::new();
+    for revision in revisions {
+        if let Entry::Vacant(place) = maps.entry(revision) {
+            place.insert(StageMap::of_revision(&stages_of(revision)?, spec));
+        }
+    }
+    Ok(maps)
 }

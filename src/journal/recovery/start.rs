@@ -9,7 +9,7 @@ use super::{
     chunked_vec::ChunkedVec,
     plan::{PipelineSpec, Recovered},
     planner::{Before, LastExit, Planner},
-    stage_map::StageMap,
+    stage_map::{StageMap, stage_maps},
     takeover::Takeover,
     task_reader::{MAX_TASK_ID, TaskReader},
 };
@@ -25,10 +25,11 @@ use crate::{
             meta::{ENDED, ID, LAST_TASK, ON_PURPOSE, PIPELINE, STILL_RUNNING},
             undo::UndoRow,
         },
-        store::{Begin, RowOp, Store, StoreError, Summary},
+        store::{Begin, RowOp, Store, StoreError, Summary, TaskRows},
         time::wall_clock,
         writer::handle::Writer,
     },
+    logging,
     task::{StageIx, TaskId},
 };
 
@@ -51,10 +52,18 @@ impl Journal {
         let corrupt = |why: String| JournalError::corrupt(&path, why);
         let begun = store.begin(Begin {
             pipeline: &spec.pipeline,
-            stages: stages_text(&spec),
+            stages: &spec.stage_rows(),
             reuses_keys: rules.taken_by == Ended::Done,
         });
         let begun = begun.map_err(failed)?;
+        if begun.stranded > 0 {
+            logging::warning!(
+                "pipeline {}: {} tasks wait for a process with other stages, or other versions of them, and none \
+                 that has them is running",
+                spec.pipeline,
+                begun.stranded
+            );
+        }
         let summary = store.summary().map_err(failed)?;
         let mut ops = Vec::new();
         let mut journal_id = meta(&summary, ID).map(str::to_owned);
@@ -85,11 +94,6 @@ impl Journal {
         };
         ops.push(RowOp::SetMeta(ENDED, STILL_RUNNING.to_owned()));
         let stages = StageMap::new(&summary.stages, &spec);
-        if stages.changed && begun.joined {
-            return Err(corrupt(
-                "its stages are not those of the processes that use it".to_owned(),
-            ));
-        }
         if stages.changed {
             ops.push(RowOp::ReplaceStages(stages.rows.clone()));
         }
@@ -100,6 +104,13 @@ impl Journal {
             .map_or_else(wall_clock, |lease| lease.wall_clock());
         let mut tasks = LiveTasks::new(last_stage, last_id, last_block, summary.outcomes);
         tasks.keep_undos = spec.keep_undos;
+        let mut shared = Vec::new();
+        if lease.is_some() && !begun.joined {
+            shared = read_shared(&mut *store, last_exit).map_err(failed)?;
+        }
+        let revisions = shared.iter().filter_map(|(_, revision, _)| *revision);
+        let maps = stage_maps(revisions, &spec, |revision| store.stages_of(revision));
+        let maps = maps.map_err(failed)?;
         let mut reader = TaskReader {
             planner: Planner {
                 now,
@@ -118,8 +129,12 @@ impl Journal {
                 journal_id,
             },
         };
-        if !begun.joined {
+        if lease.is_none() {
             read_all(&mut *store, &mut reader, last_exit, failed, corrupt)?;
+        }
+        for (rows, revision, before) in shared {
+            let stages = revision.and_then(|revision| maps.get(&revision));
+            reader.read_with(stages, rows, before).map_err(corrupt)?;
         }
         if stages.changed {
             renumber_kept_undos(&mut *store, &stages, &mut reader.ops, failed, corrupt)?;
@@ -162,6 +177,7 @@ impl Journal {
             claimer,
             spec,
             lease,
+            waited: 0,
         });
         Ok((ledger, recovered, takeover))
     }
@@ -183,33 +199,30 @@ fn read_all(
     failed: impl Fn(StoreError) -> JournalError,
     corrupt: impl Fn(String) -> JournalError,
 ) -> Result<(), JournalError> {
-    let mut all = Vec::new();
     let mut result = Ok(());
-    let shared = store.lease().is_some();
     let read = store.tasks(&mut |task| {
-        if shared {
-            // Only then is it known how its process ended.
-            all.push(task);
-        } else if result.is_ok() {
+        if result.is_ok() {
             result = reader.read(task, last_exit.into());
         }
     });
     read.map_err(failed)?;
-    for task in all {
-        let owners = store.owners_of(task.0.id);
-        let before = owners.map_or(Before::from(last_exit), Before::of);
-        result = result.and_then(|()| reader.read(task, before));
-    }
     result.map_err(corrupt)
 }
 
-/// The stages with their versions: the same text for the same ones.
-fn stages_text(spec: &PipelineSpec) -> String {
-    let stages = spec
-        .stages
-        .iter()
-        .map(|(name, version)| format!("{version} {name:?}"));
-    stages.collect::<Vec<_>>().join(", ")
+/// A task of a store that several processes use, with the revision of its rows.
+type SharedTask = (TaskRows, Option<i32>, Before);
+
+/// Reads all tasks that are this process's. Only then does the store know how each one's process ended.
+fn read_shared(store: &mut dyn Store, last_exit: LastExit) -> Result<Vec<SharedTask>, StoreError> {
+    let mut tasks = Vec::new();
+    store.tasks(&mut |task| tasks.push(task))?;
+    let with_owner = |task: TaskRows| {
+        let owners = store.owners_of(task.0.id);
+        let revision = owners.map(|owners| owners.revision);
+        let before = owners.map_or(Before::from(last_exit), Before::of);
+        (task, revision, before)
+    };
+    Ok(tasks.into_iter().map(with_owner).collect())
 }
 
 /// The keys of all tasks whose outcome is kept.

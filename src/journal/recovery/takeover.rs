@@ -1,7 +1,7 @@
 //! Takes over the tasks of other processes that have gone, while the pipeline runs.
 
 use std::{
-    io,
+    io, mem,
     sync::{
         Arc, Weak,
         mpsc::{self, RecvTimeoutError},
@@ -11,17 +11,19 @@ use std::{
 };
 
 use super::{
+    balance::{Idle, to_leave, to_release},
     chunked_vec::ChunkedVec,
     plan::{PipelineSpec, Recovered},
     planner::{Before, LastExit, Planner},
-    stage_map::StageMap,
+    stage_map::{StageMap, stage_maps},
     task_reader::TaskReader,
 };
 use crate::{
     journal::{
+        command::{Answer, Decision},
         lease::Lease,
         ledger::JournalLedger,
-        store::{Claimer, Owners, StoreError, TaskRows},
+        store::{Claimer, Load, Owners, StoreError, TaskRows},
         writer::requests::Adopted,
     },
     ledger::LedgerError,
@@ -34,11 +36,20 @@ const AT_ONCE: usize = 500;
 
 /// The pipeline that tasks are taken over for.
 pub(crate) trait Adopt: Send {
-    /// The number of tasks that may come.
-    fn room(&self) -> usize;
+    /// The tasks that may come, and those that wait.
+    fn load(&self) -> Load;
 
     /// These tasks go on here.
     fn adopt(&mut self, tasks: Recovered);
+
+    /// Decides about a task; `None` if it isn't known here yet.
+    fn decide(&mut self, task: TaskId, decision: Decision) -> Option<Answer>;
+
+    /// Leaves so many tasks that have not begun to other processes, or fewer.
+    fn release(&mut self, most: usize);
+
+    /// The process is to end once its tasks have ended.
+    fn is_leaving(&self) -> bool;
 
     /// Stops everything: nothing is recorded any more.
     fn fail(&self, why: &LedgerError);
@@ -52,6 +63,8 @@ pub(crate) struct Takeover {
     pub(super) claimer: Box<dyn Claimer>,
     pub(super) spec: PipelineSpec,
     pub(super) lease: Arc<Lease>,
+    /// The number of tasks that waited at the last look.
+    pub(super) waited: usize,
 }
 
 impl Takeover {
@@ -103,11 +116,47 @@ impl Takeover {
         if let Some(ledger) = ledger.upgrade() {
             ledger.writer.look_elsewhere();
         }
-        let room = pipeline.room().min(AT_ONCE);
-        if room == 0 {
-            return Ok(0);
+        let load = pipeline.load();
+        let claimed = self.take_over(load, ledger, pipeline)?;
+        for command in self.claimer.told()? {
+            if let Some(answer) = pipeline.decide(TaskId(command.task), command.decision) {
+                self.claimer.answer(command, &answer)?;
+            }
         }
-        let claimed = match self.claimer.claim(room) {
+        if claimed == 0 {
+            self.share(load, pipeline)?;
+        }
+        Ok(claimed)
+    }
+
+    /// Leaves tasks to others that have less to do.
+    fn share(&mut self, load: Load, pipeline: &mut impl Adopt) -> Result<(), Trouble> {
+        let waited = mem::replace(&mut self.waited, load.queued);
+        if load.queued == 0 {
+            return Ok(());
+        }
+        let leaves = pipeline.is_leaving();
+        let (processes, room) = self.claimer.idle(leaves)?;
+        let idle = Idle { processes, room };
+        let most = match leaves {
+            true => to_leave(load.queued, idle),
+            false => to_release([waited, load.queued], idle),
+        };
+        if most > 0 {
+            pipeline.release(most);
+        }
+        Ok(())
+    }
+
+    /// Takes over as many tasks as there is room for. Returns their number.
+    fn take_over(
+        &mut self,
+        load: Load,
+        ledger: &Weak<JournalLedger>,
+        pipeline: &mut impl Adopt,
+    ) -> Result<usize, Trouble> {
+        let room = load.room.min(AT_ONCE);
+        let claimed = match self.claimer.claim(Load { room, ..load }) {
             // They stay this process's, so that not one after the other stumbles over them.
             Err(StoreError::Corrupt(corrupt)) => {
                 logging::error!(
@@ -139,14 +188,20 @@ impl Takeover {
 
     /// Plans how each task goes on.
     fn plan(&mut self, claimed: Vec<(TaskRows, Owners)>) -> Result<(Adopted, Recovered), Trouble> {
-        let stages = StageMap::new(&self.claimer.stages()?, &self.spec);
+        let revisions = claimed.iter().map(|(_, owners)| owners.revision);
+        let claimer = &mut self.claimer;
+        let maps = stage_maps(revisions, &self.spec, |revision| {
+            claimer.stages_of(revision)
+        })?;
+        // They stand for the numbers in rows of this process's own.
+        let own = StageMap::of_revision(&[], &self.spec);
         let mut tasks = Vec::new();
         let mut reader = TaskReader {
             planner: Planner {
                 now: self.lease.wall_clock(),
                 last_exit: LastExit::Killed,
                 spec: &self.spec,
-                stages: &stages,
+                stages: &own,
             },
             keep: &mut |id, state| tasks.push((id, state)),
             ops: Vec::new(),
@@ -161,7 +216,8 @@ impl Takeover {
         };
         for (rows, owners) in claimed {
             // It stays this process's, so that not one after the other stumbles over it.
-            if let Err(why) = reader.read(rows, Before::of(owners)) {
+            let stages = maps.get(&owners.revision);
+            if let Err(why) = reader.read_with(stages, rows, Before::of(owners)) {
                 logging::error!("a task of a process that has gone is left where it is: {why}");
             }
         }

@@ -3,6 +3,7 @@
 use super::{
     plan::{Recovered, RecoveredTask},
     planner::{Before, Planner},
+    stage_map::StageMap,
 };
 use crate::{
     failure::{Failure, FailureKind},
@@ -36,7 +37,20 @@ struct VerifiedTask {
     values: Vec<Vec<u8>>,
 }
 
-impl TaskReader<'_> {
+impl<'a> TaskReader<'a> {
+    /// Reads one task, the numbers in whose rows are those of these stages.
+    pub(super) fn read_with(
+        &mut self,
+        stages: Option<&'a StageMap>,
+        rows: TaskRows,
+        before: Before,
+    ) -> Result<(), String> {
+        if let Some(stages) = stages {
+            self.planner.stages = stages;
+        }
+        self.read(rows, before)
+    }
+
     /// Reads one task. The error says what is corrupt.
     pub(super) fn read(&mut self, rows: TaskRows, before: Before) -> Result<(), String> {
         self.planner.last_exit = before.exit;

@@ -63,6 +63,8 @@ impl<'c> Statements<'c> {
         match op {
             // The one process that has the file knows all keys.
             RowOp::TakeKey { .. } => {}
+            // Nobody else takes it.
+            RowOp::Release { .. } => {}
             RowOp::PutTask(row, context) => {
                 prepared(
                     &mut self.put_task,

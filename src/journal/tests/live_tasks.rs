@@ -12,8 +12,13 @@ use super::support::outcome;
 use crate::{
     failure::Failure,
     journal::{
-        durability::Durability, entry::Entry, live_tasks::LiveTasks, memory::disk::Disk,
-        rows::keyed_outcome::KeyedOutcome, store::Store, task_state::TaskState,
+        durability::Durability,
+        entry::Entry,
+        live_tasks::LiveTasks,
+        memory::disk::Disk,
+        rows::keyed_outcome::KeyedOutcome,
+        store::{RowOp, Store},
+        task_state::TaskState,
         undo_state::UndoState,
     },
     task::{Outcome, Rollback, StageIx, State, Stuck, TaskId},
@@ -99,7 +104,7 @@ proptest! {
                 done.remove(&id);
                 let key: Box<str> = format!("key {id}").into();
                 let label: Option<Arc<str>> = Some(format!("label {id}").into());
-                tasks.take_back(id, (key.clone(), label.clone()), None, kept);
+                tasks.take_back(id, (key.clone(), label.clone()), None, kept, false);
                 let state = TaskState::taken_back(key, label, None, undos);
                 tracked.insert(id, Tracked { state, attempt: 1 });
                 continue;
@@ -265,4 +270,55 @@ fn check(store: &mut dyn Store, tracked: &BTreeMap<u64, Tracked>) {
         .collect();
     let found: Vec<_> = found.iter().map(|(id, task)| (*id, task)).collect();
     assert_eq!(found, tracked);
+}
+
+#[test]
+fn c1_a_task_is_released_with_everything_that_was_recorded_of_it() {
+    let mut tasks = LiveTasks::new(LAST, 0, 0, 0);
+    let entries = [
+        Entry::Accepted {
+            key: Some("key".into()),
+            digest: None,
+            label: None,
+            context: b"context".to_vec(),
+            deadline_left: None,
+            work_timeout: None,
+        },
+        // It had just begun when it was to go.
+        Entry::Started {
+            stage: 0,
+            attempt: 1,
+            deadline_left: None,
+        },
+        Entry::UndoRegistered {
+            stage: 0,
+            attempt: 1,
+            undo: 0,
+            value: b"value".to_vec(),
+        },
+        Entry::Released,
+    ];
+    for entry in entries {
+        assert!(tasks.apply(1, entry, 5).unwrap().is_none());
+    }
+    assert!(tasks.with_key("key").is_some());
+    let mut ops = Vec::new();
+    tasks.drain(5, &mut ops).unwrap();
+    let kinds: Vec<_> = ops
+        .iter()
+        .map(|op| match op {
+            RowOp::TakeKey { .. } => "key",
+            RowOp::PutTask(row, _) if &*row.state == "running" => "task",
+            RowOp::PutUndo(..) => "undo",
+            RowOp::Release { task: 1 } => "released",
+            _ => "something else",
+        })
+        .collect();
+    assert_eq!(kinds, ["key", "task", "undo", "released"]);
+    // It is another one's from now on.
+    assert!(tasks.with_key("key").is_none());
+    assert!(tasks.apply(1, Entry::Done, 6).unwrap().is_none());
+    let mut ops = Vec::new();
+    tasks.drain(6, &mut ops).unwrap();
+    assert!(ops.is_empty(), "{ops:?}");
 }

@@ -97,9 +97,12 @@ pub(in crate::journal) fn put_keyed_outcome(
 pub(in crate::journal) fn all_of(store: &mut dyn Store) -> Result<Vec<String>, StoreError> {
     let summary = store.summary()?;
     let mut all = vec![format!("{:?}", summary.meta)];
-    for stage in summary.stages {
-        let (number, name, version) = (stage.number, stage.name, stage.version);
-        all.push(format!("stage {number} {name} {version}"));
+    // In a database, those of the process that reads.
+    if store.lease().is_none() {
+        for stage in summary.stages {
+            let (number, name, version) = (stage.number, stage.name, stage.version);
+            all.push(format!("stage {number} {name} {version}"));
+        }
     }
     let mut result = Ok(());
     store.tasks(&mut |(row, context, undos)| {

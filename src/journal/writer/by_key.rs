@@ -17,7 +17,7 @@ use crate::{
         undo_state::UndoState,
     },
     ledger::LedgerError,
-    task::{EndKind, TaskId},
+    task::{EndKind, StageIx, TaskId},
 };
 
 impl CommitBuilder {
@@ -126,7 +126,8 @@ impl CommitBuilder {
                 let undos = kept.undos.into_iter().flatten();
                 let undos = undos.map(|(undo, _)| undo).collect();
                 let names = (key, kept.label);
-                self.tasks.take_back(task.0, names, kept.digest, undos);
+                self.tasks
+                    .take_back(task.0, names, kept.digest, undos, kept.renumbered);
                 self.replies.taken_back.push((to, task, Ok(())));
             }
             (ByKey::TakeBack(task, to), found) => {
@@ -148,7 +149,7 @@ impl CommitBuilder {
     }
 
     /// The task that has this key. No outcome is unwritten.
-    fn find(&mut self, key: &str, slot: &mut StoreSlot) -> Result<FoundByKey, String> {
+    pub(super) fn find(&mut self, key: &str, slot: &mut StoreSlot) -> Result<FoundByKey, String> {
         if let Some(live) = self.tasks.with_key(key) {
             return Ok(match live.stuck {
                 Some(_) => FoundByKey::Stuck(live.task),
@@ -168,13 +169,23 @@ impl CommitBuilder {
         };
         let label = row.outcome().map_err(|corrupt| corrupt.to_string())?.label;
         let end = row.end().map_err(|corrupt| corrupt.to_string())?;
+        let mut renumbered = false;
         let undos = match row.undos {
             None => None,
             Some(count) => {
+                let numbers = store.numbers_of_kept(row.task).map_err(failed)?;
+                renumbered = numbers.is_some();
+                let own_number = |stage: StageIx| match &numbers {
+                    None => stage,
+                    // No stage has that number.
+                    Some(own) => own.get(&stage).copied().unwrap_or(StageIx::MAX),
+                };
                 let rows = store.kept_undos(row.task).map_err(failed)?;
                 let undos = rows.into_iter().map(|(undo, value)| {
                     let number = undo.undo;
-                    Ok((undo.state()?, value.into_undo(row.task, number)?))
+                    let mut state = undo.state()?;
+                    state.stage = own_number(state.stage);
+                    Ok((state, value.into_undo(row.task, number)?))
                 });
                 let undos: Result<Vec<(UndoState, Vec<u8>)>, _> = undos.collect();
                 let undos = undos.map_err(|corrupt: Corrupt| corrupt.to_string())?;
@@ -195,6 +206,7 @@ impl CommitBuilder {
             label,
             digest: row.digest,
             undos,
+            renumbered,
         }))
     }
 }

@@ -3,6 +3,7 @@
 use std::{collections::HashMap, mem, sync::Arc};
 
 use super::{
+    ask::Told,
     replies::{Replies, ReplyTo, StoredOutcome},
     requests::{Adopted, Request},
     store_slot::StoreSlot,
@@ -36,6 +37,8 @@ pub(super) struct CommitBuilder {
     pub(super) rules: KeyRules,
     /// Questions for the outcome of a task that has none yet, by its key.
     waiting: HashMap<Box<str>, Vec<ReplyTo<Option<StoredOutcome>>>>,
+    /// Decisions of which other processes have not said yet what came of them.
+    pub(super) told: Vec<Told>,
     /// Outcomes of tasks with keys that are not written yet.
     pub(super) keyed_outcomes: Vec<KeyedOutcome>,
     pub(super) replies: Replies,
@@ -56,6 +59,7 @@ impl CommitBuilder {
             retention,
             rules,
             waiting: HashMap::new(),
+            told: Vec::new(),
             keyed_outcomes: Vec::new(),
             replies: Replies::default(),
             ops: Vec::new(),
@@ -125,7 +129,7 @@ impl CommitBuilder {
                     self.ops.append(&mut ops);
                     self.replies.adopted.push(to);
                 }
-                Request::LookElsewhere => self.look_elsewhere(store)?,
+                Request::Ask(ask) => self.take_in_ask(ask, store)?,
             }
         }
         self.tasks.encode_rows()
@@ -161,7 +165,7 @@ impl CommitBuilder {
 
     /// Answers those who wait for the outcome of another process's task that has one by now, or whose key is
     /// nobody's any more.
-    fn look_elsewhere(&mut self, store: &mut StoreSlot) -> Result<(), String> {
+    pub(super) fn look_elsewhere(&mut self, store: &mut StoreSlot) -> Result<(), String> {
         let keys: Vec<_> = self.waiting.keys().cloned().collect();
         for key in keys {
             match self.tasks.with_key(&key).map(|live| live.stuck.cloned()) {
@@ -247,6 +251,7 @@ impl CommitBuilder {
     /// Drops the callers that still wait for an outcome: there will be none.
     pub(super) fn drop_waiting(&mut self) {
         self.waiting.clear();
+        self.told.clear();
     }
 
     /// Adds the deletion of outcomes that are too old or too many.

@@ -10,6 +10,7 @@ use std::{
 use tokio::sync::oneshot;
 
 use super::{
+    ask::Ask,
     commit_builder::CommitBuilder,
     replies::{FoundByKey, ReplyTo, StoredOutcome},
     requests::{Adopted, ByKey, Request, RequestQueue, Urgency},
@@ -18,12 +19,17 @@ use super::{
 };
 use crate::{
     journal::{
-        entry::Entry, key_index::KeyIndex, key_rules::KeyRules, live_tasks::LiveTasks,
-        retention::Retention, store::Store,
+        command::{Answer, Decision},
+        entry::Entry,
+        key_index::KeyIndex,
+        key_rules::KeyRules,
+        live_tasks::LiveTasks,
+        retention::Retention,
+        store::Store,
     },
     ledger::{LedgerError, Mark},
     panic_guard,
-    task::TaskId,
+    task::{Stuck, TaskId, TaskStatus},
 };
 
 type ReplyFrom<T> = oneshot::Receiver<Result<T, LedgerError>>;
@@ -117,8 +123,37 @@ impl Writer {
     /// Looks for the outcomes of tasks of other processes that somebody waits for.
     pub(in crate::journal) fn look_elsewhere(&self) {
         self.requests
-            .push(Request::LookElsewhere, Urgency::Awaited)
+            .push(Request::Ask(Ask::Look), Urgency::Awaited)
             .ok();
+    }
+
+    /// Has the process that has this task decide. The reply comes once it has; `None` if there is no such task.
+    pub(in crate::journal) fn tell(
+        &self,
+        task: TaskId,
+        decision: Decision,
+    ) -> Result<ReplyFrom<Option<Answer>>, LedgerError> {
+        self.ask(|to| Ask::Tell(task, decision, to))
+    }
+
+    /// The stuck tasks of other processes.
+    pub(in crate::journal) fn stuck_elsewhere(&self) -> Result<ReplyFrom<Vec<Stuck>>, LedgerError> {
+        self.ask(Ask::Stuck)
+    }
+
+    /// The place of the task with this key; `None` if it is this process's.
+    pub(in crate::journal) fn status_elsewhere(
+        &self,
+        key: &str,
+    ) -> Result<ReplyFrom<Option<TaskStatus>>, LedgerError> {
+        self.ask(|to| Ask::Status(key.into(), to))
+    }
+
+    fn ask<T>(&self, what: impl FnOnce(ReplyTo<T>) -> Ask) -> Result<ReplyFrom<T>, LedgerError> {
+        let (to, from) = oneshot::channel();
+        self.requests
+            .push(Request::Ask(what(to)), Urgency::Awaited)?;
+        Ok(from)
     }
 
     /// Looks for the task that has this key.

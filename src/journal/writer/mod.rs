@@ -10,8 +10,10 @@ pub(super) mod handle;
 pub(super) mod requests;
 
 // The thread's side.
+mod ask;
 mod by_key;
 mod commit_builder;
+mod elsewhere;
 mod store_slot;
 mod thread;
 

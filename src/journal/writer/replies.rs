@@ -36,6 +36,8 @@ pub(in crate::journal) struct KeptEnd {
     pub(in crate::journal) digest: Option<u64>,
     /// Its undos, with their encoded values; `None` if it can't be taken back.
     pub(in crate::journal) undos: Option<Vec<(UndoState, Vec<u8>)>>,
+    /// The stages in them have other numbers in the store.
+    pub(in crate::journal) renumbered: bool,
 }
 
 /// A task is taken back from now on; or what was found instead.

@@ -9,7 +9,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::replies::{FoundByKey, ReplyTo, StoredOutcome, reply};
+use super::{
+    ask::Ask,
+    replies::{FoundByKey, ReplyTo, StoredOutcome, reply},
+};
 use crate::{
     journal::{
         entry::Entry,
@@ -31,8 +34,8 @@ pub(super) enum Request {
     ByKey(Box<str>, ByKey),
     /// Tasks of another process are this one's from now on.
     Adopt(Box<Adopted>, ReplyTo<()>),
-    /// Looks for the outcomes of tasks of other processes for which somebody waits.
-    LookElsewhere,
+    /// About tasks of other processes.
+    Ask(Ask),
 }
 
 /// Tasks of another process that has gone.

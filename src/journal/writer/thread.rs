@@ -169,7 +169,7 @@ impl WriterThread {
         for request in waiting {
             match request {
                 Request::Record(..) => {}
-                Request::LookElsewhere => {}
+                Request::Ask(ask) => ask.refuse(&error),
                 Request::Accept(_, _, to) | Request::Adopt(_, to) => {
                     reply(to, Err(error.clone()));
                 }

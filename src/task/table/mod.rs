@@ -282,6 +282,18 @@ impl Table {
         in_flight
     }
 
+    /// Counts a task that is another process's now, and frees its place. Returns how many are in flight.
+    #[cfg(feature = "journal")]
+    pub(crate) fn file_released(&self, task: TaskRef) -> u64 {
+        let mut inner = panic_guard::lock(&self.inner);
+        let live = inner.release(task);
+        inner.counts.released += u64::from(live);
+        let in_flight = inner.counts().in_flight();
+        discard(inner);
+        self.places.add_permits(usize::from(live));
+        in_flight
+    }
+
     /// Files tasks that are done: the way of nearly every task.
     pub(crate) fn file_done(&self, done: impl Iterator<Item = TaskRef>) -> u64 {
         let mut inner = panic_guard::lock(&self.inner);

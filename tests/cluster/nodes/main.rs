@@ -1,4 +1,5 @@
-//! Several nodes of one pipeline, in one process: takeover, keys, and what a node that was buried can do.
+//! Several nodes of one pipeline, in one process: takeover, keys, what a node that was buried can do, decisions about
+//! tasks of others, and tasks that go where there is room.
 //!
 //!   .ci/postgres cargo test -p batrun-cluster --test nodes -- --ignored
 
@@ -8,6 +9,9 @@
     missing_docs,
     unreachable_pub
 )]
+
+mod anywhere;
+mod balance;
 
 use std::{
     env, process,
@@ -86,6 +90,7 @@ struct Step {
     node: &'static str,
     seen: mpsc::UnboundedSender<Seen>,
     gate: Option<Arc<Notify>>,
+    undo_fails: bool,
 }
 
 impl Stage for Step {
@@ -108,7 +113,10 @@ impl Stage for Step {
 
     async fn cancel(&mut self, n: u32, _: &CancelContext<'_>) -> Result<(), Failure> {
         self.seen.send(Seen::Undone(self.node, n)).unwrap();
-        Ok(())
+        match self.undo_fails {
+            true => Err(Failure::permanent("it can't be undone")),
+            false => Ok(()),
+        }
     }
 }
 
@@ -126,12 +134,14 @@ fn steps() -> (Step, Step, mpsc::UnboundedReceiver<Seen>) {
         node: "free",
         seen: seen.clone(),
         gate: None,
+        undo_fails: false,
     };
     let gate = Some(Arc::new(Notify::new()));
     let waiting = Step {
         node: "waiting",
         seen,
         gate,
+        undo_fails: false,
     };
     (free, waiting, sees)
 }
@@ -145,6 +155,18 @@ async fn until(mut is: impl FnMut() -> bool) {
     let begin = Instant::now();
     while !is() {
         assert!(begin.elapsed() < AT_MOST);
+        actix_rt::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+async fn until_counts(world: &World, statement: &str, count: i64) {
+    let begin = Instant::now();
+    loop {
+        let counted = world.counts(statement).await;
+        if counted == count {
+            return;
+        }
+        assert!(begin.elapsed() < AT_MOST, "{counted}: {statement}");
         actix_rt::time::sleep(Duration::from_millis(5)).await;
     }
 }
