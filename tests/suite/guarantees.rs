@@ -212,8 +212,8 @@ fn each_difference_between_promises_and_tests_is_found() {
         [r#"there is no promise G14 for {"g14_it_holds"}"#]
     );
     assert_eq!(
-        complaints(&page, &with("c5_it_holds")),
-        [r#"there is no promise C5 for {"c5_it_holds"}"#]
+        complaints(&page, &with("c10_it_holds")),
+        [r#"there is no promise C10 for {"c10_it_holds"}"#]
     );
     assert_eq!(
         complaints(&page, &with("g05_something_new_holds")),
