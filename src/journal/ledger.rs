@@ -233,7 +233,7 @@ fn rollback_started(end: End) -> Entry {
     Entry::RollbackStarted { end: Box::new(end) }
 }
 
-fn checked_key(key: &str) -> Result<Box<str>, LedgerError> {
+pub(super) fn checked_key(key: &str) -> Result<Box<str>, LedgerError> {
     if key.is_empty() {
         return Err(LedgerError::refused(
             "the key is empty; give one, or leave .key(..) out",

@@ -1,11 +1,12 @@
 //! All tasks that the writer knows, and the row changes that a batch of entries makes of them.
 //! Pure: no file, and the time is a parameter.
 
+mod by_key;
+
 use std::{
     collections::{HashMap, hash_map},
     hash::BuildHasherDefault,
     mem,
-    sync::Arc,
 };
 
 use super::{
@@ -24,7 +25,7 @@ use super::{
     transitions::Applied,
     undo_state::UndoState,
 };
-use crate::task::{End, EndKind, Outcome, StageIx, TaskId};
+use crate::task::{End, Outcome, StageIx, TaskId};
 
 /// Every task without an outcome, every stuck task, and the changes that are not written yet.
 ///
@@ -44,6 +45,10 @@ pub(super) struct LiveTasks {
     pub(super) outcomes: u64,
     /// The undos of done tasks with keys are kept.
     pub(super) keep_undos: bool,
+    /// A task is another process's once it is accepted.
+    pub(super) hands_on: bool,
+    /// Those that are in the commit under way.
+    handed_on: Vec<u64>,
     batch: Batch,
 }
 
@@ -98,15 +103,6 @@ impl LiveTask {
     }
 }
 
-/// The task that has a key and isn't over: it has no outcome yet, or it is stuck.
-pub(super) struct LiveByKey<'a> {
-    pub(super) task: TaskId,
-    /// The digest of its context.
-    pub(super) digest: Option<u64>,
-    pub(super) stuck: Option<&'a Outcome>,
-    pub(super) is_taken_back: bool,
-}
-
 impl LiveTasks {
     pub(super) fn new(last_stage: StageIx, last_id: u64, last_block: u64, outcomes: u64) -> Self {
         LiveTasks {
@@ -124,56 +120,6 @@ impl LiveTasks {
             self.keys.insert(key.clone(), id);
         }
         self.tasks.insert(id, LiveTask::new(state, true));
-    }
-
-    /// The task that has this key, unless it is over.
-    pub(super) fn with_key(&self, key: &str) -> Option<LiveByKey<'_>> {
-        let id = *self.keys.get(key)?;
-        let details = &self.tasks.get(&id)?.state.details;
-        let end = details.end.as_ref().map(|end| end.0.kind());
-        Some(LiveByKey {
-            task: TaskId(id),
-            digest: details.digest,
-            stuck: details.stuck.as_ref().map(|outcome| &*outcome.0),
-            is_taken_back: end == Some(EndKind::TakenBack),
-        })
-    }
-
-    /// Adds a task that was done and is to be taken back, with its undos, which the store has kept.
-    pub(super) fn take_back(
-        &mut self,
-        task: u64,
-        (key, label): (Box<str>, Option<Arc<str>>),
-        digest: Option<u64>,
-        undos: Vec<UndoState>,
-        renumbered: bool,
-    ) {
-        self.keys.insert(key.clone(), task);
-        if renumbered {
-            let numbers = 0..undos.len();
-            let undos = &mut self.batch.undos;
-            undos.extend(numbers.map(|undo| (task, undo, None)));
-        }
-        let state = TaskState::taken_back(key, label, digest, undos);
-        let mut live = LiveTask::new(state, false);
-        live.context = Some(Vec::new());
-        live.takes = Some(Take::Back);
-        (live.dirty, live.stale) = (true, true);
-        self.tasks.insert(task, live);
-        self.batch.dirty.push(task);
-        self.batch.stale.push(task);
-    }
-
-    /// Forgets a task that was left out of a commit: another one has its key. Returns the digest of its
-    /// context.
-    pub(super) fn forget(&mut self, task: u64) -> Option<u64> {
-        let live = self.tasks.remove(&task)?;
-        if let Some(key) = live.state.details.key
-            && self.keys.get(&key) == Some(&task)
-        {
-            self.keys.remove(&key);
-        }
-        live.state.details.digest
     }
 
     /// Applies an entry. Returns the outcome if it gives one to a task with a key.
@@ -404,6 +350,9 @@ impl LiveTasks {
                 None => RowOp::UpdateTask(row),
             });
             live.written = true;
+            if self.hands_on {
+                self.handed_on.push(id);
+            }
         }
         for (task, undo, value) in self.batch.undos.drain(..) {
             let undos = match self.tasks.get(&task) {

@@ -45,7 +45,7 @@
 // 5. `store`, `retention`
 // 6. `error`, `live_tasks`
 // 7. `sqlite`, `postgres`, `writer`
-// 8. `options`, `ledger`, then `by_key`, then `elsewhere`
+// 8. `options`, `ledger`, then `by_key`, then `elsewhere`, `enqueue`
 // 9. `memory`, `recovery`, `inspect`
 
 // A pipeline opens a journal.
@@ -64,6 +64,10 @@ mod by_key;
 
 // It asks and decides about tasks of other processes.
 mod elsewhere;
+
+// A process without stages only has tasks recorded, for others.
+#[cfg(feature = "postgres")]
+mod enqueue;
 
 mod command;
 mod digest;
@@ -128,6 +132,8 @@ pub use options::{Journal, JournalOptions};
 pub(crate) use by_key::Found;
 pub(crate) use codec::{decode, encode};
 pub(crate) use command::{Answer, Decision};
+#[cfg(feature = "postgres")]
+pub(crate) use enqueue::{Enqueuer, NewTask};
 pub(crate) use ledger::JournalLedger;
 pub(crate) use recovery::{
     chunked_vec::ChunkedVec,

@@ -304,7 +304,7 @@ impl JournalOptions {
 }
 
 /// Opens a journal on a thread of its own.
-async fn on_a_thread<T: Send + 'static>(
+pub(super) async fn on_a_thread<T: Send + 'static>(
     path: PathBuf,
     open: impl FnOnce() -> Result<T, JournalError> + Send + 'static,
 ) -> Result<T, JournalError> {

@@ -22,6 +22,16 @@ impl Default for Retention {
 }
 
 impl Retention {
+    /// Nothing is deleted.
+    #[cfg(feature = "postgres")]
+    pub(super) fn never() -> Self {
+        Retention {
+            max_age: u64::MAX,
+            max_outcomes: u64::MAX,
+            next_check: u64::MAX,
+        }
+    }
+
     /// Returns true if the oldest outcomes have to be looked at.
     pub(super) fn is_due(&self, outcomes: u64, now: u64) -> bool {
         outcomes > self.max_outcomes || now >= self.next_check

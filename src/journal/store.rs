@@ -139,12 +139,20 @@ pub(super) trait Claimer: Send {
     /// tasks of their own that wait count only where that is said.
     fn idle(&mut self, busy: bool) -> Result<(u64, u64), StoreError>;
 
+    /// As many tasks as this, or more, are nobody's and wait for a process.
+    #[cfg_attr(not(feature = "postgres"), allow(dead_code))]
+    fn is_waiting(&mut self, most: u64) -> Result<bool, StoreError>;
+
     /// The decisions about tasks of this process that wait for it.
     fn told(&mut self) -> Result<Vec<Command>, StoreError>;
 
     /// Writes down what came of a decision.
     fn answer(&mut self, command: Command, answer: &Answer) -> Result<(), StoreError>;
 }
+
+/// Makes a store that has not begun yet.
+#[cfg_attr(not(feature = "postgres"), allow(dead_code))]
+pub(super) type Reopen = Arc<dyn Fn() -> Result<Box<dyn Store>, StoreError> + Send + Sync>;
 
 /// The load of a process, by which tasks are shared out.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -222,6 +230,18 @@ pub(super) trait Store: Send {
     /// Takes the journal for the pipeline with this name. Comes first, and once.
     fn begin(&mut self, _begin: Begin<'_>) -> Result<Begun, StoreError> {
         Ok(Begun::default())
+    }
+
+    /// Makes another store on the same journal, for one process more, if there may be several.
+    #[cfg_attr(not(feature = "postgres"), allow(dead_code))]
+    fn reopen(&self) -> Option<Reopen> {
+        None
+    }
+
+    /// The facts about the journal itself, see [`rows::meta`](super::rows::meta).
+    #[cfg_attr(not(feature = "postgres"), allow(dead_code))]
+    fn facts(&mut self) -> Result<Vec<(String, String)>, StoreError> {
+        Ok(self.summary()?.meta)
     }
 
     /// Takes over the tasks of other processes that have gone, if the store has several.

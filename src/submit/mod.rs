@@ -18,6 +18,8 @@ mod answer;
 pub(crate) mod ticket;
 pub(crate) mod producer;
 pub(crate) mod error;
+#[cfg(feature = "postgres")]
+mod submitter;
 
 use std::{
     future::{Future, poll_fn},
@@ -30,6 +32,8 @@ use std::{
 
 use tokio::time::Instant;
 
+#[cfg(feature = "postgres")]
+pub use self::submitter::{Enqueue, Enqueued, Submitter};
 pub(crate) use self::{answer::answer, error::CLOSED, local_batch::LocalBatch, outbox::Outbox};
 pub use self::{
     error::{SubmitError, TrySubmitError},

@@ -90,6 +90,18 @@ impl Claimer for PostgresClaimer {
         Ok((number(0)?, number(1)?))
     }
 
+    fn is_waiting(&mut self, most: u64) -> Result<bool, StoreError> {
+        let schema = &self.schema;
+        let most = i64::try_from(most).unwrap_or(i64::MAX).saturating_sub(1);
+        let row = self.session.run(async |connected: &mut Connected| {
+            let waiting = schema.in_it(
+                "SELECT EXISTS (SELECT FROM @.task WHERE owner = 0 OFFSET $1::bigint LIMIT 1)",
+            );
+            Ok(connected.client.query_one(&waiting, &[&most]).await?)
+        })?;
+        Ok(row.try_get(0)?)
+    }
+
     fn told(&mut self) -> Result<Vec<Command>, StoreError> {
         let (schema, node) = (&self.schema, self.node);
         let rows = self.session.run(async |connected: &mut Connected| {

@@ -121,8 +121,7 @@ impl Renewal {
         lease: Arc<Lease>,
     ) -> io::Result<Self> {
         let every = length / RENEWALS;
-        // So that the end of the lease isn't missed while an answer is waited for.
-        let mut session = Session::new(server.clone(), every / 2)?;
+        let mut session = Session::new(server.clone(), every)?;
         let renew = schema.in_it(
             "SELECT (extract(epoch FROM clock_timestamp()) * 1000)::bigint FROM @.renew($1)",
         );
@@ -147,10 +146,14 @@ impl Renewal {
                     }
                     due = Instant::now() + every;
                     let (sent, before) = (now(), wall_clock());
-                    let renewed = session.run(async |connected: &mut Connected| {
-                        let row = connected.client.query_one(&renew, &[&node]).await?;
-                        Ok(row.try_get(0)?)
-                    });
+                    // The end of the lease isn't missed while an answer is waited for.
+                    let renewed = session.run_beside(
+                        async |connected: &mut Connected| {
+                            let row = connected.client.query_one(&renew, &[&node]).await?;
+                            Ok(row.try_get(0)?)
+                        },
+                        || lease.look(now()),
+                    );
                     match renewed {
                         Ok(shared) => {
                             lease.set_clock(shared, before, wall_clock());

@@ -2,7 +2,9 @@
 
 use std::{
     future::Future,
-    io, thread,
+    io,
+    pin::pin,
+    thread,
     time::{Duration, Instant},
 };
 
@@ -79,11 +81,21 @@ impl Session {
         &mut self,
         work: impl AsyncFnOnce(&mut Connected) -> Result<T, Trouble>,
     ) -> Result<T, Trouble> {
+        // A sleep this long is never over.
+        self.run_beside(work, || Duration::from_secs(86_400))
+    }
+
+    /// The same, and calls `look` meanwhile, which says after which time it wants to be called again.
+    pub(super) fn run_beside<T>(
+        &mut self,
+        work: impl AsyncFnOnce(&mut Connected) -> Result<T, Trouble>,
+        look: impl Fn() -> Duration,
+    ) -> Result<T, Trouble> {
         let Some(runtime) = &self.runtime else {
             return Err(Trouble::Refused("the journal is closed".to_owned()));
         };
         let (server, connected) = (&self.server, &mut self.connected);
-        let result = runtime.block_on(in_time(self.answer, async {
+        let whole = in_time(self.answer, async {
             if connected
                 .as_ref()
                 .is_none_or(|connected| connected.client.is_closed())
@@ -94,7 +106,15 @@ impl Session {
                 Some(connected) => work(connected).await,
                 None => Err(Trouble::Lost("there is no connection".to_owned())),
             }
-        }));
+        });
+        let result = runtime.block_on(async {
+            let mut whole = pin!(whole);
+            loop {
+                if let Ok(done) = timeout(look(), &mut whole).await {
+                    return done;
+                }
+            }
+        });
         if matches!(result, Err(Trouble::Lost(_) | Trouble::Later(_))) {
             self.connected = None;
         }

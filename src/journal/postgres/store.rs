@@ -30,8 +30,8 @@ use crate::{
             outcome_block::OutcomeBlockRow, stage::StageRow, task::TaskRow, undo::UndoRow,
         },
         store::{
-            Begin, Begun, Claimer, Elsewhere, Lost, Owners, RowOp, Store, StoreError, Summary,
-            TaskRows, Writes,
+            Begin, Begun, Claimer, Elsewhere, Lost, Owners, Reopen, RowOp, Store, StoreError,
+            Summary, TaskRows, Writes,
         },
     },
     task::StageIx,
@@ -65,13 +65,17 @@ impl Postgres {
         session
             .run(async |_: &mut Connected| Ok(()))
             .map_err(|trouble| JournalError::store(&path, trouble.into()))?;
-        Ok(Postgres {
+        Ok(Self::on(server, choices, session))
+    }
+
+    fn on(server: Server, choices: Choices, session: Session) -> Self {
+        Postgres {
             server,
             choices,
             session,
             node: None,
             has_failed: false,
-        })
+        }
     }
 
     /// Runs on the connection, also while the database is away for a while.
@@ -130,6 +134,15 @@ pub(super) fn closed() -> StoreError {
 impl Store for Postgres {
     fn begin(&mut self, begin: Begin<'_>) -> Result<Begun, StoreError> {
         self.enter(&begin)
+    }
+
+    fn reopen(&self) -> Option<Reopen> {
+        let (server, choices) = (self.server.clone(), self.choices.clone());
+        Some(Arc::new(move || {
+            let session = Session::new(server.clone(), choices.answer);
+            let session = session.map_err(|error| StoreError::Failed(error.to_string()))?;
+            Ok(Box::new(Postgres::on(server.clone(), choices.clone(), session)) as Box<dyn Store>)
+        }))
     }
 
     fn claimer(&mut self) -> Result<Option<Box<dyn Claimer>>, StoreError> {
@@ -231,17 +244,25 @@ impl Store for Postgres {
         Some(self.node.as_ref()?.lease.clone())
     }
 
-    fn summary(&mut self) -> Result<Summary, StoreError> {
-        let mut summary = Summary::default();
-        for row in self.rows("SELECT name, value, sum FROM @.word ORDER BY name", &[])? {
+    fn facts(&mut self) -> Result<Vec<(String, String)>, StoreError> {
+        let rows = self.rows("SELECT name, value, sum FROM @.word ORDER BY name", &[])?;
+        let verified = |row: &Row| {
             let (name, value): (String, String) = (row.try_get(0)?, row.try_get(1)?);
             let value = unescaped(&value);
             if meta_checksum(&name, &value) != row.try_get::<_, i32>(2)? as u32 {
                 let what = format!("the row {name:?} of the table word");
                 return Err(Corrupt::new(what, "checksum mismatch").into());
             }
-            summary.meta.push((name, value));
-        }
+            Ok((name, value))
+        };
+        rows.iter().map(verified).collect()
+    }
+
+    fn summary(&mut self) -> Result<Summary, StoreError> {
+        let mut summary = Summary {
+            meta: self.facts()?,
+            ..Summary::default()
+        };
         summary.stages = self.stages_of(self.node.as_ref().ok_or_else(closed)?.revision)?;
         loop {
             let blocks = self.outcome_blocks(summary.last_block, PAGE as usize)?;

@@ -34,6 +34,9 @@ use crate::{
 /// The tasks that are taken over at once.
 const AT_ONCE: usize = 500;
 
+/// The time until the next look after one that has found tasks and one that has not.
+const SHORTEST: Duration = Duration::from_millis(20);
+
 /// The pipeline that tasks are taken over for.
 pub(crate) trait Adopt: Send {
     /// The tasks that may come, and those that wait.
@@ -84,7 +87,8 @@ impl Takeover {
                 let mut wait = Duration::ZERO;
                 let mut fails = false;
                 while let Err(RecvTimeoutError::Timeout) = stopped.recv_timeout(wait) {
-                    wait = self.claimer.pause();
+                    // Where tasks come from others, the next ones are likely to come soon.
+                    wait = (2 * wait).max(SHORTEST).min(self.claimer.pause());
                     match self.look(&weak, &mut pipeline) {
                         Ok(0) => fails = false,
                         // There may be more.

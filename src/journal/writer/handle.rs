@@ -37,6 +37,7 @@ type ReplyFrom<T> = oneshot::Receiver<Result<T, LedgerError>>;
 /// The writer of a journal. Dropping it writes everything that is left, as [`finish`](Self::finish).
 pub(in crate::journal) struct Writer {
     requests: Arc<RequestQueue>,
+
     thread: Mutex<Option<JoinHandle<()>>>,
 }
 
@@ -75,6 +76,13 @@ impl Writer {
             requests,
             thread: Mutex::new(Some(thread)),
         })
+    }
+
+    /// It writes nothing any more.
+    #[cfg(feature = "postgres")]
+    pub(in crate::journal) fn has_ended(&self) -> bool {
+        let thread = panic_guard::lock(&self.thread);
+        thread.as_ref().is_none_or(JoinHandle::is_finished)
     }
 
     /// Records an entry. The mark is reached once it is written.

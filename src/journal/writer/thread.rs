@@ -138,6 +138,7 @@ impl WriterThread {
                 written.lose(task, &error, found);
             }
         }
+        self.builder.tasks.forget_handed_on();
     }
 
     fn tell_written(&self, written: Option<RunningCommit>) {

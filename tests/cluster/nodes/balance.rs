@@ -52,7 +52,10 @@ async fn c1_what_waits_goes_to_a_node_that_has_nothing_to_do_on_postgres() {
     stop.store(true, Ordering::Relaxed);
     let (one, two) = (first.counts, second.counts);
     assert_eq!(one.accepted - one.released, one.done);
-    assert_eq!((one.done + two.done, two.accepted), (20, one.released));
+    // A node with nothing left may take one back.
+    let released = one.released + two.released;
+    assert_eq!(one.done + two.done, 20);
+    assert_eq!(one.accepted + two.accepted, 20 + released);
     let text = first.to_string();
     let left = format!("left to other processes {}", one.released);
     assert!(text.contains(&left), "{text}");

@@ -12,6 +12,8 @@
 
 mod anywhere;
 mod balance;
+mod revisions;
+mod submitter;
 
 use std::{
     env, process,
@@ -28,6 +30,9 @@ use tokio_postgres::{Client, NoTls};
 
 /// The longest time for something that has to happen.
 const AT_MOST: Duration = Duration::from_secs(30);
+
+/// Longer than a busy machine lets a process stand still.
+const LEASE: Duration = Duration::from_secs(6);
 
 /// The database of one test, with a schema of its own.
 struct World {
@@ -51,9 +56,7 @@ impl World {
     }
 
     async fn journal(&self) -> Journal {
-        let options = Journal::options()
-            .lease(Duration::from_secs(2))
-            .schema(&self.schema);
+        let options = Journal::options().lease(LEASE).schema(&self.schema);
         options.postgres(&self.server).await.unwrap()
     }
 
