@@ -3,6 +3,7 @@
 //! [rollback]: crate::guide::rollback
 //! [shutdown]: crate::guide::shutdown
 //! [journal]: crate::guide::journal
+//! [many]: crate::guide::many
 //! [database]: crate::guide::database
 //! [testing]: crate::guide::testing
 //! [actors]: crate::guide::actors
@@ -22,6 +23,8 @@ macro_rules! pages {
         /// [rollback]: crate::guide::rollback
         /// [shutdown]: crate::guide::shutdown
         /// [journal]: crate::guide::journal
+        /// [many]: crate::guide::many
+        /// [fence]: crate::guide::database#the-fence
         /// [database]: crate::guide::database
         /// [testing]: crate::guide::testing
         /// [actors]: crate::guide::actors
@@ -51,6 +54,8 @@ pages! {
     // Its code needs the feature; the page is there without it, but isn't run.
     #[cfg(any(feature = "journal", not(doctest)))]
     journal = "docs/guide/journal.md", "API: the module `journal`.";
+    #[cfg(any(feature = "postgres", not(doctest)))]
+    many = "docs/guide/many.md", "API: the module `journal`.";
     #[cfg(any(feature = "postgres", not(doctest)))]
     database = "docs/guide/database.md", "API: the module `journal`.";
     #[cfg(any(feature = "testing", not(doctest)))]
