@@ -175,6 +175,9 @@ pub enum AnywhereError {
     /// The process that has the task can't do it, and says why.
     #[error("{0}")]
     Refused(String),
+    /// The database has not answered, or what it says can't be read. The pipeline goes on.
+    #[error("the journal could not be asked: {0}; try again")]
+    Failed(String),
     /// The pipeline is shutting down, or has ended.
     #[error(
         "the pipeline takes no more tasks; try again after the next start, or in another process"

@@ -23,7 +23,7 @@ use crate::{
     shared::{
         Shared,
         hop::{Batch, Hop},
-        messages::{Detached, ToReporter},
+        messages::{Detached, ToPool, ToReporter},
     },
     task::{Limits, Restored, State, TaskId, TaskRef, Undo, UndoStatus},
 };
@@ -192,10 +192,7 @@ impl Adopt for Adopter {
     }
 
     fn release(&mut self, most: usize) {
-        let tasks = self.shared.table.youngest_waiting(most);
-        self.shared.release(&tasks);
-        // They may be the last holds of records, with values of the user's in them.
-        panic_guard::drop_quietly(tasks);
+        self.shared.tell_pool(0, ToPool::Release(most));
     }
 
     fn is_leaving(&self) -> bool {

@@ -3,7 +3,7 @@
 // Only a store that several processes use has others.
 #![cfg_attr(not(feature = "postgres"), allow(dead_code))]
 
-/// What is to become of a task.
+/// A decision about a task.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Decision {
     Cancel,
@@ -27,7 +27,7 @@ impl Decision {
     }
 }
 
-/// What came of a decision.
+/// The answer of the process that had to decide.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Answer {
     /// The decision has taken.
@@ -68,6 +68,8 @@ pub(super) struct Command {
     pub(super) number: i64,
     pub(super) task: u64,
     pub(super) decision: Decision,
+    /// The task has ended since this process was told of it.
+    pub(super) gone: bool,
 }
 
 #[cfg(test)]

@@ -17,6 +17,7 @@ use super::{
     entry::Entry,
     error::JournalError,
     key_index::KeyIndex,
+    key_rules::{Ended, KeyRules},
     lease::Lease,
     ledger::{checked_key, closed},
     live_tasks::LiveTasks,
@@ -38,6 +39,7 @@ pub(crate) struct Enqueuer {
     writer: Arc<Writer>,
     /// For error texts.
     path: PathBuf,
+    rules: KeyRules,
     last: AtomicU64,
     lease: Arc<Lease>,
     /// As many tasks wait for a process with stages as may.
@@ -75,20 +77,16 @@ impl Journal {
             ..
         } = self;
         let failed = |error| JournalError::store(&path, error);
-        let (Some(reopen), begun) = (
-            store.reopen(),
-            store
-                .begin(Begin {
-                    pipeline,
-                    stages: &[],
-                    // Whoever has stages decides that.
-                    reuses_keys: rules.taken_by == super::key_rules::Ended::Done,
-                })
-                .map_err(failed)?,
-        ) else {
+        let Some(reopen) = store.reopen() else {
             let why = "a file is one process's: submit to a journal in a database".to_owned();
             return Err(failed(StoreError::Failed(why)));
         };
+        let begun = store.begin(Begin {
+            pipeline,
+            stages: &[],
+            reuses_keys: rules.taken_by == Ended::Done,
+        });
+        let begun = begun.map_err(failed)?;
         for (name, value) in store.facts().map_err(failed)? {
             if name == PIPELINE && value != pipeline {
                 return Err(JournalError::OtherPipeline {
@@ -118,6 +116,7 @@ impl Journal {
         Ok(Enqueuer {
             writer,
             path: path.clone(),
+            rules,
             last: AtomicU64::new(after),
             lease,
             is_full,
@@ -176,11 +175,15 @@ impl Enqueuer {
         pipeline: String,
         most_waiting: u64,
     ) -> Result<Enqueuer, JournalError> {
-        let reopen = self.reopen.clone();
+        let (reopen, rules) = (self.reopen.clone(), self.rules);
         let path = self.path.clone();
         on_a_thread(path.clone(), move || {
             let store = reopen().map_err(|error| JournalError::store(&path, error))?;
-            Journal::on(store, path).enqueue(&pipeline, most_waiting)
+            let journal = Journal {
+                rules,
+                ..Journal::on(store, path)
+            };
+            journal.enqueue(&pipeline, most_waiting)
         })
         .await
     }

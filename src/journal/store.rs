@@ -116,8 +116,6 @@ pub(super) struct Begun {
     pub(super) after: Option<u64>,
     /// Others are at work, and have their tasks: this one has none yet.
     pub(super) joined: bool,
-    /// The number of tasks that wait for a process with other stages, or other versions of them.
-    pub(super) stranded: u64,
 }
 
 /// Takes over the tasks of processes that have gone, beside the store.
@@ -146,8 +144,11 @@ pub(super) trait Claimer: Send {
     /// The decisions about tasks of this process that wait for it.
     fn told(&mut self) -> Result<Vec<Command>, StoreError>;
 
-    /// Writes down what came of a decision.
-    fn answer(&mut self, command: Command, answer: &Answer) -> Result<(), StoreError>;
+    /// Writes down what came of a decision; `false` if it is too early for that, or too late.
+    fn answer(&mut self, command: Command, answer: &Answer) -> Result<bool, StoreError>;
+
+    /// The number of tasks that no process that runs can go on with, as far as a thousand.
+    fn stranded(&mut self) -> Result<u64, StoreError>;
 }
 
 /// Makes a store that has not begun yet.
@@ -264,9 +265,15 @@ pub(super) trait Store: Send {
         None
     }
 
-    /// Leaves a decision to the process that has this task, or will have it; `None` if there is no such task.
-    fn tell(&mut self, _task: u64, _decision: Decision) -> Result<Option<i64>, StoreError> {
-        Ok(None)
+    /// Leaves a decision with this random number to the process that has this task, or will have it; `false` if there
+    /// is no such task.
+    fn tell(&mut self, _number: i64, _task: u64, _decision: Decision) -> Result<bool, StoreError> {
+        Ok(false)
+    }
+
+    /// Those of these keys whose tasks are in flight, and not stuck.
+    fn in_flight(&mut self, _keys: &[Box<str>]) -> Result<Vec<Box<str>>, StoreError> {
+        Ok(Vec::new())
     }
 
     /// The answers to these decisions, as far as there are any.
@@ -279,8 +286,8 @@ pub(super) trait Store: Send {
         Ok(Vec::new())
     }
 
-    /// The row of this task, which another process has, with the number of its stages.
-    fn row_elsewhere(&mut self, _task: u64) -> Result<Option<(TaskRow, i32)>, StoreError> {
+    /// The row of this task, whoever has it, with the number of its stages.
+    fn task_row(&mut self, _task: u64) -> Result<Option<(TaskRow, i32)>, StoreError> {
         Ok(None)
     }
 
@@ -293,6 +300,7 @@ pub(super) trait Store: Send {
     /// stages; `None` if they are the same.
     fn numbers_of_kept(
         &mut self,
+        _key: &str,
         _task: u64,
     ) -> Result<Option<HashMap<StageIx, StageIx>>, StoreError> {
         Ok(None)

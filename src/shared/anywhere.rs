@@ -4,10 +4,10 @@ use std::{future::Future, sync::Arc};
 
 use super::Shared;
 use crate::{
-    error::{AnywhereError, KeyError, RetryError},
+    error::{AnywhereError, RetryError},
     journal::{Answer, Decision},
     ledger::LedgerError,
-    task::{StopCause, Stuck, TaskId, TaskStatus},
+    task::{Refusal, StopCause, Stuck, TaskId, TaskStatus},
 };
 
 impl Shared {
@@ -15,7 +15,8 @@ impl Shared {
     pub(crate) fn decide(&self, task: TaskId, decision: Decision) -> Option<Answer> {
         let is_stuck = self.table.stuck().iter().any(|stuck| stuck.task == task);
         if !is_stuck {
-            let found = self.table.find(task)?;
+            // One that is on its way to another process is decided about there.
+            let found = self.table.find(task).filter(|task| !task.is_released())?;
             return Some(match decision {
                 Decision::Cancel if self.cancel(&found, StopCause::User) => Answer::Done,
                 Decision::Cancel => Answer::Ended,
@@ -52,7 +53,7 @@ impl Shared {
             };
             let answer = journal.tell(task, decision).await;
             answer
-                .map_err(|error| shared.gone(&error))?
+                .map_err(|error| shared.failed(&error))?
                 .ok_or(AnywhereError::NoSuchTask(task))
         }
     }
@@ -71,7 +72,7 @@ impl Shared {
                 return Ok(None);
             };
             let found = journal.find(&key).await;
-            Ok(found.map_err(|error| shared.gone(&error))?.live_task())
+            Ok(found.map_err(|error| shared.failed(&error))?.live_task())
         }
     }
 
@@ -85,7 +86,7 @@ impl Shared {
                 None => Vec::new(),
                 Some(journal) => {
                     let stuck = journal.stuck_elsewhere().await;
-                    stuck.map_err(|error| shared.gone(&error))?
+                    stuck.map_err(|error| shared.failed(&error))?
                 }
             };
             // A task may just be coming from another process.
@@ -110,12 +111,12 @@ impl Shared {
                 let Some(journal) = &shared.journal else {
                     return Ok(own);
                 };
-                // What has ended here may have been forgotten elsewhere.
+                // An end may have been forgotten elsewhere.
                 if !matches!(own, TaskStatus::Unknown | TaskStatus::Ended { .. }) {
                     return Ok(own);
                 }
                 let status = journal.status_elsewhere(&key).await;
-                match status.map_err(|error| shared.gone(&error))? {
+                match status.map_err(|error| shared.failed(&error))? {
                     Some(status) => return Ok(status),
                     // It is just coming here, or going.
                     None => tokio::task::yield_now().await,
@@ -124,10 +125,12 @@ impl Shared {
         }
     }
 
-    fn gone(&self, error: &LedgerError) -> AnywhereError {
-        match self.broken(error) {
-            KeyError::Closed => AnywhereError::Closed,
-            _ => AnywhereError::Suspended,
+    /// The answer to a question that failed. The pipeline goes on: a question is no record.
+    fn failed(&self, error: &LedgerError) -> AnywhereError {
+        match self.table.refused() {
+            Some(Refusal::Closed) => AnywhereError::Closed,
+            Some(Refusal::Suspended) => AnywhereError::Suspended,
+            _ => AnywhereError::Failed(error.to_string()),
         }
     }
 }

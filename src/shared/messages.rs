@@ -30,6 +30,9 @@ pub(crate) enum ToPool {
     StopQueued(Vec<TaskRef>),
     /// From the reporter: the failed attempt's undos have run, the next attempt may come.
     CleanedUp,
+    /// Leave so many of the tasks that wait here, or fewer, to another process: those that came last.
+    #[cfg(feature = "journal")]
+    Release(usize),
     /// Have this many workers.
     Resize(usize),
     /// The pipeline was paused or resumed: see what is to be done now.

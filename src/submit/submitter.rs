@@ -3,11 +3,13 @@
 use std::{
     future::{Future, IntoFuture},
     marker::PhantomData,
+    mem,
     pin::Pin,
     sync::{
         Arc, Mutex,
         atomic::{AtomicBool, Ordering},
     },
+    thread,
     time::Duration,
 };
 
@@ -142,7 +144,13 @@ impl Inner {
             logging::warning!("the journal can't be entered again: {error}");
             NoNode::Failed(error)
         })?);
-        *panic_guard::lock(&self.node) = again.clone();
+        let before = mem::replace(&mut *panic_guard::lock(&self.node), again.clone());
+        // Its end may take as long as the database.
+        drop_on_a_thread(before);
+        if self.closed.load(Ordering::SeqCst) {
+            drop_on_a_thread(again);
+            return Err(NoNode::Closed);
+        }
         Ok(again)
     }
 
@@ -244,9 +252,18 @@ impl<I> Submitter<I> {
     }
 }
 
+fn drop_on_a_thread(node: Arc<Enqueuer>) {
+    let close = move || node.close();
+    if let Err(error) = thread::Builder::new()
+        .name("batrun-close".to_owned())
+        .spawn(close)
+    {
+        logging::warning!("a node could not be left, and ends with its lease: {error}");
+    }
+}
+
 fn broken(error: &LedgerError) -> AnywhereError {
-    logging::warning!("the journal has failed: {error}");
-    AnywhereError::Suspended
+    AnywhereError::Failed(error.to_string())
 }
 
 /// A task that was accepted.

@@ -44,7 +44,7 @@ pub(crate) enum EndReason {
     /// It was done.
     #[cfg(feature = "journal")]
     TakenBack,
-    /// It has not begun, and goes on in another process.
+    /// It waited for its first stage, and goes on in another process.
     #[cfg(feature = "journal")]
     Released,
 }

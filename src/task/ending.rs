@@ -71,6 +71,12 @@ impl Task {
         true
     }
 
+    /// It goes on in another process.
+    #[cfg(feature = "journal")]
+    pub(crate) fn is_released(&self) -> bool {
+        self.has_details() && matches!(self.details().end.as_deref(), Some(EndReason::Released))
+    }
+
     /// Its end is another one than that it is done.
     pub(crate) fn is_rolled_back(&self) -> bool {
         self.has_details() && self.details().end.is_some()

@@ -190,7 +190,16 @@ async fn has_all(server: &str, handle: &Handle) {
         .get::<_, i64>(0)
         > 0
     {
-        assert!(Instant::now() < until, "{:?}", handle.snapshot());
+        if Instant::now() > until {
+            let rows = format!(
+                "SELECT format('%s has %s of %s', owner, count(*), node) FROM \"{SCHEMA}\".task \
+                 LEFT JOIN \"{SCHEMA}\".node ON node.id = owner GROUP BY owner, node.* \
+                 UNION SELECT node::text FROM \"{SCHEMA}\".node"
+            );
+            let rows = client.query(&rows, &[]).await.unwrap();
+            let rows: Vec<String> = rows.iter().map(|row| row.get(0)).collect();
+            panic!("{rows:#?} {:?}", handle.snapshot());
+        }
         actix_rt::time::sleep(Duration::from_millis(5)).await;
     }
     connection.abort();
@@ -219,7 +228,10 @@ pub(crate) async fn submit(orders: &Orders, handle: &Handle, log: &Log, number: 
             ticket.recorded().await.unwrap();
             ticket
         }
-        None | Some(Err(TrySubmitError::Full(_))) => submit().await.unwrap(),
+        None | Some(Err(TrySubmitError::Full(_))) => {
+            let ticket = submit().await;
+            ticket.unwrap_or_else(|why| panic!("task {number}: {why}"))
+        }
         Some(Err(refused)) => panic!("{refused}"),
     };
     let task = ticket.id().0;

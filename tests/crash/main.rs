@@ -58,6 +58,7 @@ fn j1_j2_j3_kills_at_any_instant() {
 #[ignore = "needs a server: .ci/postgres"]
 fn j1_j2_j3_kills_at_any_instant_on_postgres() {
     let server = env::var("BATRUN_POSTGRES").expect("run it by .ci/postgres");
+    clear(&server);
     let kills = variable("BATRUN_KILLS").unwrap_or(40) as u32;
     killed(kills, Some(server));
 }
@@ -163,6 +164,18 @@ fn left_in_file(journal: &Path) -> i64 {
     let journal = rusqlite::Connection::open(journal).unwrap();
     let left = "SELECT count(*) FROM kept_undo WHERE task NOT IN (SELECT task FROM kept)";
     journal.query_row(left, [], |row| row.get(0)).unwrap()
+}
+
+/// Removes what an earlier test has left.
+fn clear(server: &str) {
+    let drop = format!("DROP SCHEMA IF EXISTS \"{}\" CASCADE", child::SCHEMA);
+    actix_rt::System::new().block_on(async {
+        let (client, connection) = tokio_postgres::connect(server, tokio_postgres::NoTls)
+            .await
+            .unwrap();
+        actix_rt::spawn(connection);
+        client.batch_execute(&drop).await.unwrap();
+    });
 }
 
 fn left_on_server(server: &str) -> i64 {

@@ -236,6 +236,11 @@ impl<S: Stage> Handler<ToPool> for Pool<S> {
             }
             ToPool::StopQueued(tasks) => return self.stop_queued(tasks, ctx),
             ToPool::CleanedUp => return self.wake(ctx),
+            #[cfg(feature = "journal")]
+            ToPool::Release(most) => {
+                let tasks = self.queue.last(most);
+                self.shared.release(&tasks);
+            }
             ToPool::Resize(workers) => {
                 self.wanted = workers;
                 self.adjust_workers(ctx);

@@ -219,6 +219,23 @@ impl<I> Queue<I> {
         }
     }
 
+    /// The tasks that came last, and that somebody can do without here: nobody has a ticket, or it can be asked for by
+    /// their key. None that waits for another attempt.
+    #[cfg(feature = "journal")]
+    pub(super) fn last(&self, most: usize) -> Vec<TaskRef> {
+        let tasks = self
+            .pieces
+            .iter()
+            .rev()
+            .flat_map(|piece| piece.tasks.iter().rev());
+        let can_go = |task: &&TaskRef| {
+            task.attempt() == 1
+                && !task.is_ending()
+                && (!task.has_ticket() || task.names().key.is_some())
+        };
+        tasks.filter(can_go).take(most).cloned().collect()
+    }
+
     /// Takes out all tasks that wait for a worker, except those that are being cleaned up: the reporter
     /// has those.
     pub(super) fn drain_waiting(&mut self) -> Batch<I> {

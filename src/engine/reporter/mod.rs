@@ -347,7 +347,8 @@ impl Handler<ToReporter> for Reporter {
             #[cfg(feature = "journal")]
             ToReporter::Adopt(adopt) => {
                 // Otherwise they are left to another process, once this one has gone.
-                if self.shutdown.phase() == Phase::Open && !self.shared.is_suspended() {
+                let goes_on = matches!(self.shutdown.phase(), Phase::Open | Phase::Draining);
+                if goes_on && !self.shared.is_suspended() {
                     adopt();
                 }
             }

@@ -5,6 +5,7 @@ use std::{collections::HashMap, time::Duration};
 use tokio_postgres::Row;
 
 use super::{
+    changes::Param,
     columns::{STAGES, TASKS, UNDOS, owners, stage_row, task_row, undo_row},
     server::Schema,
     session::{Connected, Session},
@@ -25,10 +26,10 @@ pub(super) struct PostgresClaimer {
     pub(super) schema: Schema,
     pub(super) node: i32,
     pub(super) lease: Duration,
-    /// The number of the next claim.
-    pub(super) number: i32,
-    /// It was made already, and what came of it is not settled.
-    pub(super) again: bool,
+    /// The number of the last claim.
+    pub(super) number: i64,
+    /// The number of the first claim of which it isn't settled what came of it.
+    pub(super) since: i64,
 }
 
 /// The longest time between two looks for tasks of nodes that have gone.
@@ -41,15 +42,16 @@ impl Claimer for PostgresClaimer {
 
     fn claim(&mut self, load: Load) -> Result<Vec<(TaskRows, Owners)>, StoreError> {
         let (schema, node) = (&self.schema, self.node);
-        let (number, again) = (self.number, self.again);
-        // The answer may be lost, or the connection before the rows are read.
-        self.again = true;
+        // The answer may be lost, or the connection before the rows are read; and a claim that was given up may
+        // still arrive.
+        self.number += 1;
+        let (number, since) = (self.number, self.since);
         let [room, queued] = [load.room, load.queued].map(|n| i64::try_from(n).unwrap_or(i64::MAX));
         let (tasks, undos) = self.session.run(async |connected: &mut Connected| {
             let client = &connected.client;
             let claim = schema.in_it("SELECT * FROM @.claim($1, $2, $3, $4, $5)");
             let claimed = client
-                .query(&claim, &[&node, &room, &queued, &number, &again])
+                .query(&claim, &[&node, &room, &queued, &number, &since])
                 .await?;
             let ids: Result<Vec<i64>, _> = claimed.iter().map(|row| row.try_get(0)).collect();
             let ids = ids?;
@@ -67,8 +69,7 @@ impl Claimer for PostgresClaimer {
     }
 
     fn settle(&mut self) {
-        self.number += 1;
-        self.again = false;
+        self.since = self.number + 1;
     }
 
     fn stages_of(&mut self, revision: i32) -> Result<Vec<StageRow>, StoreError> {
@@ -105,7 +106,7 @@ impl Claimer for PostgresClaimer {
     fn told(&mut self) -> Result<Vec<Command>, StoreError> {
         let (schema, node) = (&self.schema, self.node);
         let rows = self.session.run(async |connected: &mut Connected| {
-            let told = schema.in_it("SELECT id, task, what FROM @.told($1)");
+            let told = schema.in_it("SELECT id, task, what, gone FROM @.told($1)");
             Ok(connected.client.query(&told, &[&node]).await?)
         })?;
         let mut commands = Vec::new();
@@ -115,23 +116,32 @@ impl Claimer for PostgresClaimer {
                     number: row.try_get(0)?,
                     task: row.try_get::<_, i64>(1)? as u64,
                     decision,
+                    gone: row.try_get(3)?,
                 });
             }
         }
         Ok(commands)
     }
 
-    fn answer(&mut self, command: Command, answer: &Answer) -> Result<(), StoreError> {
-        let (schema, text) = (&self.schema, answer.text(command.decision));
+    fn answer(&mut self, command: Command, answer: &Answer) -> Result<bool, StoreError> {
+        let (schema, node) = (&self.schema, self.node);
+        let text = answer.text(command.decision);
         let text = escaped(&text);
-        self.session.run(async |connected: &mut Connected| {
-            let answer = schema.in_it("SELECT @.answer($1, $2)");
-            Ok(connected
-                .client
-                .query(&answer, &[&command.number, &text])
-                .await?)
+        let row = self.session.run(async |connected: &mut Connected| {
+            let answer = schema.in_it("SELECT @.answer($1, $2, $3)");
+            let values: [Param<'_>; 3] = [&node, &command.number, &text];
+            Ok(connected.client.query_one(&answer, &values).await?)
         })?;
-        Ok(())
+        Ok(row.try_get(0)?)
+    }
+
+    fn stranded(&mut self) -> Result<u64, StoreError> {
+        let schema = &self.schema;
+        let row = self.session.run(async |connected: &mut Connected| {
+            let stranded = schema.in_it("SELECT @.stranded()");
+            Ok(connected.client.query_one(&stranded, &[]).await?)
+        })?;
+        Ok(row.try_get::<_, i64>(0)? as u64)
     }
 }
 

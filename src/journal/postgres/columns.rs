@@ -20,14 +20,14 @@ impl From<Error> for StoreError {
 
 /// A node's own tasks.
 pub(super) const TASK: &str = "SELECT id, key, stage, state, stuck, more, sum, context, context_sum, killed, owners, \
-                               revision FROM @.task WHERE id >= $1 AND owner = $3 ORDER BY id LIMIT $2";
+                               revision FROM @.task WHERE id >= $1 AND owner + 0 = $3 ORDER BY id LIMIT $2";
 /// These tasks.
 pub(super) const TASKS: &str = "SELECT id, key, stage, state, stuck, more, sum, context, context_sum, killed, owners, \
                                 revision FROM @.task WHERE id = ANY ($1) ORDER BY id";
 
-/// One task of another node.
-pub(super) const TASK_ELSEWHERE: &str = "SELECT id, key, stage, state, stuck, more, sum, context, context_sum, killed, \
-                                         owners, revision FROM @.task WHERE id = $1 AND owner <> $2";
+/// One task.
+pub(super) const TASK_BY_ID: &str = "SELECT id, key, stage, state, stuck, more, sum, context, context_sum, killed, \
+                                         owners, revision FROM @.task WHERE id = $1";
 /// The stuck tasks of other nodes.
 pub(super) const STUCK_ELSEWHERE: &str = "SELECT id, key, stage, state, stuck, more, sum, context, context_sum, killed, \
                                           owners, revision FROM @.task WHERE stuck AND owner <> $1 ORDER BY id";
@@ -141,13 +141,16 @@ pub(super) fn keyed_outcome_row(row: &Row) -> Result<KeyedOutcomeRow, StoreError
 pub(super) const STAGES: &str =
     "SELECT number, name, version, sum FROM @.stage WHERE revision = $1 ORDER BY number";
 
-/// What came of these decisions.
+/// Those of these keys whose tasks are in flight, and not stuck.
+pub(super) const IN_FLIGHT: &str = "SELECT key FROM @.key WHERE key = ANY ($1) AND outcome IS NULL";
+
+/// The answers to these decisions.
 pub(super) const ANSWERS: &str =
     "SELECT id, answer FROM @.command WHERE id = ANY ($1) AND answer IS NOT NULL";
 
 /// The revision of the undos that are kept of a task, by its key's row.
 pub(super) const REVISION_OF_KEPT: &str =
-    "SELECT revision FROM @.key WHERE task = $1 AND revision IS NOT NULL";
+    "SELECT revision FROM @.key WHERE key = $1 AND task = $2 AND revision IS NOT NULL";
 
 pub(super) fn stage_row(row: &Row) -> Result<StageRow, StoreError> {
     let number: i32 = row.try_get(0)?;

@@ -2,7 +2,7 @@
 
 use std::{
     collections::HashMap,
-    sync::Arc,
+    sync::{Arc, atomic::AtomicI64},
     thread,
     time::{Duration, Instant},
 };
@@ -57,27 +57,35 @@ impl Postgres {
         self.session.answers_within(self.choices.answer);
         let entered = entered?;
         let (id, first) = (entered.id, entered.first);
-        let (entered_revision, stranded) = (entered.revision, entered.stranded);
+        let revision = entered.revision;
         let length = self.choices.lease;
         let sent = self.renew(&schema, entered.id)?;
         let lease = Arc::new(entered.lease(length));
         lease.renew(sent);
-        let renewal = Renewal::start(&self.server, &schema, id, length, lease.clone());
+        let confirmed = Arc::<AtomicI64>::default();
+        let renewal = Renewal::start(
+            &self.server,
+            &schema,
+            id,
+            length,
+            lease.clone(),
+            confirmed.clone(),
+        );
         self.node = Some(Node {
             renewal: renewal.map_err(|error| StoreError::Failed(error.to_string()))?,
             lease,
             schema,
             id,
-            revision: entered_revision,
+            revision,
             reuses: begin.reuses_keys,
             commits: 0,
+            confirmed,
             owners: HashMap::new(),
         });
         let after = (id as u64) << TaskId::SERIES_BITS;
         Ok(Begun {
             after: Some(after),
             joined: !first,
-            stranded,
         })
     }
 
@@ -110,7 +118,7 @@ impl Postgres {
 
     /// Renews the lease. Returns the time before that.
     fn renew(&mut self, schema: &Schema, id: i32) -> Result<u64, StoreError> {
-        let renew = schema.in_it("SELECT @.renew($1)");
+        let renew = schema.in_it("SELECT @.renew($1, 0)");
         let (mut sent, lease) = (now(), self.choices.lease);
         self.session
             .run_patiently(lease, async |connected: &mut Connected| {

@@ -15,6 +15,8 @@ pub(super) enum Trouble {
     Later(String),
     /// The fence refused it.
     Fenced,
+    /// Commits are missing that had been confirmed.
+    Missing(String),
     /// It had no effect, and never will.
     Refused(String),
 }
@@ -27,6 +29,10 @@ impl From<Error> for Trouble {
         let text = text_of(&error);
         if code.code() == "BRFEN" {
             return Trouble::Fenced;
+        }
+        if code.code() == "BRLST" {
+            let found = error.as_db_error().map(|error| error.message().to_owned());
+            return Trouble::Missing(found.unwrap_or(text));
         }
         if *code == SqlState::T_R_STATEMENT_COMPLETION_UNKNOWN {
             return Trouble::Lost(text);
@@ -51,6 +57,10 @@ impl From<Trouble> for StoreError {
     fn from(trouble: Trouble) -> Self {
         StoreError::Failed(match trouble {
             Trouble::Lost(why) | Trouble::Later(why) | Trouble::Refused(why) => why,
+            Trouble::Missing(found) => format!(
+                "the database has lost commits that it had confirmed: {found}; has it been restored, or has a \
+                 copy taken its place?"
+            ),
             Trouble::Fenced => {
                 "another process has taken this journal over: this one's lease had run out"
                     .to_owned()

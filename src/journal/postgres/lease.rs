@@ -4,6 +4,7 @@ use std::{
     io,
     sync::{
         Arc,
+        atomic::{AtomicI64, Ordering},
         mpsc::{self, RecvTimeoutError, Sender},
     },
     thread::{self, JoinHandle},
@@ -40,8 +41,6 @@ pub(super) struct EnteredNode {
     pub(super) first: bool,
     /// The number of its stages in their versions.
     pub(super) revision: i32,
-    /// The number of tasks that no node that lives can go on with.
-    pub(super) stranded: u64,
     /// The time before its lease began, of [`now`].
     pub(super) sent: u64,
     /// The time of the server's clock, and those of this machine's before and after it was asked.
@@ -65,7 +64,7 @@ pub(super) async fn enter(
     stages: &[StageRow],
 ) -> Result<EnteredNode, Trouble> {
     let (sent, before) = (now(), wall_clock());
-    let enter = "SELECT entered, first, its_revision, clock, stranded \
+    let enter = "SELECT entered, first, its_revision, clock \
                  FROM @.enter($1 * interval '1 second', $2, $3, $4, $5, $6)";
     let client = &connected.client;
     let types = [Type::FLOAT8, Type::TEXT, Type::TEXT];
@@ -83,7 +82,6 @@ pub(super) async fn enter(
         id: row.try_get(0)?,
         first: row.try_get(1)?,
         revision: row.try_get(2)?,
-        stranded: row.try_get::<_, i64>(4)? as u64,
         sent,
         clock: (row.try_get(3)?, before, wall_clock()),
     })
@@ -119,11 +117,12 @@ impl Renewal {
         node: i32,
         length: Duration,
         lease: Arc<Lease>,
+        confirmed: Arc<AtomicI64>,
     ) -> io::Result<Self> {
         let every = length / RENEWALS;
         let mut session = Session::new(server.clone(), every)?;
         let renew = schema.in_it(
-            "SELECT (extract(epoch FROM clock_timestamp()) * 1000)::bigint FROM @.renew($1)",
+            "SELECT (extract(epoch FROM clock_timestamp()) * 1000)::bigint FROM @.renew($1, $2)",
         );
         let (stop, stopped) = mpsc::channel::<()>();
         let thread = thread::Builder::new()
@@ -146,10 +145,11 @@ impl Renewal {
                     }
                     due = Instant::now() + every;
                     let (sent, before) = (now(), wall_clock());
+                    let known = confirmed.load(Ordering::SeqCst);
                     // The end of the lease isn't missed while an answer is waited for.
                     let renewed = session.run_beside(
                         async |connected: &mut Connected| {
-                            let row = connected.client.query_one(&renew, &[&node]).await?;
+                            let row = connected.client.query_one(&renew, &[&node, &known]).await?;
                             Ok(row.try_get(0)?)
                         },
                         || lease.look(now()),
@@ -160,8 +160,8 @@ impl Renewal {
                             lease.renew(sent);
                             failing = false;
                         }
-                        Err(Trouble::Fenced) => {
-                            let why = StoreError::from(Trouble::Fenced);
+                        Err(trouble @ (Trouble::Fenced | Trouble::Missing(_))) => {
+                            let why = StoreError::from(trouble);
                             return lease.end(&LedgerError::new(why));
                         }
                         Err(trouble) if !failing => {

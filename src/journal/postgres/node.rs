@@ -1,6 +1,10 @@
 //! A process in a journal, and its choices.
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{
+    collections::HashMap,
+    sync::{Arc, atomic::AtomicI64},
+    time::Duration,
+};
 
 use super::{lease::Renewal, server::Schema};
 use crate::journal::{lease::Lease, store::Owners};
@@ -29,6 +33,8 @@ pub(super) struct Node {
     pub(super) owners: HashMap<u64, Owners>,
     /// The number of its commits that have happened.
     pub(super) commits: i64,
+    /// The same, for the thread that renews the lease.
+    pub(super) confirmed: Arc<AtomicI64>,
     pub(super) lease: Arc<Lease>,
     pub(super) renewal: Renewal,
 }

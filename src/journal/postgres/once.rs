@@ -78,12 +78,9 @@ impl Postgres {
                 Some(row) if row.commits == number => return self.lost(parts),
                 Some(row) if row.lives && row.commits == number - 1 => {}
                 Some(row) if row.lives => {
-                    let commits = row.commits;
-                    return Err(StoreError::Failed(format!(
-                        "the database has lost commits that it had confirmed: it knows {commits}, and \
-                         {} were confirmed; has it been restored, or has a copy taken its place?",
-                        number - 1
-                    )));
+                    let (found, confirmed) = (row.commits, number - 1);
+                    let found = format!("it knows {found}, and {confirmed} were confirmed");
+                    return Err(Trouble::Missing(found).into());
                 }
                 _ => return Err(Trouble::Fenced.into()),
             }

@@ -1,8 +1,17 @@
 //! The server and the schema of a journal.
 
-use std::{future::Future, path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    future::Future,
+    path::PathBuf,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
 
-use batrun_connect::postgres::{Address, connector};
+use batrun_connect::postgres::{Address, connector, each_host};
+use tokio::time::timeout;
 use tokio_postgres::{Client, Config, config::TargetSessionAttrs};
 
 use super::error::Trouble;
@@ -18,7 +27,10 @@ const SILENCE: Duration = Duration::from_secs(5);
 #[derive(Clone)]
 pub(in crate::journal) struct Server {
     address: Arc<Address>,
-    config: Config,
+    /// The address for each of its servers.
+    hosts: Arc<[Config]>,
+    /// The one that has taken the last connection.
+    last: Arc<AtomicUsize>,
 }
 
 impl Server {
@@ -45,21 +57,41 @@ impl Server {
         config.target_session_attrs(TargetSessionAttrs::ReadWrite);
         Ok(Server {
             address: Arc::new(address),
-            config,
+            hosts: each_host(&config).into(),
+            last: Arc::default(),
         })
     }
 
-    /// A connection, with the future that keeps it going.
+    /// A connection within this time, with the future that keeps it going. Of several servers each one gets the
+    /// same share of the time, that of the last connection first.
     pub(super) async fn connect(
         &self,
+        within: Duration,
     ) -> Result<(Client, impl Future<Output = ()> + Send + use<>), Trouble> {
         let tls = connector(&self.address).map_err(Trouble::Refused)?;
-        let (client, connection) = self.config.connect(tls).await?;
-        let kept = async {
-            // Its error is that of the statement under way.
-            connection.await.ok();
-        };
-        Ok((client, kept))
+        let count = self.hosts.len();
+        let last = self.last.load(Ordering::Relaxed);
+        let share = within / u32::try_from(count).unwrap_or(u32::MAX);
+        let mut trouble = Trouble::Lost("the address has no server".to_owned());
+        for at in (0..count).map(|nth| (last + nth) % count) {
+            let connecting = self.hosts[at].connect(tls.clone());
+            match timeout(share, connecting).await {
+                Ok(Ok((client, connection))) => {
+                    self.last.store(at, Ordering::Relaxed);
+                    let kept = async {
+                        // Its error is that of the statement under way.
+                        connection.await.ok();
+                    };
+                    return Ok((client, kept));
+                }
+                Ok(Err(error)) => trouble = error.into(),
+                Err(_) => {
+                    let why = format!("a server has not answered within {share:?}");
+                    trouble = Trouble::Lost(why);
+                }
+            }
+        }
+        Err(trouble)
     }
 
     /// The place in the errors of a journal, without the password.

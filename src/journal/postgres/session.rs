@@ -22,8 +22,10 @@ const FIRST_PAUSE: Duration = Duration::from_millis(20);
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 
 /// Settings of each connection. A transaction doesn't wait for its client, so one that does is that of a
-/// process which has stopped in the middle, and its locks must not stay.
-const SETTINGS: &str = "SET idle_in_transaction_session_timeout = '2s'";
+/// process which has stopped in the middle, and its locks must not stay. Where indexes are insisted on, plans look
+/// so costly that the server would compile them, which takes a second.
+const SETTINGS: &str =
+    "SET idle_in_transaction_session_timeout = '2s'; SET jit = off; SET enable_seqscan = off";
 
 /// Runs futures on the thread that calls.
 pub(super) struct Session {
@@ -94,13 +96,13 @@ impl Session {
         let Some(runtime) = &self.runtime else {
             return Err(Trouble::Refused("the journal is closed".to_owned()));
         };
-        let (server, connected) = (&self.server, &mut self.connected);
-        let whole = in_time(self.answer, async {
+        let (server, connected, answer) = (&self.server, &mut self.connected, self.answer);
+        let whole = in_time(answer, async {
             if connected
                 .as_ref()
                 .is_none_or(|connected| connected.client.is_closed())
             {
-                *connected = Some(connect(server).await?);
+                *connected = Some(connect(server, answer).await?);
             }
             match connected {
                 Some(connected) => work(connected).await,
@@ -181,8 +183,8 @@ async fn in_time<T>(
     })
 }
 
-async fn connect(server: &Server) -> Result<Connected, Trouble> {
-    let (client, connection) = server.connect().await?;
+async fn connect(server: &Server, within: Duration) -> Result<Connected, Trouble> {
+    let (client, connection) = server.connect(within).await?;
     let driver = tokio::spawn(connection);
     let connected = Connected {
         client,

@@ -1,6 +1,10 @@
 //! The database as a [`Store`].
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{
+    collections::HashMap,
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
 
 use tokio::runtime::Handle;
 use tokio_postgres::Row;
@@ -9,9 +13,9 @@ use super::{
     changes::{Param, parts},
     claims::{PostgresClaimer, own_numbers, stage_rows, with_undos},
     columns::{
-        ANSWERS, KEPT, KEPT_AFTER, KEPT_UNDO, OLDEST_OUTCOMES, ORPHAN, OUTCOMES, REVISION_OF_KEPT,
-        STAGES, STUCK_ELSEWHERE, TASK, TASK_ELSEWHERE, TASK_OF_KEY, UNDO, keyed_outcome_row,
-        outcome_block_row, owners, task_row, undo_row,
+        ANSWERS, IN_FLIGHT, KEPT, KEPT_AFTER, KEPT_UNDO, OLDEST_OUTCOMES, ORPHAN, OUTCOMES,
+        REVISION_OF_KEPT, STAGES, STUCK_ELSEWHERE, TASK, TASK_BY_ID, TASK_OF_KEY, UNDO,
+        keyed_outcome_row, outcome_block_row, owners, task_row, undo_row,
     },
     error::Trouble,
     node::{Choices, Node},
@@ -154,8 +158,8 @@ impl Store for Postgres {
             schema: node.schema.clone(),
             node: node.id,
             lease: self.choices.lease,
-            number: 1,
-            again: false,
+            number: 0,
+            since: 1,
         })))
     }
 
@@ -191,11 +195,18 @@ impl Store for Postgres {
         rows.iter().map(outcome_block_row).collect()
     }
 
-    fn tell(&mut self, task: u64, decision: Decision) -> Result<Option<i64>, StoreError> {
-        let what = decision.as_str();
-        let rows = self.rows("SELECT @.tell($1, $2)", &[&(task as i64), &what])?;
-        let number = rows.first().map(|row| row.try_get(0)).transpose()?;
-        Ok(number.flatten())
+    fn tell(&mut self, number: i64, task: u64, decision: Decision) -> Result<bool, StoreError> {
+        let (task, what) = (task as i64, decision.as_str());
+        let rows = self.rows("SELECT @.tell($1, $2, $3)", &[&number, &task, &what])?;
+        let there = rows.first().map(|row| row.try_get(0)).transpose()?;
+        Ok(there.unwrap_or_default())
+    }
+
+    fn in_flight(&mut self, keys: &[Box<str>]) -> Result<Vec<Box<str>>, StoreError> {
+        let escaped: Vec<_> = keys.iter().map(|key| escaped(key)).collect();
+        let rows = self.rows(IN_FLIGHT, &[&escaped])?;
+        let key = |row: &Row| Ok(unescaped(row.try_get(0)?).into());
+        rows.iter().map(key).collect()
     }
 
     fn answers(&mut self, numbers: &[i64]) -> Result<Vec<(i64, Answer)>, StoreError> {
@@ -214,9 +225,8 @@ impl Store for Postgres {
         rows.collect()
     }
 
-    fn row_elsewhere(&mut self, task: u64) -> Result<Option<(TaskRow, i32)>, StoreError> {
-        let me = self.node.as_ref().ok_or_else(closed)?.id;
-        let rows = self.rows(TASK_ELSEWHERE, &[&(task as i64), &me])?;
+    fn task_row(&mut self, task: u64) -> Result<Option<(TaskRow, i32)>, StoreError> {
+        let rows = self.rows(TASK_BY_ID, &[&(task as i64)])?;
         let row = |row: &Row| Ok((task_row(row)?.0, row.try_get(11)?));
         rows.first().map(row).transpose()
     }
@@ -227,10 +237,11 @@ impl Store for Postgres {
 
     fn numbers_of_kept(
         &mut self,
+        key: &str,
         task: u64,
     ) -> Result<Option<HashMap<StageIx, StageIx>>, StoreError> {
         let own = self.node.as_ref().ok_or_else(closed)?.revision;
-        let rows = self.rows(REVISION_OF_KEPT, &[&(task as i64)])?;
+        let rows = self.rows(REVISION_OF_KEPT, &[&escaped(key), &(task as i64)])?;
         match rows.first().map(|row| row.try_get(0)).transpose()? {
             Some(its) if its != own => {
                 let (its, own) = (self.stages_of(its)?, self.stages_of(own)?);
@@ -321,6 +332,7 @@ impl Store for Postgres {
         self.has_failed = false;
         if let Some(node) = &mut self.node {
             node.commits = number;
+            node.confirmed.store(number, Ordering::SeqCst);
         }
         Ok(lost)
     }

@@ -19,7 +19,7 @@ CREATE TABLE @.stage (
 );
 
 -- The processes that have run the pipeline, each start anew. `commits` counts what such a one has committed: who
--- doesn't know what came of a commit reads it here. `room` says how many tasks it had room for at its last look,
+-- doesn't know what came of a commit reads it here. `claims` is the number of its last claim. `room` says how many tasks it had room for at its last look,
 -- `queued` how many of its own waited for a worker.
 CREATE TABLE @.node (
     id int GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
@@ -27,6 +27,7 @@ CREATE TABLE @.node (
     name text NOT NULL,
     revision int NOT NULL,
     commits bigint NOT NULL DEFAULT 0,
+    claims bigint NOT NULL DEFAULT 0,
     lease interval NOT NULL,
     lease_until timestamptz NOT NULL,
     began timestamptz NOT NULL DEFAULT clock_timestamp(),
@@ -48,7 +49,7 @@ CREATE TABLE @.task (
     id bigint PRIMARY KEY, key text, stage int, state text NOT NULL, stuck boolean NOT NULL,
     more bytea NOT NULL, sum int NOT NULL, context bytea NOT NULL, context_sum int NOT NULL,
     owner int NOT NULL, revision int NOT NULL, killed boolean NOT NULL DEFAULT false,
-    owners int NOT NULL DEFAULT 0, claim int NOT NULL DEFAULT 0
+    owners int NOT NULL DEFAULT 0, claim bigint NOT NULL DEFAULT 0
 ) WITH (
     fillfactor = 50, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 20000,
     autovacuum_vacuum_cost_delay = 0
@@ -82,13 +83,16 @@ CREATE TABLE @.kept_undo (
     value_sum int NOT NULL, PRIMARY KEY (task, undo)
 );
 
--- Decisions about tasks, for the nodes that have them. `node` is the one that was told, and `answer` says what came
--- of it.
+-- Decisions about tasks, for the nodes that have them, each with a random number. `node` is the one that was told, and
+-- `answer` says what came of it.
 CREATE TABLE @.command (
-    id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, task bigint NOT NULL,
+    id bigint PRIMARY KEY, task bigint NOT NULL,
     what text NOT NULL CHECK (what IN ('cancel', 'retry', 'resolve')),
     at timestamptz NOT NULL DEFAULT clock_timestamp(), node int, answer text, answered timestamptz
 );
+
+CREATE INDEX command_open ON @.command (task) WHERE answer IS NULL;
+CREATE INDEX command_answered ON @.command (answered);
 
 -- Makes a commit this node's next one, and renews its lease. It fails if the node was buried, or if the
 -- commit with this number has happened already.
@@ -104,9 +108,10 @@ END $$;
 -- Buries nodes whose lease has run out, but for those that are just committing. When the server has just been
 -- started all leases look old: they are given their time.
 -- Nodes that have gone and have no task any more are forgotten.
-CREATE FUNCTION @.bury() RETURNS void LANGUAGE sql AS $$
+CREATE FUNCTION @.bury(me int) RETURNS void LANGUAGE sql AS $$
+    -- The caller has its own row locked, which doesn't keep itself out.
     UPDATE @.node SET state = 'dead' WHERE id IN (
-        SELECT id FROM @.node WHERE state = 'live' AND lease_until < clock_timestamp()
+        SELECT id FROM @.node WHERE state = 'live' AND id <> me AND lease_until < clock_timestamp()
             AND pg_postmaster_start_time() < clock_timestamp() - lease
             ORDER BY id FOR UPDATE SKIP LOCKED
     );
@@ -117,14 +122,21 @@ CREATE FUNCTION @.bury() RETURNS void LANGUAGE sql AS $$
     )
 $$;
 
--- Renews a lease, and buries others. It fails if this node was buried itself.
-CREATE FUNCTION @.renew(me int) RETURNS void LANGUAGE plpgsql AS $$
+-- Renews a lease, and buries others. It fails if this node was buried itself, or if commits are missing that had been
+-- confirmed to it.
+CREATE FUNCTION @.renew(me int, confirmed bigint) RETURNS void LANGUAGE plpgsql AS $$
+DECLARE
+    there bigint;
 BEGIN
-    UPDATE @.node SET lease_until = clock_timestamp() + lease WHERE id = me AND state = 'live';
+    UPDATE @.node SET lease_until = clock_timestamp() + lease WHERE id = me AND state = 'live'
+        RETURNING commits INTO there;
     IF NOT FOUND THEN
         RAISE EXCEPTION 'the renewal of node % is refused', me USING ERRCODE = 'BRFEN';
     END IF;
-    PERFORM @.bury();
+    IF there < confirmed THEN
+        RAISE EXCEPTION 'it knows %, and % were confirmed', there, confirmed USING ERRCODE = 'BRLST';
+    END IF;
+    PERFORM @.bury(me);
 END $$;
 
 -- The revisions whose tasks a pipeline with this one can go on with: it has all of their stages in the same versions
@@ -142,16 +154,15 @@ CREATE FUNCTION @.fitting(mine int) RETURNS SETOF int LANGUAGE sql STABLE AS $$
 $$;
 
 -- Makes a node of the caller. The first one with stages gets all tasks that there are and that it can go on with.
--- `stranded` is the number of tasks that no node that lives can go on with.
 CREATE FUNCTION @.enter(its_lease interval, its_name text, its_stages text,
     names text[], versions bigint[], sums int[],
-    OUT entered int, OUT first boolean, OUT its_revision int, OUT clock bigint, OUT stranded bigint)
-LANGUAGE plpgsql AS $$
+    OUT entered int, OUT first boolean, OUT its_revision int, OUT clock bigint)
+LANGUAGE plpgsql SET plan_cache_mode = force_generic_plan AS $$
 BEGIN
     clock := extract(epoch FROM clock_timestamp()) * 1000;
-    LOCK TABLE @.node IN SHARE ROW EXCLUSIVE MODE;
-    UPDATE @.node SET state = 'dead' WHERE state = 'live' AND lease_until < clock_timestamp()
-        AND pg_postmaster_start_time() < clock_timestamp() - lease;
+    -- One after the other, beside the commits of those that live.
+    PERFORM pg_advisory_xact_lock(tableoid::bigint) FROM @.node WHERE id = 0;
+    PERFORM @.bury(0);
     SELECT id INTO its_revision FROM @.revision WHERE md5(stages) = md5(its_stages) AND stages = its_stages;
     IF NOT FOUND THEN
         INSERT INTO @.revision (stages) VALUES (its_stages) RETURNING id INTO its_revision;
@@ -171,16 +182,23 @@ BEGIN
         -- With many tasks that has taken a while.
         UPDATE @.node SET lease_until = clock_timestamp() + lease WHERE id = entered;
     END IF;
-    SELECT count(*) INTO stranded FROM @.node n JOIN @.task ON owner = n.id
-        WHERE n.state <> 'live' AND task.revision NOT IN (
-            SELECT @.fitting(revision) FROM @.node WHERE state = 'live' AND revision > 0
-        );
 END $$;
 
--- Gives a node tasks of others that have left or are dead, as many as it has room for, and says which. A node that
--- doesn't know what came of a claim makes it again, with the same number: it gets what that one gave it. Tasks that
--- nobody has are for nodes that have none waiting, as long as there are such nodes.
-CREATE FUNCTION @.claim(me int, its_room bigint, its_queued bigint, number int, again boolean)
+-- The number of tasks that no node that lives can go on with, as far as a thousand.
+CREATE FUNCTION @.stranded() RETURNS bigint LANGUAGE sql STABLE
+SET enable_hashjoin = off SET enable_mergejoin = off SET enable_seqscan = off AS $$
+    SELECT count(*) FROM (
+        SELECT FROM @.node n CROSS JOIN @.revision r JOIN @.task t ON t.owner = n.id AND t.revision = r.id
+            WHERE n.state <> 'live' AND r.id NOT IN (
+                SELECT @.fitting(revision) FROM @.node WHERE state = 'live' AND revision > 0
+            ) LIMIT 1000
+    ) some_of_them
+$$;
+
+-- Gives a node tasks of others that have left or are dead, as many as it has room for, and says which. Each claim has
+-- a higher number than the one before, so that one that was on its way for long gives it nothing any more. A node that
+-- doesn't know what came of claims since a number gets what those gave it, if it was anything. Tasks that nobody has are for nodes that have none waiting, as long as there are such nodes.
+CREATE FUNCTION @.claim(me int, its_room bigint, its_queued bigint, number bigint, since bigint)
 RETURNS SETOF bigint LANGUAGE plpgsql
 SET plan_cache_mode = force_generic_plan SET enable_hashjoin = off SET enable_mergejoin = off
 SET enable_seqscan = off AS $$
@@ -188,30 +206,33 @@ DECLARE
     mine int;
     leaves boolean;
 BEGIN
-    UPDATE @.node SET room = its_room, queued = its_queued WHERE id = me AND state = 'live'
-        RETURNING revision INTO mine;
+    UPDATE @.node SET room = its_room, queued = its_queued, claims = number
+        WHERE id = me AND state = 'live' AND claims < number RETURNING revision INTO mine;
     IF NOT FOUND THEN
         RAISE EXCEPTION 'the claim of node % is refused', me USING ERRCODE = 'BRFEN';
     END IF;
-    IF again THEN
-        RETURN QUERY SELECT t.id FROM @.task t WHERE t.owner = me AND t.claim = number ORDER BY t.id;
+    IF since < number THEN
+        RETURN QUERY SELECT t.id FROM @.task t WHERE t.owner = me AND t.claim >= since ORDER BY t.id;
         IF FOUND THEN
             RETURN;
         END IF;
     END IF;
-    PERFORM @.bury();
+    PERFORM @.bury(me);
     IF its_room = 0 THEN
         RETURN;
     END IF;
     leaves := its_queued > 0 AND EXISTS (
         SELECT FROM @.node n WHERE n.state = 'live' AND n.queued = 0 AND n.room > 0
-            AND mine IN (SELECT @.fitting(n.revision))
+            AND n.lease_until > clock_timestamp() AND mine IN (SELECT @.fitting(n.revision))
     );
     RETURN QUERY WITH open AS MATERIALIZED (
-        SELECT t.id, n.state FROM @.node n CROSS JOIN @.fitting(mine) f(revision) CROSS JOIN LATERAL (
+        SELECT t.id, n.state FROM (
+            -- Those that were left in the middle come first.
+            SELECT id, state FROM @.node WHERE state <> 'live' AND NOT (leaves AND id = 0) ORDER BY id = 0, id
+        ) n CROSS JOIN @.fitting(mine) f(revision) CROSS JOIN LATERAL (
             SELECT id FROM @.task WHERE owner = n.id AND revision = f.revision
                 ORDER BY id LIMIT its_room FOR UPDATE SKIP LOCKED
-        ) t WHERE n.state <> 'live' AND NOT (leaves AND n.id = 0) LIMIT its_room
+        ) t LIMIT its_room
     ) UPDATE @.task t SET owner = me, killed = open.state = 'dead', owners = owners + 1, claim = number
         FROM open WHERE t.id = open.id
         RETURNING t.id;
@@ -227,14 +248,18 @@ CREATE FUNCTION @.idle(me int, busy boolean, OUT nodes bigint, OUT room bigint) 
             AND NOT EXISTS (SELECT FROM @.task WHERE owner = 0 AND revision IN (0, own.revision))
 $$;
 
--- Leaves a decision about a task to the node that has it, or will. NULL if there is no such task.
-CREATE FUNCTION @.tell(its_task bigint, its_what text) RETURNS bigint LANGUAGE sql AS $$
-    INSERT INTO @.command (task, what) SELECT its_task, its_what
-        WHERE EXISTS (SELECT FROM @.task WHERE id = its_task) RETURNING id
+-- Leaves a decision about a task to the node that has it, or will. False if there is no such task. The number is the
+-- caller's, who may not know if this has happened already.
+CREATE FUNCTION @.tell(number bigint, its_task bigint, its_what text) RETURNS boolean LANGUAGE sql AS $$
+    INSERT INTO @.command (id, task, what) SELECT number, its_task, its_what
+        WHERE EXISTS (SELECT FROM @.task WHERE id = its_task) ON CONFLICT DO NOTHING;
+    SELECT EXISTS (SELECT FROM @.command WHERE id = number)
 $$;
 
--- The decisions about a node's tasks that have no answer yet.
-CREATE FUNCTION @.told(me int) RETURNS TABLE (id bigint, task bigint, what text) LANGUAGE plpgsql AS $$
+-- The decisions about a node's tasks that have no answer yet, in their order; `gone` says that the task has ended
+-- since this node was told.
+CREATE FUNCTION @.told(me int) RETURNS TABLE (id bigint, task bigint, what text, gone boolean) LANGUAGE plpgsql
+AS $$
 #variable_conflict use_column
 BEGIN
     IF NOT EXISTS (SELECT FROM @.command) THEN
@@ -244,16 +269,26 @@ BEGIN
     -- The node that was told answers itself, as long as it lives.
     UPDATE @.command c SET answer = 'ended', answered = clock_timestamp()
         WHERE answer IS NULL AND NOT EXISTS (SELECT FROM @.task t WHERE t.id = c.task)
-            AND NOT EXISTS (SELECT FROM @.node n WHERE n.id = c.node AND n.state = 'live' AND n.id <> me);
-    RETURN QUERY UPDATE @.command c SET node = me FROM @.task t
-        WHERE c.answer IS NULL AND t.id = c.task AND t.owner = me
-        RETURNING c.id, c.task, c.what;
+            AND NOT EXISTS (SELECT FROM @.node n WHERE n.id = c.node AND n.state = 'live');
+    UPDATE @.command c SET node = me FROM @.task t
+        WHERE c.answer IS NULL AND t.id = c.task AND t.owner = me AND c.node IS DISTINCT FROM me;
+    RETURN QUERY SELECT c.id, c.task, c.what, NOT EXISTS (SELECT FROM @.task t WHERE t.id = c.task)
+        FROM @.command c WHERE c.answer IS NULL AND c.node = me ORDER BY c.at, c.id;
 END $$;
 
--- Says what came of a decision.
-CREATE FUNCTION @.answer(its_id bigint, its_answer text) RETURNS void LANGUAGE sql AS $$
-    UPDATE @.command SET answer = its_answer, answered = clock_timestamp() WHERE id = its_id AND answer IS NULL
-$$;
+-- Says what came of a decision, once a cancel is recorded. False if it isn't, or if another node decides by now.
+CREATE FUNCTION @.answer(me int, number bigint, its_answer text) RETURNS boolean LANGUAGE plpgsql AS $$
+BEGIN
+    PERFORM FROM @.node WHERE id = me AND state = 'live' FOR KEY SHARE;
+    IF NOT FOUND THEN
+        RETURN false;
+    END IF;
+    UPDATE @.command c SET answer = its_answer, answered = clock_timestamp()
+        WHERE id = number AND answer IS NULL AND node = me AND (its_answer <> 'cancelled' OR NOT EXISTS (
+            SELECT FROM @.task t WHERE t.id = c.task AND t.state <> 'rolling back' AND NOT t.stuck
+        ));
+    RETURN FOUND;
+END $$;
 
 -- Of these keys of a commit that has happened, those that another task has; and those of tasks to be taken back
 -- that this node does not take back.

@@ -1,6 +1,7 @@
 //! Starts a pipeline on a journal.
 
 use std::{
+    collections::HashMap,
     hash::{BuildHasher, Hasher, RandomState},
     sync::Arc,
 };
@@ -56,14 +57,6 @@ impl Journal {
             reuses_keys: rules.taken_by == Ended::Done,
         });
         let begun = begun.map_err(failed)?;
-        if begun.stranded > 0 {
-            logging::warning!(
-                "pipeline {}: {} tasks wait for a process with other stages, or other versions of them, and none \
-                 that has them is running",
-                spec.pipeline,
-                begun.stranded
-            );
-        }
         let summary = store.summary().map_err(failed)?;
         let mut ops = Vec::new();
         let mut journal_id = meta(&summary, ID).map(str::to_owned);
@@ -160,7 +153,10 @@ impl Journal {
         }
         tasks.drain(now, &mut ops).map_err(corrupt)?;
         store.commit(&ops).map_err(failed)?;
-        let claimer = store.claimer().map_err(failed)?;
+        let mut claimer = store.claimer().map_err(failed)?;
+        if let Some(claimer) = &mut claimer {
+            warn_of_stranded(&spec.pipeline, claimer.stranded().map_err(failed)?);
+        }
         let writer = Writer::start(store, path.clone(), tasks, retention, (rules, keys.clone()))
             .map_err(|error| JournalError::io(&path, error))?;
         let names = spec.stages.iter().map(|(name, _)| name.clone()).collect();
@@ -178,8 +174,19 @@ impl Journal {
             spec,
             lease,
             waited: 0,
+            decided: HashMap::new(),
         });
         Ok((ledger, recovered, takeover))
+    }
+}
+
+fn warn_of_stranded(pipeline: &str, stranded: u64) {
+    if stranded > 0 {
+        let more = if stranded < 1_000 { "" } else { " or more" };
+        logging::warning!(
+            "pipeline {pipeline}: {stranded} tasks{more} wait for a process with other stages, or other versions \
+             of them, and none that has them is running"
+        );
     }
 }
 

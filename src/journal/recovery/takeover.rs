@@ -1,6 +1,7 @@
 //! Takes over the tasks of other processes that have gone, while the pipeline runs.
 
 use std::{
+    collections::HashMap,
     io, mem,
     sync::{
         Arc, Weak,
@@ -68,6 +69,8 @@ pub(crate) struct Takeover {
     pub(super) lease: Arc<Lease>,
     /// The number of tasks that waited at the last look.
     pub(super) waited: usize,
+    /// The answers to decisions that are not written yet, by the numbers of those.
+    pub(super) decided: HashMap<i64, Answer>,
 }
 
 impl Takeover {
@@ -122,15 +125,59 @@ impl Takeover {
         }
         let load = pipeline.load();
         let claimed = self.take_over(load, ledger, pipeline)?;
-        for command in self.claimer.told()? {
-            if let Some(answer) = pipeline.decide(TaskId(command.task), command.decision) {
-                self.claimer.answer(command, &answer)?;
-            }
-        }
+        self.decide(ledger, pipeline)?;
         if claimed == 0 {
             self.share(load, pipeline)?;
         }
         Ok(claimed)
+    }
+
+    /// Makes the decisions that wait for this process. The answers follow once what was decided is recorded, of a
+    /// cancel at a later look.
+    fn decide(
+        &mut self,
+        ledger: &Weak<JournalLedger>,
+        pipeline: &mut impl Adopt,
+    ) -> Result<(), Trouble> {
+        let told = self.claimer.told()?;
+        let still = |number: &i64| told.iter().any(|command| command.number == *number);
+        self.decided.retain(|number, _| still(number));
+        let mut recorded = true;
+        for command in &told {
+            if self.decided.contains_key(&command.number) {
+                continue;
+            }
+            let answer = match pipeline.decide(TaskId(command.task), command.decision) {
+                None if command.gone => Some(Answer::Ended),
+                answer => answer,
+            };
+            if let Some(answer) = answer {
+                recorded &= answer != Answer::Done || command.decision == Decision::Cancel;
+                self.decided.insert(command.number, answer);
+            }
+        }
+        if !recorded {
+            // The writer takes requests in their order.
+            self.add(ledger, Adopted::default())?;
+        }
+        for command in told {
+            if let Some(answer) = self.decided.get(&command.number) {
+                self.claimer.answer(command, answer)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Has the writer take in tasks, and waits until that is written.
+    fn add(&self, ledger: &Weak<JournalLedger>, adopted: Adopted) -> Result<(), Trouble> {
+        let ledger = ledger.upgrade().ok_or(Trouble::Over)?;
+        let reply = ledger.writer.adopt(adopted).map_err(Trouble::Failed)?;
+        drop(ledger);
+        match reply.blocking_recv() {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(error)) => Err(Trouble::Failed(error)),
+            Err(_) => Err(Trouble::Over),
+        }
     }
 
     /// Leaves tasks to others that have less to do.
@@ -176,22 +223,31 @@ impl Takeover {
             self.claimer.settle();
             return Ok(0);
         }
-        let (adopted, recovered) = self.plan(claimed)?;
+        let planned = match self.plan(claimed) {
+            // They stay this process's, as above.
+            Err(StoreError::Corrupt(corrupt)) => {
+                logging::error!(
+                    "the stages of tasks of processes that have gone can't be read, and {count} tasks are left where \
+                     they are: {corrupt}"
+                );
+                self.claimer.settle();
+                return Ok(0);
+            }
+            planned => planned?,
+        };
         self.claimer.settle();
-        let ledger = ledger.upgrade().ok_or(Trouble::Over)?;
-        let reply = ledger.writer.adopt(adopted).map_err(Trouble::Failed)?;
-        drop(ledger);
-        match reply.blocking_recv() {
-            Ok(Ok(())) => pipeline.adopt(recovered),
-            Ok(Err(error)) => return Err(Trouble::Failed(error)),
-            Err(_) => return Err(Trouble::Over),
-        }
+        let (adopted, recovered) = planned;
+        self.add(ledger, adopted)?;
+        pipeline.adopt(recovered);
         logging::info!("{count} tasks of processes that have gone were taken over");
         Ok(count)
     }
 
     /// Plans how each task goes on.
-    fn plan(&mut self, claimed: Vec<(TaskRows, Owners)>) -> Result<(Adopted, Recovered), Trouble> {
+    fn plan(
+        &mut self,
+        claimed: Vec<(TaskRows, Owners)>,
+    ) -> Result<(Adopted, Recovered), StoreError> {
         let revisions = claimed.iter().map(|(_, owners)| owners.revision);
         let claimer = &mut self.claimer;
         let maps = stage_maps(revisions, &self.spec, |revision| {

@@ -1,5 +1,10 @@
 //! Requests about tasks of other processes.
 
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering},
+};
+
 use super::replies::{ReplyTo, reply};
 use crate::{
     journal::command::{Answer, Decision},
@@ -10,7 +15,7 @@ use crate::{
 /// A question about tasks of other processes, or a decision.
 pub(super) enum Ask {
     /// Looks again for everything that somebody waits for.
-    Look,
+    Look(Looking),
     /// Has another process decide. The reply comes once it has; `None` if there is no such task.
     Tell(TaskId, Decision, ReplyTo<Option<Answer>>),
     /// Lists those that are stuck.
@@ -19,11 +24,27 @@ pub(super) enum Ask {
     Status(Box<str>, ReplyTo<Option<TaskStatus>>),
 }
 
+/// A look that is asked for: another one isn't as long as this is there.
+pub(super) struct Looking(Arc<AtomicBool>);
+
+impl Looking {
+    /// `None` if one is asked for already.
+    pub(super) fn new(asked: &Arc<AtomicBool>) -> Option<Self> {
+        (!asked.swap(true, Ordering::SeqCst)).then(|| Looking(asked.clone()))
+    }
+}
+
+impl Drop for Looking {
+    fn drop(&mut self) {
+        self.0.store(false, Ordering::SeqCst);
+    }
+}
+
 impl Ask {
     /// Answers with an error.
     pub(super) fn refuse(self, error: &LedgerError) {
         match self {
-            Ask::Look => {}
+            Ask::Look(_) => {}
             Ask::Tell(_, _, to) => reply(to, Err(error.clone())),
             Ask::Stuck(to) => reply(to, Err(error.clone())),
             Ask::Status(_, to) => reply(to, Err(error.clone())),

@@ -173,7 +173,7 @@ impl CommitBuilder {
         let undos = match row.undos {
             None => None,
             Some(count) => {
-                let numbers = store.numbers_of_kept(row.task).map_err(failed)?;
+                let numbers = store.numbers_of_kept(key, row.task).map_err(failed)?;
                 renumbered = numbers.is_some();
                 let own_number = |stage: StageIx| match &numbers {
                     None => stage,
@@ -184,7 +184,11 @@ impl CommitBuilder {
                 let undos = rows.into_iter().map(|(undo, value)| {
                     let number = undo.undo;
                     let mut state = undo.state()?;
-                    state.stage = own_number(state.stage);
+                    state.stage = match own_number(state.stage) {
+                        // Nobody needs its stage any more.
+                        StageIx::MAX if state.is_settled() => 0,
+                        stage => stage,
+                    };
                     Ok((state, value.into_undo(row.task, number)?))
                 });
                 let undos: Result<Vec<(UndoState, Vec<u8>)>, _> = undos.collect();

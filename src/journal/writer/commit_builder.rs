@@ -1,6 +1,10 @@
 //! Takes requests in, and builds the next commit from them.
 
-use std::{collections::HashMap, mem, sync::Arc};
+use std::{
+    collections::{HashMap, HashSet},
+    mem,
+    sync::Arc,
+};
 
 use super::{
     ask::Told,
@@ -166,7 +170,17 @@ impl CommitBuilder {
     /// Answers those who wait for the outcome of another process's task that has one by now, or whose key is
     /// nobody's any more.
     pub(super) fn look_elsewhere(&mut self, store: &mut StoreSlot) -> Result<(), String> {
-        let keys: Vec<_> = self.waiting.keys().cloned().collect();
+        let mut keys: Vec<_> = self.waiting.keys().cloned().collect();
+        if store.is_shared && !keys.is_empty() {
+            let others = keys.iter().filter(|key| self.tasks.with_key(key).is_none());
+            let others: Vec<_> = others.cloned().collect();
+            let still = store.get()?.in_flight(&others);
+            let still: HashSet<_> = still
+                .map_err(|error| error.to_string())?
+                .into_iter()
+                .collect();
+            keys.retain(|key| !still.contains(key));
+        }
         for key in keys {
             match self.tasks.with_key(&key).map(|live| live.stuck.cloned()) {
                 None => {}

@@ -1,6 +1,9 @@
 //! Tasks of other processes: decisions about them, and questions.
 
-use std::mem;
+use std::{
+    hash::{BuildHasher, Hasher, RandomState},
+    mem,
+};
 
 use super::{
     ask::{Ask, Told},
@@ -9,41 +12,40 @@ use super::{
     store_slot::StoreSlot,
 };
 use crate::{
-    journal::{rows::stage::StageRow, store::StoreError, task_state::TaskState},
+    journal::{
+        rows::{stage::StageRow, task::TaskRow},
+        store::StoreError,
+        task_state::TaskState,
+    },
+    ledger::LedgerError,
     logging,
     task::{Rollback, StageIx, StageName, State, Stuck, TaskId, TaskStatus},
 };
 
 impl CommitBuilder {
+    /// An error of a question is the answer to it, and no failure of the writer.
     pub(super) fn take_in_ask(&mut self, ask: Ask, store: &mut StoreSlot) -> Result<(), String> {
-        let failed = |error: StoreError| error.to_string();
         match ask {
-            Ask::Look => {
+            Ask::Look(looking) => {
                 self.look_for_answers(store)?;
                 self.look_elsewhere(store)?;
+                drop(looking);
             }
             Ask::Tell(task, decision, to) => {
-                let number = store.get()?.tell(task.0, decision).map_err(failed)?;
-                match number {
-                    Some(number) => self.told.push(Told { number, to }),
-                    None => reply(to, Ok(None)),
+                let number = RandomState::new().build_hasher().finish() as i64;
+                match store.get()?.tell(number, task.0, decision) {
+                    Ok(true) => self.told.push(Told { number, to }),
+                    Ok(false) => reply(to, Ok(None)),
+                    Err(error) => reply(to, Err(LedgerError::new(error))),
                 }
             }
             Ask::Stuck(to) => {
-                let rows = store.get()?.stuck_elsewhere().map_err(failed)?;
-                let mut stuck = Vec::with_capacity(rows.len());
-                for row in rows {
-                    // One that is damaged doesn't hide the others.
-                    match row.into_state() {
-                        Ok(state) => stuck.extend(listed(state)),
-                        Err(corrupt) => logging::error!("a stuck task can't be listed: {corrupt}"),
-                    }
-                }
-                reply(to, Ok(stuck));
+                let rows = store.get()?.stuck_elsewhere();
+                reply(to, rows.map(all_listed).map_err(LedgerError::new));
             }
             Ask::Status(key, to) => {
                 let status = self.status(&key, store)?;
-                reply(to, Ok(status));
+                reply(to, status.map_err(LedgerError::new));
             }
         }
         Ok(())
@@ -70,35 +72,70 @@ impl CommitBuilder {
         Ok(())
     }
 
-    /// The place of the task with this key; `None` if it is this process's.
-    fn status(&mut self, key: &str, slot: &mut StoreSlot) -> Result<Option<TaskStatus>, String> {
-        let failed = |error: StoreError| error.to_string();
-        loop {
-            if self.tasks.with_key(key).is_some() {
-                return Ok(None);
-            }
-            let task = match self.find(key, slot)? {
-                FoundByKey::Unknown => return Ok(Some(TaskStatus::Unknown)),
-                FoundByKey::Stuck(task) => return Ok(Some(TaskStatus::Stuck { task })),
+    /// The place of the task with this key; `None` if it is this process's. The inner error is the answer.
+    fn status(
+        &mut self,
+        key: &str,
+        slot: &mut StoreSlot,
+    ) -> Result<Result<Option<TaskStatus>, String>, String> {
+        if self.tasks.with_key(key).is_some() {
+            return Ok(Ok(None));
+        }
+        slot.get()?;
+        // It may end between two looks.
+        for _ in 0..3 {
+            let found = match self.find(key, slot) {
+                Ok(found) => found,
+                Err(why) => return Ok(Err(why)),
+            };
+            let task = match found {
+                FoundByKey::Unknown => return Ok(Ok(Some(TaskStatus::Unknown))),
+                FoundByKey::Stuck(task) => return Ok(Ok(Some(TaskStatus::Stuck { task }))),
                 FoundByKey::BeingTakenBack(task) => {
-                    return Ok(Some(TaskStatus::RollingBack { task }));
+                    return Ok(Ok(Some(TaskStatus::RollingBack { task })));
                 }
                 FoundByKey::Ended(kept) => {
                     let (task, end) = (kept.task, kept.end);
-                    return Ok(Some(TaskStatus::Ended { task, end }));
+                    return Ok(Ok(Some(TaskStatus::Ended { task, end })));
                 }
                 FoundByKey::InFlight(task) => task,
             };
-            let store = slot.get()?;
-            // It may have ended since then.
-            let Some((row, revision)) = store.row_elsewhere(task.0).map_err(failed)? else {
-                continue;
-            };
-            let stages = store.stages_of(revision).map_err(failed)?;
-            let state = row.into_state().map_err(|corrupt| corrupt.to_string())?;
-            return Ok(Some(status_of(task, &state, &stages)));
+            match row_status(slot, task)? {
+                Ok(None) => {}
+                other => return Ok(other),
+            }
+        }
+        // Its row is gone, and not by batrun.
+        Ok(Ok(Some(TaskStatus::Unknown)))
+    }
+}
+
+/// The place of a task by its row, if there is one.
+fn row_status(
+    slot: &mut StoreSlot,
+    task: TaskId,
+) -> Result<Result<Option<TaskStatus>, String>, String> {
+    let store = slot.get()?;
+    let mut read = || -> Result<Option<TaskStatus>, StoreError> {
+        let Some((row, revision)) = store.task_row(task.0)? else {
+            return Ok(None);
+        };
+        let stages = store.stages_of(revision)?;
+        Ok(Some(status_of(task, &row.into_state()?, &stages)))
+    };
+    Ok(read().map_err(|error| error.to_string()))
+}
+
+/// Those of these tasks that can be read: one that is damaged doesn't hide the others.
+fn all_listed(rows: Vec<TaskRow>) -> Vec<Stuck> {
+    let mut stuck = Vec::with_capacity(rows.len());
+    for row in rows {
+        match row.into_state() {
+            Ok(state) => stuck.extend(listed(state)),
+            Err(corrupt) => logging::error!("a stuck task can't be listed: {corrupt}"),
         }
     }
+    stuck
 }
 
 /// A stuck task as it is listed.

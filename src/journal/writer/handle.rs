@@ -3,14 +3,14 @@
 use std::{
     io,
     path::PathBuf,
-    sync::{Arc, Mutex, mpsc},
+    sync::{Arc, Mutex, atomic::AtomicBool, mpsc},
     thread::{self, JoinHandle},
 };
 
 use tokio::sync::oneshot;
 
 use super::{
-    ask::Ask,
+    ask::{Ask, Looking},
     commit_builder::CommitBuilder,
     replies::{FoundByKey, ReplyTo, StoredOutcome},
     requests::{Adopted, ByKey, Request, RequestQueue, Urgency},
@@ -37,6 +37,8 @@ type ReplyFrom<T> = oneshot::Receiver<Result<T, LedgerError>>;
 /// The writer of a journal. Dropping it writes everything that is left, as [`finish`](Self::finish).
 pub(in crate::journal) struct Writer {
     requests: Arc<RequestQueue>,
+    /// A look is asked for.
+    looking: Arc<AtomicBool>,
 
     thread: Mutex<Option<JoinHandle<()>>>,
 }
@@ -74,6 +76,7 @@ impl Writer {
             })?;
         Ok(Writer {
             requests,
+            looking: Arc::default(),
             thread: Mutex::new(Some(thread)),
         })
     }
@@ -130,9 +133,10 @@ impl Writer {
 
     /// Looks for the outcomes of tasks of other processes that somebody waits for.
     pub(in crate::journal) fn look_elsewhere(&self) {
-        self.requests
-            .push(Request::Ask(Ask::Look), Urgency::Awaited)
-            .ok();
+        if let Some(looking) = Looking::new(&self.looking) {
+            let look = Request::Ask(Ask::Look(looking));
+            self.requests.push(look, Urgency::Awaited).ok();
+        }
     }
 
     /// Has the process that has this task decide. The reply comes once it has; `None` if there is no such task.

@@ -6,7 +6,7 @@ use tokio::sync::oneshot;
 
 use crate::{
     journal::{key_index::KeyChange, undo_state::UndoState},
-    ledger::LedgerError,
+    ledger::{LedgerError, Why},
     panic_guard,
     task::{EndKind, Outcome, TaskId},
 };
@@ -87,7 +87,14 @@ impl Replies {
         found: impl Fn() -> FoundByKey,
     ) {
         for (_, of, result) in &mut self.accepted {
-            if *of == task && result.is_ok() {
+            let lost = match result {
+                Ok(()) => *of == task,
+                // They were told that this one has their key.
+                Err(told) => {
+                    matches!(told.why(), Why::Known(owner) | Why::Conflict(owner) if owner == task)
+                }
+            };
+            if lost {
                 *result = Err(error.clone());
             }
         }

@@ -39,6 +39,7 @@ pub(super) enum Request {
 }
 
 /// Tasks of another process that has gone.
+#[derive(Default)]
 pub(in crate::journal) struct Adopted {
     pub(in crate::journal) tasks: Vec<(u64, TaskState)>,
     /// The outcomes of those that were set aside.

@@ -11,8 +11,6 @@ use super::{
     Inner, Table,
 };
 use crate::panic_guard;
-#[cfg(feature = "journal")]
-use crate::task::State;
 
 impl Table {
     /// The stage of this task has told of its progress, for the first time in its attempt.
@@ -58,23 +56,6 @@ impl Table {
     /// An accepted task is in flight no more, and counted among those that ended.
     pub(crate) fn is_filed(&self, id: TaskId) -> bool {
         !panic_guard::lock(&self.inner).ids.contains(&id.0)
-    }
-
-    /// The youngest tasks in flight that have not begun and that somebody can do without: nobody has a ticket,
-    /// or it can be asked for by their key.
-    #[cfg(feature = "journal")]
-    pub(crate) fn youngest_waiting(&self, most: usize) -> Vec<TaskRef> {
-        let waits = |task: &TaskRef| task.state() == State::Queued(0) && task.attempt() == 1;
-        let mut waiting: Vec<TaskRef> = self.live().into_iter().filter(waits).collect();
-        let mut youngest = Vec::new();
-        while youngest.len() < most
-            && let Some(task) = waiting.pop()
-        {
-            if !task.has_ticket() || task.names().key.is_some() {
-                youngest.push(task);
-            }
-        }
-        youngest
     }
 
     /// Every task in flight, in the order of their ids.

@@ -78,7 +78,7 @@ async fn c5_a_decision_outlives_the_node_that_was_to_carry_it_out_on_postgres() 
     // As if a node had left it and gone, and this one was buried before it looked.
     world
         .does(&format!(
-            "UPDATE @.node SET state = 'dead' WHERE id = 1; SELECT @.tell({task}, 'cancel')"
+            "UPDATE @.node SET state = 'dead' WHERE id = 1; SELECT @.tell(5, {task}, 'cancel')"
         ))
         .await;
     let second = start(&world, waiting).await;

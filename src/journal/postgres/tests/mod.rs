@@ -4,6 +4,7 @@
 
 #[cfg(feature = "testing")]
 mod changes;
+mod commands;
 mod commits;
 mod database;
 mod keys;
@@ -22,6 +23,7 @@ use super::{
 };
 use crate::{
     journal::{
+        command::{Answer, Command as Told, Decision},
         store::{Elsewhere, Load, Lost, Owners, RowOp, Store, StoreError, Take, TaskRows, Writes},
         tests::support::{put_keyed_outcome, put_outcomes, put_task, put_undo},
     },

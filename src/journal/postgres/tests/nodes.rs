@@ -101,7 +101,7 @@ fn c3_a_dead_nodes_tasks_are_claimed_once_and_counted_as_killed() {
     person.does(
         "UPDATE @.node SET lease_until = clock_timestamp() - interval '1 s', lease = '1 ms' WHERE id = 1",
     );
-    person.does("SELECT @.renew(2)");
+    person.does("SELECT @.renew(2, 0)");
     let claimed: Vec<u64> = thread::scope(|scope| {
         let all: Vec<_> = others
             .iter_mut()
@@ -211,4 +211,58 @@ fn c3_nodes_that_have_gone_are_forgotten_once_they_have_no_task() {
     claimer.settle();
     assert!(claimer.claim(room(10)).unwrap().is_empty());
     assert_eq!(person.counts("SELECT count(*) FROM @.node WHERE id > 0"), 1);
+}
+
+#[test]
+#[ignore = "needs a server: .ci/postgres"]
+fn c3_a_claim_that_arrives_late_gives_nothing() {
+    let (address, mut first, mut second) = two_nodes();
+    let mut claimer = second.claimer().unwrap().unwrap();
+    assert!(claimer.claim(room(10)).unwrap().is_empty());
+    claimer.settle();
+    first.close(Writes::Succeeded);
+    // The same claim once more, which was on its way for long.
+    let person = address.person();
+    let late = "DO $$ BEGIN PERFORM @.claim(2, 10, 0, 1, 1); RAISE 'no'; EXCEPTION WHEN sqlstate 'BRFEN' THEN END $$";
+    person.does(late);
+    assert_eq!(claimer.claim(room(10)).unwrap().len(), 1);
+}
+
+#[test]
+#[ignore = "needs a server: .ci/postgres"]
+fn c2_a_node_whose_lease_has_run_out_buries_not_itself_and_takes_nothing_of_its_own() {
+    let (address, first, _second) = two_nodes();
+    let person = address.person();
+    person.does("UPDATE @.node SET lease_until = clock_timestamp() - interval '1 s', lease = '1 ms' WHERE id = 1");
+    person.does("SELECT @.claim(1, 10, 0, 1, 1)");
+    let lives = "SELECT count(*) FROM @.node WHERE id = 1 AND state = 'live'";
+    assert_eq!(person.counts(lives), 1);
+    assert_eq!(person.counts("SELECT max(owners)::bigint FROM @.task"), 0);
+    drop(first);
+}
+
+#[test]
+#[ignore = "needs a server: .ci/postgres"]
+fn c7_a_renewal_notices_commits_that_are_missing() {
+    let (address, mut first, _second) = two_nodes();
+    first.commit(&ops(2)).unwrap();
+    let person = address.person();
+    person.does("UPDATE @.node SET commits = 1 WHERE id = 1");
+    let missing = "DO $$ BEGIN PERFORM @.renew(1, 3); RAISE 'no'; EXCEPTION WHEN sqlstate 'BRLST' THEN END $$";
+    person.does(missing);
+    person.does("SELECT @.renew(1, 1)");
+}
+
+#[test]
+#[ignore = "needs a server: .ci/postgres"]
+fn c3_a_start_waits_for_nobody_who_looks_at_a_nodes_row() {
+    let (address, first, second) = two_nodes();
+    let person = address.person();
+    person.does("UPDATE @.node SET lease_until = clock_timestamp() - interval '1 s', lease = '1 ms' WHERE id = 1");
+    let idle = address.person();
+    idle.does("BEGIN");
+    idle.sees("SELECT id FROM @.node FOR UPDATE");
+    let third = address.open().unwrap();
+    idle.does("ROLLBACK");
+    drop((first, second, third));
 }
