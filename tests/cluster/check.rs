@@ -54,6 +54,7 @@ pub(crate) fn check(
     checker.effects(&at_peace);
     checker.left(found);
     checker.audits(found);
+    checker.undos(logs, found);
     checker.complaints
 }
 
@@ -149,7 +150,17 @@ impl<P: Fn(u64) -> [Step; STAGES as usize]> Checker<P> {
             Line::Nothing { number } => {
                 self.kept.insert(*number, None);
             }
-            Line::Ask { .. } | Line::Wants(_) | Line::Suspended | Line::End => {}
+            Line::Ask { .. } | Line::Wants(_) | Line::Refused(_) | Line::End => {}
+            Line::Suspended(why) => {
+                if !["lease", "taken", "tried again"]
+                    .iter()
+                    .any(|word| why.contains(word))
+                {
+                    self.complaints.push(format!(
+                        "process {process}: C2: it has suspended itself while its tasks were its own: {why}"
+                    ));
+                }
+            }
         }
     }
 
@@ -340,7 +351,7 @@ impl<P: Fn(u64) -> [Step; STAGES as usize]> Checker<P> {
                     }
                     gone.insert(*node, number);
                 }
-                What::Write { owner, state, .. } => {
+                What::Write { owner, state, .. } | What::Undo { owner, state, .. } => {
                     if state.as_deref() != Some("live") || gone.contains_key(owner) {
                         wrong("C2", *owner);
                     }
@@ -358,6 +369,43 @@ impl<P: Fn(u64) -> [Step; STAGES as usize]> Checker<P> {
                     if to_state.as_deref() != Some("live") || gone.contains_key(to) {
                         wrong("C2", *to);
                     }
+                }
+            }
+        }
+    }
+
+    /// C2: an `on_cancel` that has returned was recorded, by the node that called it.
+    fn undos(&mut self, logs: &[(u32, Vec<Entry>)], found: &Found) {
+        let recorded: BTreeMap<Undo, i32> = found
+            .audits
+            .iter()
+            .filter_map(|audit| match &audit.what {
+                What::Undo { undo, owner, .. } => Some(((*undo)?, *owner)),
+                _ => None,
+            })
+            .collect();
+        for (process, log) in logs {
+            // A node's tasks have its number in theirs.
+            let node = log.iter().find_map(|entry| match entry.line {
+                Line::Submitted { task, known, .. } if !known => Some((task >> 36) as i32),
+                _ => None,
+            });
+            for entry in log {
+                let Line::Did(undo) = &entry.line else {
+                    continue;
+                };
+                match recorded.get(undo) {
+                    None => self.complain(
+                        undo.number,
+                        format_args!("C2: its `on_cancel` has returned, and is not recorded: {undo:?}"),
+                    ),
+                    Some(owner) if node.is_some_and(|node| node != *owner) => self.complain(
+                        undo.number,
+                        format_args!(
+                            "C1: process {process} is node {node:?}, and {undo:?} was recorded for {owner}"
+                        ),
+                    ),
+                    Some(_) => {}
                 }
             }
         }

@@ -19,7 +19,7 @@ use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 
 use crate::{
     database,
-    log::{self, Line, Log, Start, Told, Undo},
+    log::{Line, Log, Start, Told, Undo, entries, time},
     plan::{self, Act, Back, NUMBERS, Numbers, SHARED, STAGES},
 };
 
@@ -29,7 +29,7 @@ pub(crate) const ORDERS: &str = "BATRUN_CLUSTER_CHILD";
 pub(crate) const SCHEMA: &str = "cluster test";
 
 /// The time after which the others take over.
-pub(crate) const LEASE: Duration = Duration::from_secs(1);
+pub(crate) const LEASE: Duration = Duration::from_millis(1_500);
 
 /// The line that a node prints once its pipeline has started.
 pub(crate) const UP: &str = "up";
@@ -74,6 +74,8 @@ pub(crate) fn run() {
         // Even if something would catch it.
         std::process::abort();
     }));
+    log::set_logger(&Stderr).unwrap();
+    log::set_max_level(log::LevelFilter::Warn);
     let (sender, commands) = unbounded_channel();
     std::thread::spawn(move || {
         for line in io::stdin().lock().lines().map_while(Result::ok) {
@@ -85,6 +87,21 @@ pub(crate) fn run() {
     actix_rt::System::new().block_on(live(orders, commands));
     // The thread that reads goes on.
     std::process::exit(0);
+}
+
+/// Log lines go to the errors of the process.
+struct Stderr;
+
+impl log::Log for Stderr {
+    fn enabled(&self, _: &log::Metadata<'_>) -> bool {
+        true
+    }
+
+    fn log(&self, record: &log::Record<'_>) {
+        eprintln!("{} {}: {}", time(), record.level(), record.args());
+    }
+
+    fn flush(&self) {}
 }
 
 async fn live(orders: Orders, mut commands: UnboundedReceiver<Command>) {
@@ -141,14 +158,18 @@ async fn live(orders: Orders, mut commands: UnboundedReceiver<Command>) {
         }
     };
     let Some(how) = how else {
-        return log.note(Line::Suspended);
+        let report = handle.ended().await.unwrap();
+        return log.note(Line::Suspended(report.suspended.unwrap().to_string()));
     };
     // It may be buried just then.
     let asked = matches!(how, Shutdown::Suspend);
-    handle.shutdown(how).await.unwrap();
+    let report = handle.shutdown(how).await.unwrap();
     listening.await.unwrap();
     let lost = !asked && matches!(handle.health(), batrun::report::Health::Suspended { .. });
-    log.note(if lost { Line::Suspended } else { Line::End });
+    log.note(match report.suspended {
+        Some(why) if lost => Line::Suspended(why.to_string()),
+        _ => Line::End,
+    });
 }
 
 /// Submits tasks until the pipeline takes none. Now and then it is one that other nodes submit, too.
@@ -168,7 +189,7 @@ async fn produce(
             return;
         }
         // Everybody's clock shows the same time here, so the same number.
-        let now = log::time() / 200_000;
+        let now = time() / 200_000;
         let shared = producer == 0 && now > window && numbers.below(2) == 0;
         window = now;
         let number = if shared { SHARED + now } else { own };
@@ -215,18 +236,20 @@ async fn finish(orders: &Orders, handle: &Handle, log: &Log) {
     }
     let mut asked = std::collections::BTreeSet::new();
     for process in 1..=orders.process {
-        for entry in log::entries(&log_of(&orders.folder, process)) {
+        for entry in entries(&log_of(&orders.folder, process)) {
             if let Line::Ask { number } = entry.line {
                 asked.insert(number);
             }
         }
     }
-    let ask = async |number: u64| match handle.outcome_of(&number.to_string()).await.unwrap() {
-        None => log.note(Line::Nothing { number }),
-        Some(outcome) => log.note(Line::Kept {
+    let ask = async |number: u64| match handle.outcome_of(&number.to_string()).await {
+        Ok(None) => log.note(Line::Nothing { number }),
+        Ok(Some(outcome)) => log.note(Line::Kept {
             number,
             told: told(&outcome),
         }),
+        // It has been suspended, and another one is asked.
+        Err(_) => {}
     };
     stream::iter(asked).for_each_concurrent(64, ask).await;
 }
@@ -293,7 +316,10 @@ impl Stage for Step {
                 nth,
             };
             self.log.note(Line::Wants(undo));
-            task.on_cancel(undo).await?;
+            if let Err(refused) = task.on_cancel(undo).await {
+                self.log.note(Line::Refused(undo));
+                return Err(refused.into());
+            }
             self.log.note(Line::Did(undo));
             pause(step.pause_ms / 2).await;
         }

@@ -2,9 +2,11 @@
 
 use std::time::{Duration, Instant};
 
-use tokio_postgres::{Client, NoTls};
-
-use crate::child::{PATIENCE, SCHEMA};
+use crate::{
+    child::{PATIENCE, SCHEMA},
+    log::Undo,
+    server::connect,
+};
 
 /// A row that a trigger wrote.
 #[derive(Clone, Debug, PartialEq)]
@@ -22,6 +24,12 @@ pub(crate) enum What {
     Write {
         table: String,
         id: i64,
+        owner: i32,
+        state: Option<String>,
+    },
+    /// An undo of a task was recorded.
+    Undo {
+        undo: Option<Undo>,
         owner: i32,
         state: Option<String>,
     },
@@ -58,7 +66,8 @@ pub(crate) struct Found {
 const TRIGGERS: &str = "
 CREATE TABLE @.audit (
     number bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, at timestamptz DEFAULT clock_timestamp(),
-    what text NOT NULL, id bigint, owner int, state text, commits bigint, before int, before_state text
+    what text NOT NULL, id bigint, owner int, state text, commits bigint, before int, before_state text,
+    value bytea
 );
 CREATE INDEX ON @.audit (id);
 
@@ -86,6 +95,16 @@ BEGIN
 END $$;
 CREATE TRIGGER audit AFTER INSERT ON @.outcomes FOR EACH ROW EXECUTE FUNCTION @.audit_outcomes();
 
+CREATE FUNCTION @.audit_undo() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    INSERT INTO @.audit (what, id, owner, state, commits, value)
+        SELECT 'undo', NEW.task, owner, (SELECT state FROM @.node WHERE node.id = owner),
+            (SELECT commits FROM @.node WHERE node.id = owner), NEW.value
+        FROM @.task WHERE task.id = NEW.task;
+    RETURN NULL;
+END $$;
+CREATE TRIGGER audit AFTER INSERT ON @.undo FOR EACH ROW EXECUTE FUNCTION @.audit_undo();
+
 CREATE FUNCTION @.audit_node() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
     INSERT INTO @.audit (what, owner, state, commits) VALUES ('node', NEW.id, NEW.state, NEW.commits);
@@ -97,19 +116,6 @@ CREATE TRIGGER audit AFTER UPDATE ON @.node FOR EACH ROW
 
 fn in_it(statement: &str) -> String {
     statement.replace('@', &format!("\"{SCHEMA}\""))
-}
-
-pub(crate) async fn connect(server: &str) -> Client {
-    let (client, connection) = tokio_postgres::connect(server, NoTls).await.unwrap();
-    actix_rt::spawn(connection);
-    client
-}
-
-/// Removes what an earlier test has left.
-pub(crate) async fn clear(server: &str) {
-    let client = connect(server).await;
-    let drop = in_it("DROP SCHEMA IF EXISTS @ CASCADE");
-    client.batch_execute(&drop).await.unwrap();
 }
 
 /// Writes down who changes what from now on.
@@ -126,59 +132,57 @@ pub(crate) async fn unfinished(server: &str) -> Vec<(i64, i32)> {
     rows.iter().map(|row| (row.get(0), row.get(1))).collect()
 }
 
-/// Locks some tasks for this long. Returns how many.
-pub(crate) async fn lock_some(server: &str, time: Duration) -> usize {
+/// Keeps a transaction open for this long that has a snapshot and locks some tasks, and a node if it is told to.
+/// Returns the number of rows.
+pub(crate) async fn hold_rows(server: &str, time: Duration, with_a_node: bool) -> u64 {
     let client = connect(server).await;
-    client.batch_execute("BEGIN").await.unwrap();
-    let lock = in_it("SELECT id FROM @.task ORDER BY random() LIMIT 20 FOR UPDATE SKIP LOCKED");
-    let locked = client.query(&lock, &[]).await.unwrap();
+    let begin = "BEGIN ISOLATION LEVEL REPEATABLE READ";
+    client.batch_execute(begin).await.unwrap();
+    let mut locked = 0;
+    let tasks = in_it("SELECT id FROM @.task ORDER BY random() LIMIT 20 FOR UPDATE SKIP LOCKED");
+    let node = in_it("SELECT id FROM @.node WHERE state = 'live' LIMIT 1 FOR UPDATE SKIP LOCKED");
+    for (lock, wanted) in [(tasks, true), (node, with_a_node)] {
+        if wanted {
+            // A row that has changed since the snapshot can't be locked.
+            client.batch_execute("SAVEPOINT s").await.unwrap();
+            match client.query(&lock, &[]).await {
+                Ok(rows) => locked += rows.len() as u64,
+                Err(_) => client.batch_execute("ROLLBACK TO s").await.unwrap(),
+            }
+        }
+    }
     actix_rt::time::sleep(time).await;
     client.batch_execute("ROLLBACK").await.unwrap();
-    locked.len()
+    locked
 }
 
-/// Waits until a node has claimed tasks, and cuts its connection before it can have read them. Returns how many
-/// connections were cut, none if nobody claims for a while, and the tasks that stood still from then on.
-pub(crate) async fn cut_claims(server: &str) -> (usize, Vec<i64>) {
+/// The number of connections of nodes.
+pub(crate) async fn connections(server: &str) -> u64 {
     let client = connect(server).await;
-    let last = in_it("SELECT coalesce(max(number), 0) FROM @.audit");
-    let last: i64 = client.query_one(&last, &[]).await.unwrap().get(0);
-    client.batch_execute(&in_it(CUT)).await.unwrap();
-    let cut = in_it("SELECT count(*) FROM @.audit WHERE what = 'cut'");
-    let cut: i64 = client.query_one(&cut, &[]).await.unwrap().get(0);
+    let count = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'batrun'";
+    let row = client.query_one(count, &[]).await.unwrap();
+    row.get::<_, i64>(0) as u64
+}
+
+/// Waits until all tasks of live nodes go on, and returns those that don't.
+pub(crate) async fn still(server: &str) -> Vec<(i64, i32)> {
+    let client = connect(server).await;
     let still = in_it(STILL);
     let until = Instant::now() + PATIENCE / 3;
     loop {
-        let still = client.query(&still, &[&last]).await.unwrap();
-        if still.is_empty() || Instant::now() > until {
-            let still = still.iter().map(|row| row.get(0));
-            return (cut as usize, still.collect());
+        let rows = client.query(&still, &[]).await.unwrap();
+        if rows.is_empty() || Instant::now() > until {
+            return rows.iter().map(|row| (row.get(0), row.get(1))).collect();
         }
         actix_rt::time::sleep(Duration::from_millis(50)).await;
     }
 }
 
-/// Claimed tasks of which nothing was recorded since.
+/// Tasks of live nodes of which nothing was recorded for a while, each with its owner.
 const STILL: &str = "
-SELECT a.id FROM @.audit a JOIN @.task t ON t.id = a.id WHERE a.number > $1 AND a.before IS NOT NULL
-    AND NOT t.stuck AND NOT EXISTS (SELECT FROM @.audit b WHERE b.id = a.id AND b.number > a.number)";
-
-/// It runs on the server, which alone is fast enough.
-const CUT: &str = "
-DO $$ DECLARE
-    last bigint := (SELECT max(number) FROM @.audit);
-    until timestamptz := clock_timestamp() + interval '3 s';
-BEGIN
-    WHILE clock_timestamp() < until LOOP
-        IF EXISTS (SELECT FROM @.audit WHERE number > last AND before IS NOT NULL) THEN
-            WITH claimers AS MATERIALIZED (
-                SELECT pid FROM pg_stat_activity WHERE pid <> pg_backend_pid()
-                    AND (query LIKE '%.claim($1%' OR query LIKE '%WHERE id = ANY%' OR query LIKE '%WHERE task = ANY%')
-            ) INSERT INTO @.audit (what, id) SELECT 'cut', pid FROM claimers WHERE pg_terminate_backend(pid);
-            EXIT;
-        END IF;
-    END LOOP;
-END $$";
+SELECT t.id, t.owner FROM @.task t JOIN @.node n ON n.id = t.owner
+    WHERE NOT t.stuck AND n.state = 'live' AND n.lease_until > clock_timestamp()
+        AND (SELECT max(at) FROM @.audit a WHERE a.id = t.id) < clock_timestamp() - interval '3 s'";
 
 /// Reads everything that the checker needs.
 pub(crate) async fn found(server: &str) -> Found {
@@ -190,8 +194,8 @@ pub(crate) async fn found(server: &str) -> Found {
         task: row.get::<_, i64>(1) as u64,
         end: row.get(2),
     });
-    let audits = "SELECT number, what, id, owner, state, before, before_state FROM @.audit \
-                  WHERE what <> 'cut' ORDER BY number";
+    let audits = "SELECT number, what, id, owner, state, before, before_state, value \
+                  FROM @.audit ORDER BY number";
     let audits = rows(audits).await;
     let audits = audits.iter().map(|row| {
         let table: String = row.get(1);
@@ -200,6 +204,11 @@ pub(crate) async fn found(server: &str) -> Found {
             ("node", _) => What::State {
                 node: owner,
                 state: state.unwrap_or_default(),
+            },
+            ("undo", _) => What::Undo {
+                undo: rmp_serde::from_slice(row.get(7)).ok(),
+                owner,
+                state,
             },
             (_, Some(from)) => What::Claim {
                 task: row.get(2),

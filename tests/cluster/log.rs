@@ -23,6 +23,8 @@ pub(crate) enum Line {
     Wants(Undo),
     /// Its `on_cancel` returned, and the effect was made.
     Did(Undo),
+    /// Its `on_cancel` was refused.
+    Refused(Undo),
     /// The stage's `cancel` took the effect back.
     Undone(Undo),
     /// An outcome, from the stream of outcomes.
@@ -31,8 +33,8 @@ pub(crate) enum Line {
     Kept { number: u64, told: Told },
     /// `outcome_of` knew of none in the end.
     Nothing { number: u64 },
-    /// The pipeline was suspended.
-    Suspended,
+    /// The pipeline has suspended itself, for this reason.
+    Suspended(String),
     /// The process has ended as it was told to.
     End,
 }

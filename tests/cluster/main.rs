@@ -1,11 +1,14 @@
-//! The world test of a cluster: several processes run one pipeline on one database, some of them are killed,
-//! stopped and cut off, and what the outside world has seen must be what C1 to C4 say.
+//! The world test of a cluster: several processes run one pipeline on one database. Some of them are killed,
+//! stopped and cut off, and so is the database, and what the outside world has seen must be what C1 to C4 and C6 say.
 //!
-//!   .ci/postgres cargo test -p batrun-cluster postgres -- --ignored
-//!   BATRUN_FAULTS=100 BATRUN_SEED=7 ..                     more faults; the same ones, as far as time allows
+//!   .ci/postgres cargo test -p batrun-cluster --test cluster postgres -- --ignored --nocapture
+//!   BATRUN_FAULTS=100 BATRUN_SEED=7 ..         more faults; the same ones, as far as time allows
+//!   BATRUN_OUTAGE=30 ..                        the database is away for so many seconds where it is for long
+//!   .. --test cluster c2_many_zombies ..       BATRUN_ZOMBIES=200 nodes that are stopped and wake
 //!
-//! The program starts itself as the nodes of [`child`], which write down what they do in a [`log`] each. After
-//! the last fault one node brings everything to its end, and [`check`] goes through the logs and the database.
+//! The program starts itself as the nodes of [`child`], which write down what they do in a [`log`] each. Each has
+//! a [`proxy`] before the database, which is that of [`server`]. After the last of the [`faults`] one node brings
+//! everything to its end, and [`check`] goes through the logs and the database.
 
 #![allow(
     clippy::unwrap_used,
@@ -17,9 +20,16 @@
 mod check;
 mod child;
 mod database;
+mod fault;
+mod faults;
 mod log;
 mod node;
 mod plan;
+#[allow(dead_code, reason = "each test uses a part of it")]
+mod proxy;
+#[allow(dead_code, reason = "each test uses a part of it")]
+mod server;
+mod wire;
 mod world;
 
 use std::{
@@ -42,20 +52,44 @@ fn variable(name: &str) -> Option<u64> {
 
 #[test]
 #[ignore = "needs a server: .ci/postgres"]
-fn c1_c2_c3_c4_faults_in_a_cluster_on_postgres() {
-    let server = env::var("BATRUN_POSTGRES_OWN").expect("run it by .ci/postgres");
-    let restart = env::var("BATRUN_POSTGRES_RESTART").expect("run it by .ci/postgres");
-    let faults = variable("BATRUN_FAULTS").unwrap_or(20);
+fn c1_c2_c3_c4_c6_faults_in_a_cluster_on_postgres() {
+    let faults = variable("BATRUN_FAULTS").unwrap_or(60);
+    in_a_world(&format!("BATRUN_FAULTS={faults}"), |world| {
+        world.run(faults)
+    });
+}
+
+/// By hand: they are many, and those above are some of them.
+#[test]
+#[ignore = "needs a server, and takes minutes: see .ci/run"]
+fn c2_many_zombies() {
+    let zombies = variable("BATRUN_ZOMBIES").unwrap_or(200);
+    in_a_world(&format!("BATRUN_ZOMBIES={zombies}"), |world| {
+        let mut left = zombies as usize;
+        while left > 0 {
+            let together = left.min(8);
+            world.wake(together)?;
+            left -= together;
+        }
+        Ok(())
+    });
+}
+
+/// Lets nodes work while this happens, and looks at what came of it all.
+fn in_a_world(what: &str, happens: impl FnOnce(&mut World) -> Result<(), String>) {
     let seed = variable("BATRUN_SEED").unwrap_or_else(|| {
         let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
         now.unwrap().as_millis() as u64
     });
-    println!("BATRUN_SEED={seed} BATRUN_FAULTS={faults}");
+    println!("BATRUN_SEED={seed} {what}");
     // Beside what is built, so on a disk.
     let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
     let began = Instant::now();
-    let mut world = World::new(folder.path().to_owned(), seed, server.clone(), restart);
-    let ended = world.run(faults);
+    let mut world = World::new(folder.path().to_owned(), seed);
+    let ended = world
+        .begin()
+        .and_then(|()| happens(&mut world))
+        .and_then(|()| world.end());
     let logs: Vec<(u32, Vec<Entry>)> = (1..=world.processes())
         .map(|process| {
             (
@@ -64,10 +98,11 @@ fn c1_c2_c3_c4_faults_in_a_cluster_on_postgres() {
             )
         })
         .collect();
-    let found = actix_rt::System::new().block_on(database::found(&server));
+    let found = world::on_a_system(database::found(&world.address()));
     let mut complaints = check::check(&logs, &found, |number| plan::plan(seed, number));
-    if let Err(why) = ended {
-        complaints.insert(0, why);
+    match ended {
+        Err(why) => complaints.insert(0, why),
+        Ok(()) => complaints.extend(without_effect(&world, &found)),
     }
     println!("{}", world.counts);
     println!("{}; {:?}", summary(&logs, &found), began.elapsed());
@@ -75,12 +110,35 @@ fn c1_c2_c3_c4_faults_in_a_cluster_on_postgres() {
         println!("task {task} is left, stuck: {stuck}");
     }
     if !complaints.is_empty() {
+        let audits: String = found
+            .audits
+            .iter()
+            .map(|audit| format!("{audit:?}\n"))
+            .collect();
+        std::fs::write(folder.path().join("audits"), audits).ok();
         drop(world);
         let (kept, count) = (folder.keep(), complaints.len());
         complaints.truncate(20);
         let (kept, complaints) = (kept.display(), complaints.join("\n"));
         panic!("{count} complaints with BATRUN_SEED={seed}; all is in {kept}\n{complaints}");
     }
+}
+
+/// Faults that have shown nothing, as nothing came of them.
+fn without_effect(world: &World, found: &database::Found) -> Vec<String> {
+    let mut complaints: Vec<String> = Vec::new();
+    for kind in world.counts.without_effect() {
+        complaints.push(format!("no fault of the kind {kind:?} did anything"));
+    }
+    for state in ["dead", "left"] {
+        let claimed = found.audits.iter().any(|audit| {
+            matches!(&audit.what, database::What::Claim { from_state, .. } if from_state.as_deref() == Some(state))
+        });
+        if !claimed && world.counts.took_over_from(state) {
+            complaints.push(format!("no task of a node that was {state} was taken over"));
+        }
+    }
+    complaints
 }
 
 /// Counts of what happened, to show that it did.
@@ -98,15 +156,16 @@ fn summary(logs: &[(u32, Vec<Entry>)], found: &database::Found) -> String {
             .or_default() += 1;
     }
     format!(
-        "{} submits answered, {} of them with another one's task, {} attempts, {} effects, {} undone, {} tasks \
+        "{} submits answered, {} of them with another one's task, {} attempts, {} effects, {} undone, {} refused, {} tasks \
          taken over, {} suspended nodes, {} rows in the audit, {} stuck; {ends:?}",
         count(|line| matches!(line, Line::Submitted { .. })),
         count(|line| matches!(line, Line::Submitted { known: true, .. })),
         count(|line| matches!(line, Line::Start(_))),
         count(|line| matches!(line, Line::Did(_))),
         count(|line| matches!(line, Line::Undone(_))),
+        count(|line| matches!(line, Line::Refused(_))),
         claims.count(),
-        count(|line| matches!(line, Line::Suspended)),
+        count(|line| matches!(line, Line::Suspended(_))),
         found.audits.len(),
         found.left.len(),
     )

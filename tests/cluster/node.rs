@@ -4,9 +4,12 @@ use std::{
     env,
     fs::File,
     io::{BufRead, BufReader, Write},
-    path::Path,
+    path::{Path, PathBuf},
     process::{Child, ExitStatus, Stdio},
-    sync::mpsc::{self, Receiver},
+    sync::{
+        Arc,
+        mpsc::{self, Receiver},
+    },
     thread,
     time::{Duration, Instant},
 };
@@ -19,16 +22,20 @@ use nix::{
 use crate::{
     child::{Command, ORDERS, Orders, PATIENCE, UP, log_of},
     log::{self, Line},
+    proxy::Proxy,
 };
 
 pub(crate) struct Node {
     pub(crate) process: u32,
+    /// Its network.
+    pub(crate) proxy: Arc<Proxy>,
+    folder: PathBuf,
     child: Child,
     up: Receiver<()>,
 }
 
 impl Node {
-    pub(crate) fn start(orders: &Orders) -> Self {
+    pub(crate) fn start(orders: &Orders, proxy: Arc<Proxy>) -> Self {
         let errors = File::options()
             .create(true)
             .append(true)
@@ -54,6 +61,8 @@ impl Node {
         });
         Node {
             process: orders.process,
+            proxy,
+            folder: orders.folder.clone(),
             child,
             up: is_up,
         }
@@ -107,14 +116,44 @@ impl Node {
         }
     }
 
+    /// Waits until it has ended as it was told to, or has suspended itself meanwhile.
+    pub(crate) fn ended_in_peace(&mut self) -> Result<(), String> {
+        let status = self.wait("though it was told to")?;
+        let (process, line, errors) = (self.process, self.last_line(), self.errors());
+        match line {
+            Some(Line::End | Line::Suspended(_)) if !status.success() => {}
+            Some(Line::End | Line::Suspended(_)) if errors.contains("tasks that don't end") => {
+                return Err(format!("process {process}: {errors}"));
+            }
+            Some(Line::End | Line::Suspended(_)) => return Ok(()),
+            _ => {}
+        }
+        Err(format!(
+            "process {process} ended, {status}, {line:?}: {errors}"
+        ))
+    }
+
+    /// Waits until it has suspended itself.
+    pub(crate) fn gave_up(&mut self, why: &str) -> Result<(), String> {
+        let status = self.wait(why)?;
+        let (process, line) = (self.process, self.last_line());
+        if status.success() && matches!(line, Some(Line::Suspended(_))) {
+            return Ok(());
+        }
+        let errors = self.errors();
+        Err(format!(
+            "process {process} ended, {why}, {status}, {line:?}: {errors}"
+        ))
+    }
+
     /// The last line of its log: [`Line::Suspended`] or [`Line::End`] if it ended in peace.
-    pub(crate) fn last_line(&self, folder: &Path) -> Option<Line> {
-        let last = log::entries(&log_of(folder, self.process)).pop();
+    pub(crate) fn last_line(&self) -> Option<Line> {
+        let last = log::entries(&log_of(&self.folder, self.process)).pop();
         last.map(|entry| entry.line)
     }
 
-    pub(crate) fn errors(&self, folder: &Path) -> String {
-        let text = std::fs::read_to_string(errors(folder, self.process)).unwrap_or_default();
+    pub(crate) fn errors(&self) -> String {
+        let text = std::fs::read_to_string(errors(&self.folder, self.process)).unwrap_or_default();
         let from = text.len().saturating_sub(3_000);
         text.get(from..).unwrap_or(&text).to_owned()
     }

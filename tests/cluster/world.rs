@@ -1,15 +1,17 @@
 //! The world: three nodes at a time, and the faults that befall them.
 
-use std::{fmt, path::PathBuf, thread, time::Duration};
-
-use nix::sys::signal::Signal;
+use std::{path::PathBuf, sync::Arc, thread, time::Duration};
 
 use crate::{
-    child::{Command, LEASE, Orders},
+    child::{Command, Orders},
     database,
+    fault::{Counts, Decks, Kind},
+    faults,
     log::Line,
     node::Node,
     plan::Numbers,
+    proxy::Proxy,
+    server::Servers,
 };
 
 /// The number of nodes at a time.
@@ -18,57 +20,19 @@ const NODES: usize = 3;
 pub(crate) struct World {
     folder: PathBuf,
     seed: u64,
-    server: String,
-    /// The program that restarts the server.
-    restart: String,
+    servers: Servers,
     numbers: Numbers,
     nodes: Vec<Node>,
     last: u32,
     pub(crate) counts: Counts,
 }
 
-/// The faults that there were.
-#[derive(Default)]
-pub(crate) struct Counts {
-    kills: u32,
-    zombies: u32,
-    restarts: u32,
-    locks: u32,
-    locked: usize,
-    /// Connections that were lost just after a claim.
-    cuts: usize,
-    handovers: u32,
-    /// Nodes that suspended themselves, by the fault before that.
-    gave_up: [u32; 4],
-    failed_starts: u32,
-}
-
-impl fmt::Display for Counts {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "{} kills, {} zombies, {} restarts of the server, {} locks of {} tasks, {} claims cut off, {} handovers; nodes that \
-             gave up by themselves after a kill, stop, restart, lock: {:?}; {} starts that failed",
-            self.kills,
-            self.zombies,
-            self.restarts,
-            self.locks,
-            self.locked,
-            self.cuts,
-            self.handovers,
-            self.gave_up,
-            self.failed_starts,
-        )
-    }
-}
-
 impl World {
-    pub(crate) fn new(folder: PathBuf, seed: u64, server: String, restart: String) -> Self {
+    pub(crate) fn new(folder: PathBuf, seed: u64) -> Self {
         World {
             folder,
             seed,
-            server,
-            restart,
+            servers: Servers::start(),
             numbers: Numbers(seed),
             nodes: Vec::new(),
             last: 0,
@@ -81,34 +45,52 @@ impl World {
         self.last
     }
 
-    /// Lets this many faults happen, and brings everything to its end.
-    pub(crate) fn run(&mut self, faults: u64) -> Result<(), String> {
-        let server = self.server.clone();
-        on_a_system(database::clear(&server));
-        // The tables are there once it has started.
+    /// The address of the database as it is now.
+    pub(crate) fn address(&self) -> String {
+        self.servers.address()
+    }
+
+    /// Makes the tables, and has all changes of them written down.
+    pub(crate) fn begin(&mut self) -> Result<(), String> {
         let mut first = self.start(false);
         first.wait_until_up()?;
         first.tell(Command::Drain);
-        self.ended_in_peace(&mut first)?;
-        on_a_system(database::audit(&server));
-        for _ in 0..faults {
-            self.fill()?;
+        first.ended_in_peace()?;
+        on_a_system(database::audit(&self.address()));
+        Ok(())
+    }
+
+    /// Lets this many faults happen.
+    pub(crate) fn run(&mut self, faults: u64) -> Result<(), String> {
+        let (mut decks, mut left) = (Decks::new(), faults);
+        while left > 0 {
+            self.fill(NODES)?;
             self.go_on();
-            let fault = self.fault()?;
+            let round = decks.draw(&mut self.numbers, left);
+            left -= round.len() as u64;
+            self.happen(&round)
+                .map_err(|why| format!("{round:?}: {why}"))?;
             self.go_on();
-            self.reap(fault)?;
+            self.reap(&round)
+                .map_err(|why| format!("{round:?}: {why}"))?;
+            self.nothing_stands_still()
+                .map_err(|why| format!("after {round:?}: {why}"))?;
         }
-        self.fill()?;
+        self.fill(NODES)
+    }
+
+    /// Brings everything to its end.
+    pub(crate) fn end(&mut self) -> Result<(), String> {
         let mut last = self.nodes.pop().unwrap();
         for mut node in std::mem::take(&mut self.nodes) {
-            node.tell(self.some_end());
-            self.ended_in_peace(&mut node)?;
+            node.tell(faults::some_end(&mut self.numbers));
+            node.ended_in_peace()?;
         }
         // It may be too busy to keep its lease.
         for _ in 0..3 {
             last.tell(Command::Finish);
-            self.ended_in_peace(&mut last)?;
-            if last.last_line(&self.folder) == Some(Line::End) {
+            last.ended_in_peace()?;
+            if last.last_line() == Some(Line::End) {
                 return Ok(());
             }
             last = self.start(false);
@@ -117,22 +99,37 @@ impl World {
         Err("the last nodes have suspended themselves".to_owned())
     }
 
+    /// Stops this many nodes for longer than their leases and wakes them, together, beside others that take over.
+    pub(crate) fn wake(&mut self, zombies: usize) -> Result<(), String> {
+        self.fill(zombies + 2)?;
+        self.go_on();
+        let mut stopped = Vec::new();
+        for _ in 0..zombies {
+            stopped.push(self.some_node());
+        }
+        faults::stop_together(&mut self.numbers, stopped)?;
+        self.counts.add(Kind::Stop, zombies as u64);
+        self.reap(&[Kind::Stop])
+    }
+
     fn start(&mut self, produces: bool) -> Node {
         self.last += 1;
-        Node::start(&Orders {
+        let proxy = Proxy::before(self.servers.ports());
+        let orders = Orders {
             folder: self.folder.clone(),
             seed: self.seed,
             process: self.last,
             produces,
-            server: self.server.clone(),
-        })
+            server: Servers::addresses(proxy.ports),
+        };
+        Node::start(&orders, Arc::new(proxy))
     }
 
-    /// Starts nodes until all are there.
-    fn fill(&mut self) -> Result<(), String> {
+    /// Starts nodes until so many are there.
+    fn fill(&mut self, nodes: usize) -> Result<(), String> {
         let mut failed = 0;
-        while self.nodes.len() < NODES {
-            let missing = NODES - self.nodes.len();
+        while self.nodes.len() < nodes {
+            let missing = nodes - self.nodes.len();
             let new: Vec<Node> = (0..missing).map(|_| self.start(true)).collect();
             for node in new {
                 if node.wait_until_up()? {
@@ -140,16 +137,13 @@ impl World {
                     continue;
                 }
                 failed += 1;
-                let process = node.process;
-                if failed > 3 {
-                    let errors = node.errors(&self.folder);
-                    return Err(format!("process {process} has not started: {errors}"));
-                }
-                eprintln!(
-                    "process {process} has not started: {}",
-                    node.errors(&self.folder)
-                );
                 self.counts.failed_starts += 1;
+                let (process, errors) = (node.process, node.errors());
+                let text = format!("process {process} has not started: {errors}");
+                if failed > 3 {
+                    return Err(text);
+                }
+                eprintln!("{text}");
             }
         }
         Ok(())
@@ -157,7 +151,7 @@ impl World {
 
     /// The nodes work, and take over.
     fn go_on(&mut self) {
-        thread::sleep(Duration::from_millis(500 + self.numbers.below(500)));
+        thread::sleep(Duration::from_millis(300 + self.numbers.below(400)));
     }
 
     fn some_node(&mut self) -> Node {
@@ -165,115 +159,72 @@ impl World {
         self.nodes.swap_remove(at)
     }
 
-    fn some_end(&mut self) -> Command {
-        match self.numbers.below(2) {
-            0 => Command::Suspend,
-            _ => Command::Drain,
-        }
-    }
-
-    /// Something happens. Returns its place in the counts.
-    fn fault(&mut self) -> Result<usize, String> {
-        let server = self.server.clone();
-        match self.numbers.below(13) {
-            0..=3 => {
-                self.counts.kills += 1;
-                self.some_node().kill();
-                Ok(0)
-            }
-            4..=6 => {
-                self.counts.zombies += 1;
-                let mut node = self.some_node();
-                node.signal(Signal::SIGSTOP);
-                thread::sleep(LEASE + Duration::from_millis(100 + self.numbers.below(1_500)));
-                node.signal(Signal::SIGCONT);
-                let process = node.process;
-                let status = node.wait("and it stood still for longer than its lease")?;
-                match node.last_line(&self.folder) {
-                    Some(Line::Suspended) if status.success() => Ok(1),
-                    line => {
-                        let errors = node.errors(&self.folder);
-                        Err(format!(
-                            "zombie {process} ended, {status}, {line:?}: {errors}"
-                        ))
-                    }
-                }
-            }
-            7 => {
-                self.counts.restarts += 1;
-                let restart = std::process::Command::new(&self.restart);
-                let restarted = { restart }.arg("immediate").output().unwrap();
-                match restarted.status.success() {
-                    true => Ok(2),
-                    false => Err(format!("the server did not restart: {restarted:?}")),
-                }
-            }
-            8 => {
-                self.counts.locks += 1;
-                let time = Duration::from_millis(200 + self.numbers.below(400));
-                self.counts.locked += on_a_system(database::lock_some(&server, time));
-                Ok(3)
-            }
-            9..=10 => {
-                self.some_node().kill();
-                let (cuts, still) = on_a_system(database::cut_claims(&server));
-                self.counts.cuts = cuts;
-                match still.is_empty() {
-                    true => Ok(0),
-                    false => Err(format!("C3: claimed tasks stand still: {still:?}")),
-                }
-            }
-            _ => {
-                self.counts.handovers += 1;
-                let mut node = self.some_node();
-                node.tell(self.some_end());
-                self.ended_in_peace(&mut node)?;
-                Ok(0)
+    /// Lets these happen, at the same time.
+    fn happen(&mut self, round: &[Kind]) -> Result<(), String> {
+        let mut of_nodes = Vec::new();
+        let mut of_the_database = Vec::new();
+        for kind in round {
+            let numbers = Numbers(self.numbers.next());
+            match kind.is_of_the_database() {
+                true => of_the_database.push((*kind, numbers)),
+                false => of_nodes.push((*kind, numbers, self.some_node())),
             }
         }
-    }
-
-    /// Removes nodes that have suspended themselves, which is theirs to decide: a lease is short, and so is the
-    /// time of a machine that is busy.
-    fn reap(&mut self, fault: usize) -> Result<(), String> {
-        for mut node in std::mem::take(&mut self.nodes) {
-            let Some(status) = node.has_ended() else {
-                self.nodes.push(node);
-                continue;
-            };
-            let (process, line) = (node.process, node.last_line(&self.folder));
-            if !status.success() || line != Some(Line::Suspended) {
-                let errors = node.errors(&self.folder);
-                return Err(format!(
-                    "process {process} ended, {status}, {line:?}: {errors}"
-                ));
+        let (address, servers) = (self.servers.address(), &mut self.servers);
+        let others: Vec<_> = self.nodes.iter().map(|node| node.proxy.clone()).collect();
+        let (address, others) = (&address, &others);
+        let done = thread::scope(|scope| {
+            let mut running = Vec::new();
+            for (kind, numbers, node) in of_nodes {
+                running.push(scope.spawn(move || {
+                    let done = faults::of_a_node(kind, numbers, node, others, address)?;
+                    Ok((kind, done.effects, done.node))
+                }));
             }
-            self.counts.gave_up[fault] += 1;
+            for (kind, mut numbers) in of_the_database {
+                let effects = faults::of_the_database(kind, &mut numbers, servers);
+                let effects = effects.map(|effects| (kind, effects, None));
+                running.push(scope.spawn(move || effects));
+            }
+            let ended = running.into_iter().map(|thread| thread.join().unwrap());
+            ended.collect::<Result<Vec<_>, String>>()
+        })?;
+        for (kind, effects, node) in done {
+            self.counts.add(kind, effects);
+            self.nodes.extend(node);
+        }
+        if round.iter().any(|kind| kind.ends_all()) {
+            for node in &mut self.nodes {
+                node.gave_up("and the database was away for longer than its lease")?;
+            }
         }
         Ok(())
     }
 
-    fn ended_in_peace(&self, node: &mut Node) -> Result<(), String> {
-        let status = node.wait("though it was told to")?;
-        let line = node.last_line(&self.folder);
-        match line {
-            Some(Line::End | Line::Suspended) if status.success() => {
-                let errors = node.errors(&self.folder);
-                if errors.contains("tasks that don't end") {
-                    return Err(format!("process {}: {errors}", node.process));
-                }
-                Ok(())
+    /// Removes nodes that have suspended themselves, which is theirs to decide: a lease is short, and so is the
+    /// time of a machine that is busy.
+    fn reap(&mut self, round: &[Kind]) -> Result<(), String> {
+        for mut node in std::mem::take(&mut self.nodes) {
+            if node.has_ended().is_none() {
+                self.nodes.push(node);
+                continue;
             }
-            _ => {
-                let (process, errors) = (node.process, node.errors(&self.folder));
-                Err(format!(
-                    "process {process} ended, {status}, {line:?}: {errors}"
-                ))
-            }
+            node.gave_up("and it has ended")?;
+            self.counts.gave_up(round);
+        }
+        Ok(())
+    }
+
+    /// C3: each task goes on as long as its node lives.
+    fn nothing_stands_still(&self) -> Result<(), String> {
+        let still = on_a_system(database::still(&self.address()));
+        match still.is_empty() {
+            true => Ok(()),
+            false => Err(format!("C3: tasks of live nodes stand still: {still:?}")),
         }
     }
 }
 
-fn on_a_system<T>(work: impl Future<Output = T>) -> T {
+pub(crate) fn on_a_system<T>(work: impl Future<Output = T>) -> T {
     actix_rt::System::new().block_on(work)
 }

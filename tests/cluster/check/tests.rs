@@ -46,6 +46,14 @@ fn write(owner: i32, state: &str) -> What {
     }
 }
 
+fn records(undo: Undo, owner: i32, state: &str) -> What {
+    What::Undo {
+        undo: Some(undo),
+        owner,
+        state: Some(state.to_owned()),
+    }
+}
+
 fn claim(from_state: &str, to_state: &str) -> What {
     What::Claim {
         task: SERIES as i64 + DONE as i64,
@@ -147,6 +155,7 @@ impl World {
         self.add(process, Line::Start(start));
         self.add(process, Line::Wants(undo));
         self.add(process, Line::Did(undo));
+        self.audit(records(undo, process as i32, "live"));
     }
 
     fn remove(&mut self, line: impl Fn(&Line) -> bool) {
@@ -346,6 +355,37 @@ fn c1_c2_a_node_that_is_gone_writes() {
     complains("C2: Claim", |world| world.audit(claim("dead", "live")));
     complains("C2: State", |world| world.audit(state(1, "live")));
     complains("C2: State", |world| world.audit(state(1, "left")));
+}
+
+#[test]
+fn c1_c2_an_undo_that_was_recorded_for_another_node_or_not_at_all() {
+    complains("has returned, and is not recorded", |world| {
+        let undo = undo(DONE, 1, 1, 9);
+        world.add(1, Line::Wants(undo));
+        world.add(1, Line::Did(undo));
+        world.add(2, Line::Undone(undo));
+    });
+    complains("C2: Undo", |world| {
+        world.audit(records(undo(DONE, 0, 1, 1), 1, "dead"));
+    });
+    complains("C2: Undo", |world| {
+        world.audit(records(undo(DONE, 0, 1, 1), 1, "live"));
+    });
+    complains("C1: process 1 is node", |world| {
+        for audit in &mut world.found.audits {
+            if let What::Undo { owner, .. } = &mut audit.what {
+                *owner = 2;
+            }
+        }
+    });
+}
+
+#[test]
+fn c2_a_node_that_suspends_itself_without_need() {
+    passes(|world| world.add(1, Line::Suspended("its lease is over".to_owned())));
+    complains("while its tasks were its own", |world| {
+        world.add(1, Line::Suspended("somebody has deleted rows".to_owned()));
+    });
 }
 
 #[test]
