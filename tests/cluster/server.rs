@@ -219,11 +219,12 @@ fn run(program: &str, arguments: &[&str]) -> Result<(), String> {
 
 /// Two ports that nothing listens at, below those of outgoing connections.
 fn free_ports() -> [u16; 2] {
-    let mut from = 10_000 + (std::process::id() % 10_000) as u16;
-    let mut next = || loop {
-        from += 1;
-        if TcpListener::bind(("127.0.0.1", from)).is_ok() {
-            return from;
+    static LAST: AtomicU32 = AtomicU32::new(0);
+    let next = || loop {
+        let number = std::process::id() * 16 + LAST.fetch_add(1, Ordering::Relaxed);
+        let port = 10_000 + (number % 20_000) as u16;
+        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
+            return port;
         }
     };
     [next(), next()]
