@@ -356,6 +356,17 @@ impl<P: Fn(u64) -> [Step; STAGES as usize]> Checker<P> {
                         wrong("C2", *owner);
                     }
                 }
+                // A node has given it back, for whoever has room.
+                What::Claim {
+                    from,
+                    from_state,
+                    to: 0,
+                    ..
+                } => {
+                    if from_state.as_deref() != Some("live") || gone.contains_key(from) {
+                        wrong("C2", *from);
+                    }
+                }
                 What::Claim {
                     from,
                     from_state,
