@@ -8,6 +8,7 @@ use rustix::time::{ClockId, clock_gettime};
 use serde::{Deserialize, Serialize};
 
 use crate::{
+    cluster::Place,
     peers,
     work::{Measure, Params, Workload},
 };
@@ -30,26 +31,42 @@ pub struct Line {
     pub p99_ns: u64,
     /// User and system time.
     pub cpu_ns: u64,
+    /// cluster: the same of the server, if it is on this machine.
+    pub server_cpu_ns: Option<u64>,
     /// Peak memory.
     pub peak_kb: u64,
     /// Memory before the run.
     pub idle_kb: u64,
 }
 
-pub fn run(system: &str, workload: Workload, scale: f64) -> anyhow::Result<Line> {
+/// `database` is the address of the server, for the workloads that have one.
+pub fn run(
+    system: &str,
+    workload: Workload,
+    scale: f64,
+    database: Option<&str>,
+) -> anyhow::Result<Line> {
     let params = Params::new(workload, scale * peers::share(system, workload));
     let idle_kb = memory_kb("VmRSS:")?;
     let before = cpu_time();
-    let Some(measure) = peers::run(system, &params) else {
+    let measure = if workload.is_cluster() {
+        let server = database.context("this workload needs --database")?;
+        let place = Place::new(server, system)?;
+        peers::run_at(system, &params, &place)
+    } else {
+        peers::run(system, &params)
+    };
+    let Some(measure) = measure.transpose()? else {
         return Ok(Line::default());
     };
-    let cpu = cpu_time() - before;
+    let cpu = measure.cpu.unwrap_or_else(|| cpu_time() - before);
     let line = Line {
         tasks: params.tasks,
         cpu_ns: cpu.as_nanos() as u64,
+        server_cpu_ns: measure.server_cpu.map(|cpu| cpu.as_nanos() as u64),
         peak_kb: memory_kb("VmHWM:")?,
         idle_kb,
-        ..summary(measure?)
+        ..summary(measure)
     };
     Ok(line)
 }

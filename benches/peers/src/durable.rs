@@ -4,7 +4,7 @@
 //! whether each task was in each stage once, and in order.
 
 use std::{
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::atomic::{AtomicU8, AtomicU64, Ordering::Relaxed},
 };
 
@@ -63,12 +63,17 @@ impl Passed {
 
     /// The work of a stage (0 is the first) on a task.
     pub fn stage(&self, stage: usize, task: &mut Parcel) {
-        let seen = self.stages.get(task.id as usize);
+        self.pass(stage, task.id, &mut task.age);
+    }
+
+    /// The same on a task of this number and age.
+    pub fn pass(&self, stage: usize, id: u64, age: &mut u32) {
+        let seen = self.stages.get(id as usize);
         let before = seen.map(|seen| seen.fetch_add(1, Relaxed));
-        if before.map(usize::from) != Some(stage) || task.age as usize != stage {
+        if before.map(usize::from) != Some(stage) || *age as usize != stage {
             self.wrong.fetch_add(1, Relaxed);
         }
-        task.age += 1;
+        *age += 1;
     }
 
     /// Ends the run. `done` is the number of tasks that are known to be done.
@@ -89,6 +94,16 @@ pub fn in_flight(params: &Params) -> usize {
     params.workload.in_flight().unwrap_or(1)
 }
 
+/// `true` if a folder is in memory, where a sync costs nothing.
+///
+/// # Errors
+/// There is no such folder.
+pub fn in_memory(folder: &Path) -> anyhow::Result<bool> {
+    const TMPFS: i64 = 0x0102_1994;
+    let kind = statfs(folder).context("looking at the folder's disk")?;
+    Ok(kind.f_type as i64 == TMPFS)
+}
+
 /// A folder on a disk, removed when it is dropped.
 pub struct Folder(TempDir);
 
@@ -96,11 +111,9 @@ impl Folder {
     /// # Errors
     /// The folder would be in memory, where a sync costs nothing.
     pub fn new() -> anyhow::Result<Self> {
-        const TMPFS: i64 = 0x0102_1994;
         let folder = TempDir::with_prefix("batrun-peers-").context("making a folder")?;
-        let kind = statfs(folder.path()).context("looking at the folder's disk")?;
         ensure!(
-            kind.f_type as i64 != TMPFS,
+            !in_memory(folder.path())?,
             "{} is in memory: set TMPDIR to a folder on a disk",
             folder.path().display()
         );

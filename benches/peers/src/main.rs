@@ -1,6 +1,7 @@
 //! Compares batrun with its alternatives on the same work.
 
 mod child;
+mod cluster;
 mod collect;
 mod draw;
 mod durable;
@@ -22,6 +23,7 @@ use anyhow::{Context, anyhow, bail, ensure};
 use clap::{Parser, Subcommand, ValueEnum};
 
 use crate::{
+    cluster::Server,
     parent::{Came, Parent},
     plots::Sweep,
     table::{Row, Samples},
@@ -53,6 +55,9 @@ struct Args {
     /// Shrink the number of tasks, for a quick try: 0.1 is a tenth
     #[arg(long, default_value_t = 1.0, value_parser = fraction)]
     scale: f64,
+    /// cluster: a PostgreSQL server, as postgres://user@host:port, instead of one of its own
+    #[arg(long, value_name = "ADDRESS")]
+    database: Option<String>,
     /// The run of a child process: system and workload
     #[arg(long, hide = true, num_args = 2, value_names = ["SYSTEM", "WORKLOAD"])]
     child: Option<Vec<String>>,
@@ -94,7 +99,18 @@ enum Which {
     /// 3 stages that hand a task on, each step of it synced to the disk before the next: with 1
     /// task in flight, then 64, then 4,096. In $TMPDIR, which must be on a disk
     Durable,
-    /// all of these but `late-full`, `late-mixed` and `durable`, one after the other
+    /// The same, each step of it committed to a PostgreSQL server
+    Cluster,
+    /// cluster with 1 task in flight
+    #[value(name = "cluster-1")]
+    Cluster1,
+    /// cluster with 64
+    #[value(name = "cluster-64")]
+    Cluster64,
+    /// cluster with 4,096
+    #[value(name = "cluster-4096")]
+    Cluster4096,
+    /// all of these but `late-full`, `late-mixed`, `durable` and `cluster`, one after the other
     All,
 }
 
@@ -114,6 +130,14 @@ impl Which {
                 Workload::Durable64,
                 Workload::Durable4096,
             ],
+            Which::Cluster => vec![
+                Workload::Cluster1,
+                Workload::Cluster64,
+                Workload::Cluster4096,
+            ],
+            Which::Cluster1 => vec![Workload::Cluster1],
+            Which::Cluster64 => vec![Workload::Cluster64],
+            Which::Cluster4096 => vec![Workload::Cluster4096],
             Which::All => {
                 let all = Workload::value_variants().iter().copied();
                 all.filter(|workload| !workload.only_by_name()).collect()
@@ -123,7 +147,10 @@ impl Which {
 }
 
 fn known_system(name: &str) -> Result<String, String> {
-    let all = || peers::SYSTEMS.iter().chain(&peers::DURABLE).copied();
+    let all = || {
+        let some = peers::SYSTEMS.iter().chain(&peers::DURABLE);
+        some.chain(&peers::CLUSTER).copied()
+    };
     if all().any(|system| system == name) {
         Ok(name.to_owned())
     } else {
@@ -145,7 +172,7 @@ fn main() -> ExitCode {
     let result = match &args {
         Args {
             child: Some(child), ..
-        } => run_child(child, args.scale),
+        } => run_child(child, &args),
         Args {
             point: Some(point), ..
         } => run_point(point),
@@ -165,13 +192,13 @@ fn main() -> ExitCode {
     }
 }
 
-fn run_child(child: &[String], scale: f64) -> anyhow::Result<bool> {
+fn run_child(child: &[String], args: &Args) -> anyhow::Result<bool> {
     let [system, workload] = child else {
         bail!("--child takes a system and a workload");
     };
     let workload = Workload::from_str(workload, false)
         .map_err(|_| anyhow!("there is no workload {workload}"))?;
-    let line = child::run(system, workload, scale)?;
+    let line = child::run(system, workload, args.scale, args.database.as_deref())?;
     println!("{}", serde_json::to_string(&line)?);
     Ok(true)
 }
@@ -208,6 +235,13 @@ fn compare(args: &Args) -> anyhow::Result<bool> {
         .map(|&workload| chosen(workload).len())
         .sum();
     ensure!(children > 0, "none of these systems has this workload");
+    // It is stopped at the end, whatever that is.
+    let own = args.database.is_none() && workloads.iter().any(|workload| workload.is_cluster());
+    let started = own.then(Server::start).transpose()?;
+    let server = match &started {
+        Some(server) => Some(server.address()),
+        None => args.database.clone(),
+    };
     let mut parent = Parent::new(children * args.rounds as usize)?;
     let mut rows: Vec<Row> = Vec::new();
     let (mut stopped, mut failed) = (false, false);
@@ -215,7 +249,13 @@ fn compare(args: &Args) -> anyhow::Result<bool> {
         let mut samples: Vec<Samples> = chosen(workload).into_iter().map(Samples::new).collect();
         for round in 0..args.rounds as usize {
             for samples in &mut samples {
-                stopped |= !run_once(&mut parent, args, workload, round, samples)?;
+                stopped |= !run_once(
+                    &mut parent,
+                    args,
+                    server.as_deref(),
+                    (workload, round),
+                    samples,
+                )?;
             }
         }
         // A system that ended no round has no row.
@@ -244,8 +284,8 @@ fn compare(args: &Args) -> anyhow::Result<bool> {
 fn run_once(
     parent: &mut Parent,
     args: &Args,
-    workload: Workload,
-    round: usize,
+    server: Option<&str>,
+    (workload, round): (Workload, usize),
     samples: &mut Samples,
 ) -> anyhow::Result<bool> {
     // A system without this workload hasn't got it in the next round either.
@@ -254,13 +294,16 @@ fn run_once(
         return Ok(true);
     }
     let name = table::name(workload);
-    let child = [
+    let mut child = vec![
         "--scale".to_owned(),
         args.scale.to_string(),
         "--child".to_owned(),
         samples.system.clone(),
         name.clone(),
     ];
+    if let Some(server) = server {
+        child.splice(0..0, ["--database".to_owned(), server.to_owned()]);
+    }
     let what = format!(
         "{name}, round {} of {}: {}",
         round + 1,

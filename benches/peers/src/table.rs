@@ -45,6 +45,8 @@ pub struct Row {
     pub latency_unit: Option<&'static str>,
     pub rss_over_idle_mb: f64,
     pub cpu_ns_per_task: f64,
+    /// cluster: the server's processor time, if it is on this machine.
+    pub server_cpu_ns_per_task: Option<f64>,
     /// The ratio to batrun: the median of the rounds' ratios.
     pub ratio: Option<f64>,
     pub tasks: u64,
@@ -92,6 +94,7 @@ fn row(workload: Workload, samples: &Samples, batrun: Option<&Samples>) -> Row {
             line.peak_kb.saturating_sub(line.idle_kb) as f64 / 1024.0
         })),
         cpu_ns_per_task: median(all(&|line| line.cpu_ns as f64 / line.tasks as f64)),
+        server_cpu_ns_per_task: server_cpu(samples),
         ratio: (!ratios.is_empty()).then(|| median(ratios)),
         tasks: samples.lines.first().map_or(0, |(_, line)| line.tasks),
         in_time: (workload == Workload::Late).then(|| {
@@ -102,25 +105,29 @@ fn row(workload: Workload, samples: &Samples, batrun: Option<&Samples>) -> Row {
     }
 }
 
+fn server_cpu(samples: &Samples) -> Option<f64> {
+    let each = samples.lines.iter();
+    let each = each.map(|(_, line)| Some(line.server_cpu_ns? as f64 / line.tasks as f64));
+    each.collect::<Option<Vec<f64>>>().map(median)
+}
+
 fn unit(workload: Workload) -> &'static str {
     match workload {
         Workload::Hop | Workload::Fail => "ns/task/stage",
-        Workload::Io | Workload::Durable1 | Workload::Durable64 | Workload::Durable4096 => {
-            "tasks/s"
-        }
+        Workload::Io => "tasks/s",
+        workload if workload.in_flight().is_some() => "tasks/s",
         Workload::Cpu | Workload::Late | Workload::LateFull | Workload::LateMixed => "s",
-        Workload::Alone => "us",
+        _ => "us",
     }
 }
 
 fn figure(workload: Workload, line: &Line) -> f64 {
     match workload {
         Workload::Hop | Workload::Fail => line.seconds * 1e9 / line.tasks as f64 / 3.0,
-        Workload::Io | Workload::Durable1 | Workload::Durable64 | Workload::Durable4096 => {
-            line.tasks as f64 / line.seconds
-        }
+        Workload::Io => line.tasks as f64 / line.seconds,
+        workload if workload.in_flight().is_some() => line.tasks as f64 / line.seconds,
         Workload::Cpu | Workload::Late | Workload::LateFull | Workload::LateMixed => line.seconds,
-        Workload::Alone => line.p50_ns as f64 / 1e3,
+        _ => line.p50_ns as f64 / 1e3,
     }
 }
 
@@ -173,6 +180,9 @@ pub fn text(workload: Workload, samples: &[Samples], rows: &[Row]) -> String {
     if rows[0].in_time.is_some() {
         head.push("% in time".to_owned());
     }
+    if workload.is_cluster() {
+        head.extend(["server us/task", "a step"].map(str::to_owned));
+    }
     head.extend(["CPU us/task", "RSS MB", "over idle", "counts"].map(str::to_owned));
     let mut lines = vec![head];
     for row in rows {
@@ -187,6 +197,12 @@ pub fn text(workload: Workload, samples: &[Samples], rows: &[Row]) -> String {
             line.extend([row.p50, row.p99].map(|value| value.map_or("-".to_owned(), short)));
         }
         line.extend(row.in_time.map(|share| format!("{share:.1}")));
+        if workload.is_cluster() {
+            // Accepted, and the results of three stages, the last with the outcome.
+            let steps =
+                [1.0, 4.0].map(|steps| row.server_cpu_ns_per_task.map(|ns| ns / steps / 1e3));
+            line.extend(steps.map(|us| us.map_or("-".to_owned(), short)));
+        }
         line.extend([
             format!("{:.3}", row.cpu_ns_per_task / 1e3),
             format!("{:.1}", row.rss_mb),

@@ -45,25 +45,46 @@ pub enum Workload {
     #[value(name = "durable-4096")]
     #[serde(rename = "durable-4096")]
     Durable4096,
+    /// 3 stages that hand a task on, each step of it committed to a PostgreSQL server first; one task
+    /// in flight
+    #[value(name = "cluster-1")]
+    #[serde(rename = "cluster-1")]
+    Cluster1,
+    /// the same with 64 tasks in flight
+    #[value(name = "cluster-64")]
+    #[serde(rename = "cluster-64")]
+    Cluster64,
+    /// the same with 4,096 tasks in flight
+    #[value(name = "cluster-4096")]
+    #[serde(rename = "cluster-4096")]
+    Cluster4096,
 }
 
 impl Workload {
     /// Not among `all`.
     pub fn only_by_name(self) -> bool {
-        matches!(self, Workload::LateFull | Workload::LateMixed) || self.is_durable()
+        matches!(self, Workload::LateFull | Workload::LateMixed) || self.in_flight().is_some()
     }
 
     /// Its tasks are on disk before anything follows from them.
     pub fn is_durable(self) -> bool {
-        self.in_flight().is_some()
+        self.in_flight().is_some() && !self.is_cluster()
+    }
+
+    /// Its tasks are in a database before anything follows from them.
+    pub fn is_cluster(self) -> bool {
+        matches!(
+            self,
+            Workload::Cluster1 | Workload::Cluster64 | Workload::Cluster4096
+        )
     }
 
     /// Maximum number of tasks in flight, in workloads that differ in it.
     pub fn in_flight(self) -> Option<usize> {
         match self {
-            Workload::Durable1 => Some(1),
-            Workload::Durable64 => Some(64),
-            Workload::Durable4096 => Some(4_096),
+            Workload::Durable1 | Workload::Cluster1 => Some(1),
+            Workload::Durable64 | Workload::Cluster64 => Some(64),
+            Workload::Durable4096 | Workload::Cluster4096 => Some(4_096),
             _ => None,
         }
     }
@@ -89,14 +110,14 @@ impl Params {
             }
             Workload::Cpu => (200_000, 4),
             Workload::Alone => (20_000, 4),
-            Workload::Durable1 => (2_000, 4),
-            Workload::Durable64 => (40_000, 4),
-            Workload::Durable4096 => (100_000, 4),
+            Workload::Durable1 | Workload::Cluster1 => (2_000, 4),
+            Workload::Durable64 | Workload::Cluster64 => (40_000, 4),
+            Workload::Durable4096 | Workload::Cluster4096 => (100_000, 4),
         };
         let timeout = match workload {
             Workload::Late | Workload::LateFull | Workload::LateMixed => Duration::from_millis(50),
             // A long one: a disk may be busy with something else.
-            workload if workload.is_durable() => Duration::from_secs(60),
+            workload if workload.in_flight().is_some() => Duration::from_secs(60),
             _ => Duration::from_secs(4),
         };
         Params {
@@ -125,6 +146,10 @@ pub struct Measure {
     /// alone: the time that each task took. late: the time from each late task's deadline to its
     /// report.
     pub latencies_ns: Vec<u64>,
+    /// cluster: the processor time of this process, from the first submit.
+    pub cpu: Option<Duration>,
+    /// cluster: that of the server.
+    pub server_cpu: Option<Duration>,
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -141,6 +166,14 @@ impl Item {
             age: 0,
             name: String::from("sixteen bytes..."),
         }
+    }
+
+    /// The encoding that batrun's journal uses, and a queue that is written by hand would.
+    ///
+    /// # Errors
+    /// None, with these fields.
+    pub fn bytes(&self) -> anyhow::Result<Vec<u8>> {
+        Ok(rmp_serde::to_vec_named(self)?)
     }
 }
 

@@ -52,10 +52,8 @@ fn drive(params: &Params, arbiters: Option<usize>) -> anyhow::Result<Measure> {
                     .workers(params.workers),
             )
             .stage(Older(run.step(2)).named("3").workers(params.workers)),
-        // With a journal, which is another type: see `batrun_journal`.
-        Workload::Durable1 | Workload::Durable64 | Workload::Durable4096 => {
-            bail!("it has a file of its own")
-        }
+        // With a journal, which is another type: see `batrun_journal` and `batrun_postgres`.
+        _ => bail!("it has a file of its own"),
     };
     let (workload, tasks, timeout) = (params.workload, params.tasks, params.timeout);
     let shared = run.clone();
@@ -87,6 +85,7 @@ fn drive(params: &Params, arbiters: Option<usize>) -> anyhow::Result<Measure> {
         cancels,
         wrong_order,
         latencies_ns: latencies,
+        ..Measure::default()
     })
 }
 

@@ -12,8 +12,6 @@ pub fn run(params: &Params) -> Option<anyhow::Result<Measure>> {
     match params.workload {
         // One loop can wait for one thing only.
         Workload::Io | Workload::Late | Workload::LateFull | Workload::LateMixed => None,
-        // See `raw_file`.
-        Workload::Durable1 | Workload::Durable64 | Workload::Durable4096 => None,
         Workload::Cpu => Some(on_all_cores(params)),
         Workload::Hop | Workload::Fail => {
             let job = Job::new(params);
@@ -38,6 +36,8 @@ pub fn run(params: &Params) -> Option<anyhow::Result<Measure>> {
             }
             Some(Ok(tally.finish(began)))
         }
+        // See `raw_file`.
+        _ => None,
     }
 }
 

@@ -2,12 +2,16 @@
 
 mod actix;
 mod apalis;
+mod apalis_postgres;
 mod async_channel;
 mod batrun;
 mod batrun_journal;
+mod batrun_postgres;
 mod buffer_unordered;
 mod crossbeam;
+mod durare;
 mod flume;
+mod graphile_worker;
 mod inline;
 mod kameo;
 mod ractor;
@@ -16,11 +20,15 @@ mod rusqlite;
 mod steno;
 mod steno_sqlite;
 mod tokio_mpsc;
+mod tokio_postgres;
 
 use anyhow::Context;
 use tokio::runtime::{Builder, Runtime};
 
-use crate::work::{Measure, Params, Workload};
+use crate::{
+    cluster::Place,
+    work::{Measure, Params, Workload},
+};
 
 /// In the order of the table. A name followed by a variant in parentheses runs in `alone` only.
 pub const SYSTEMS: [&str; 13] = [
@@ -42,12 +50,36 @@ pub const SYSTEMS: [&str; 13] = [
 /// The systems that keep their tasks on disk.
 pub const DURABLE: [&str; 4] = ["batrun", "raw-file", "rusqlite", "steno-sqlite"];
 
+/// Those that keep them in a PostgreSQL database.
+pub const CLUSTER: [&str; 6] = [
+    "batrun",
+    "tokio-postgres",
+    "apalis-postgres",
+    "durare",
+    "durare-saga",
+    "graphile-worker",
+];
+
 /// Those that may have this workload.
 pub fn systems(workload: Workload) -> &'static [&'static str] {
-    match workload.is_durable() {
-        true => &DURABLE,
-        false => &SYSTEMS,
+    match workload {
+        workload if workload.is_durable() => &DURABLE,
+        workload if workload.is_cluster() => &CLUSTER,
+        _ => &SYSTEMS,
     }
+}
+
+/// Runs a system in a database. `None` if it has no such workload.
+pub fn run_at(system: &str, params: &Params, place: &Place) -> Option<anyhow::Result<Measure>> {
+    Some(match system {
+        "batrun" => batrun_postgres::run(params, place),
+        "tokio-postgres" => tokio_postgres::run(params, place),
+        "apalis-postgres" => apalis_postgres::run(params, place),
+        "durare" => durare::run(params, place),
+        "durare-saga" => durare::run_saga(params, place),
+        "graphile-worker" => graphile_worker::run(params, place),
+        _ => return None,
+    })
 }
 
 /// `None` if this system has no such workload.
@@ -86,14 +118,7 @@ pub fn run(system: &str, params: &Params) -> Option<anyhow::Result<Measure>> {
 fn runtime(params: &Params) -> anyhow::Result<Runtime> {
     let mut builder = match params.workload {
         Workload::Hop | Workload::Fail | Workload::Alone => Builder::new_current_thread(),
-        Workload::Io
-        | Workload::Cpu
-        | Workload::Late
-        | Workload::LateFull
-        | Workload::LateMixed
-        | Workload::Durable1
-        | Workload::Durable64
-        | Workload::Durable4096 => Builder::new_multi_thread(),
+        _ => Builder::new_multi_thread(),
     };
     builder.enable_time().build().context("starting tokio")
 }
@@ -116,6 +141,10 @@ pub fn share(system: &str, workload: Workload) -> f64 {
         ("steno", Workload::Io | Workload::Alone) => 0.1,
         ("steno-sqlite", Workload::Durable1 | Workload::Durable64) => 0.1,
         ("steno-sqlite", Workload::Durable4096) => 0.2,
+        ("durare" | "durare-saga", Workload::Cluster64 | Workload::Cluster4096) => 0.05,
+        ("apalis-postgres" | "graphile-worker", Workload::Cluster64 | Workload::Cluster4096) => {
+            0.25
+        }
         // cpu and late are in seconds for all the tasks, so nobody has fewer there.
         _ => 1.0,
     }
