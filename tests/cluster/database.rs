@@ -136,18 +136,29 @@ pub(crate) async fn unfinished(server: &str) -> Vec<(i64, i32)> {
 /// Returns the number of rows.
 pub(crate) async fn hold_rows(server: &str, time: Duration, with_a_node: bool) -> u64 {
     let client = connect(server).await;
-    let begin = "BEGIN ISOLATION LEVEL REPEATABLE READ";
+    // With a node it holds a snapshot, too.
+    let begin = match with_a_node {
+        true => "BEGIN ISOLATION LEVEL REPEATABLE READ",
+        false => "BEGIN",
+    };
     client.batch_execute(begin).await.unwrap();
     let mut locked = 0;
     let tasks = in_it("SELECT id FROM @.task ORDER BY random() LIMIT 20 FOR UPDATE SKIP LOCKED");
     let node = in_it("SELECT id FROM @.node WHERE state = 'live' LIMIT 1 FOR UPDATE SKIP LOCKED");
     for (lock, wanted) in [(tasks, true), (node, with_a_node)] {
         if wanted {
-            // A row that has changed since the snapshot can't be locked.
-            client.batch_execute("SAVEPOINT s").await.unwrap();
-            match client.query(&lock, &[]).await {
-                Ok(rows) => locked += rows.len() as u64,
-                Err(_) => client.batch_execute("ROLLBACK TO s").await.unwrap(),
+            // A row that has changed since the snapshot can't be locked, and there may be none just now.
+            let before = locked;
+            for _ in 0..40 {
+                client.batch_execute("SAVEPOINT s").await.unwrap();
+                match client.query(&lock, &[]).await {
+                    Ok(rows) => locked += rows.len() as u64,
+                    Err(_) => client.batch_execute("ROLLBACK TO s").await.unwrap(),
+                }
+                if locked > before {
+                    break;
+                }
+                actix_rt::time::sleep(Duration::from_millis(25)).await;
             }
         }
     }
