@@ -66,7 +66,7 @@ pub(crate) async fn submit(
         let at = begin + span.mul_f64(number as f64 / count as f64);
         sleep_until(at.into()).await;
         let task = submit_one(orders, number, &told).await?;
-        if number % 20 == 0 && submit_one(orders, number, &told).await? != task {
+        if number.is_multiple_of(20) && submit_one(orders, number, &told).await? != task {
             told.borrow_mut().twice.push(number);
         }
         if number % 50 == 1 {

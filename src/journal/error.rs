@@ -85,6 +85,15 @@ pub enum JournalError {
         /// Each of these tasks, with the reason.
         tasks: Vec<NotStuck>,
     },
+    /// A person cancelled tasks that can't be cancelled. Nothing was changed.
+    #[cfg(feature = "postgres")]
+    #[error("{}: nothing was changed: {}", path.display(), joined(tasks))]
+    NotInFlight {
+        /// The server and its database.
+        path: PathBuf,
+        /// Each of these tasks, with the reason.
+        tasks: Vec<NotInFlight>,
+    },
     /// A person decided about a key whose task doesn't allow it. Nothing was changed.
     #[error("{}: nothing was changed: the key {key:?}: {why}", path.display())]
     Key {
@@ -107,6 +116,22 @@ pub enum NotStuck {
     /// The task is not stuck: it goes on by itself.
     #[error("task {0} is not stuck, it goes on by itself")]
     Live(TaskId),
+}
+
+/// The reason why a person can't cancel a task.
+#[cfg(feature = "postgres")]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum NotInFlight {
+    /// The journal has no such task. It never existed, or it has ended.
+    #[error("there is no task {0}, or it has ended")]
+    Unknown(TaskId),
+    /// The task is rolled back already.
+    #[error("task {0} is rolled back already")]
+    RollingBack(TaskId),
+    /// The task is stuck.
+    #[error("task {0} is stuck; retry or resolve it")]
+    Stuck(TaskId),
 }
 
 /// The reason why a task can't be decided about by its key.
@@ -140,7 +165,7 @@ fn after(waited: Duration) -> String {
     format!(" (waited {:.1} s for it)", waited.as_secs_f64())
 }
 
-fn joined(tasks: &[NotStuck]) -> String {
+fn joined(tasks: &[impl ToString]) -> String {
     let tasks: Vec<_> = tasks.iter().map(ToString::to_string).collect();
     tasks.join("; ")
 }

@@ -2,8 +2,8 @@
 //! PostgreSQL database.
 //!
 //! [`Pipeline::journal`](crate::Pipeline::journal) takes a [`Journal`]. What each [`Durability`]
-//! survives is said there. [`JournalFile`] reads such a file while no pipeline runs, or beside one; the
-//! program `batrun` (feature `cli`) does that for people.
+//! survives is said there. [`JournalFile`] reads such a file while no pipeline runs, or beside one, and
+//! `JournalDatabase` a database; the program `batrun` (feature `cli`) does that for people.
 
 // # The way of a change
 //
@@ -117,7 +117,19 @@ mod inspect;
 mod tests;
 
 pub use durability::Durability;
+#[cfg(feature = "postgres")]
+pub use error::NotInFlight;
 pub use error::{JournalError, NotStuck, WrongKey};
+#[cfg(feature = "postgres")]
+pub use inspect::{
+    database::JournalDatabase,
+    database_setup::JournalRights,
+    database_view::{
+        JournalAnswer, JournalCount, JournalDatabaseTask, JournalDecision, JournalHorizon,
+        JournalNode, JournalNodeState, JournalSchema, JournalStandby, JournalStranded,
+        JournalTable, JournalUpkeep,
+    },
+};
 pub use inspect::{
     file::JournalFile,
     view::{

@@ -65,6 +65,7 @@ fn alone(all: &Config, at: usize) -> Config {
 }
 
 #[cfg(test)]
+#[allow(clippy::expect_used)]
 mod tests {
     use super::*;
 

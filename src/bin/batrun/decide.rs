@@ -121,7 +121,7 @@ fn task_ids(file: &JournalFile, ids: &[u64], keys: &[String]) -> Result<Vec<Task
     Ok(ids)
 }
 
-fn listed(ids: &[TaskId]) -> String {
+pub(crate) fn listed(ids: &[TaskId]) -> String {
     let ids: Vec<_> = ids.iter().map(ToString::to_string).collect();
     ids.join(", ")
 }

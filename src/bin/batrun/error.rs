@@ -31,6 +31,10 @@ pub(crate) struct Damage(Vec<String>);
 impl Damage {
     pub(crate) fn add(&mut self, error: &JournalError) {
         let error = text::escaped(&error.to_string());
+        // Several looks find the same.
+        if self.0.contains(&error) {
+            return;
+        }
         eprintln!("batrun: {error}");
         self.0.push(error);
     }

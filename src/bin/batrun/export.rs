@@ -32,14 +32,14 @@ pub(crate) fn export(options: &Export, out: &mut impl Write) -> Result<Damage, C
 
 /// The lines for rows, which the journal hands out one by one. After a failed write nothing more is
 /// written.
-struct Lines<'a, W> {
-    out: &'a mut W,
-    damage: Damage,
-    written: Result<(), CliError>,
+pub(crate) struct Lines<'a, W> {
+    pub(crate) out: &'a mut W,
+    pub(crate) damage: Damage,
+    pub(crate) written: Result<(), CliError>,
 }
 
 impl<W: Write> Lines<'_, W> {
-    fn add<T, E: Into<CliError>>(
+    pub(crate) fn add<T, E: Into<CliError>>(
         &mut self,
         kind: &str,
         row: Result<T, JournalError>,
@@ -58,12 +58,12 @@ impl<W: Write> Lines<'_, W> {
     }
 }
 
-fn corrupt_line(corrupt: &JournalError, damage: &mut Damage) -> Value {
+pub(crate) fn corrupt_line(corrupt: &JournalError, damage: &mut Damage) -> Value {
     damage.add(corrupt);
     json!({ "kind": "corrupt", "error": corrupt.to_string() })
 }
 
-fn write_line(value: Value, out: &mut impl Write) -> Result<(), CliError> {
+pub(crate) fn write_line(value: Value, out: &mut impl Write) -> Result<(), CliError> {
     serde_json::to_writer(&mut *out, &value)?;
     writeln!(out)?;
     Ok(())

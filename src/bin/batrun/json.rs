@@ -161,7 +161,7 @@ pub(crate) fn outcome(kept: &JournalOutcome) -> Result<Value, serde_json::Error>
 }
 
 /// Milliseconds since 1970.
-fn millis(at: SystemTime) -> u64 {
+pub(crate) fn millis(at: SystemTime) -> u64 {
     at.duration_since(UNIX_EPOCH)
         .map_or(0, |since| since.as_millis() as u64)
 }

@@ -6,6 +6,10 @@
 
 mod options;
 
+// Journals in a database.
+#[cfg(feature = "postgres")]
+mod cluster;
+
 // The commands.
 mod decide;
 mod export;
@@ -52,8 +56,17 @@ fn main() -> ExitCode {
 }
 
 fn run(options: Options, out: &mut impl Write) -> Result<Damage, CliError> {
-    let Topic::Journal(command) = options.topic;
-    let damage = match command {
+    let damage = match options.topic {
+        Topic::Journal(command) => journal(command, out),
+        #[cfg(feature = "postgres")]
+        Topic::Cluster(command) => cluster::run(&command, out),
+    }?;
+    out.flush()?;
+    Ok(damage)
+}
+
+fn journal(command: Command, out: &mut impl Write) -> Result<Damage, CliError> {
+    match command {
         Command::Show(show) => match (show.id, &show.key) {
             (Some(id), _) => show_task::show(&show, &Wanted::Number(id), out),
             (None, Some(key)) => show_task::show(&show, &Wanted::Key(key), out),
@@ -66,7 +79,5 @@ fn run(options: Options, out: &mut impl Write) -> Result<Damage, CliError> {
         Command::Cancel(keys) => decide::cancel(&keys, out),
         Command::TakeBack(keys) => decide::take_back(&keys, out),
         Command::Forget(keys) => decide::forget(&keys, out),
-    }?;
-    out.flush()?;
-    Ok(damage)
+    }
 }

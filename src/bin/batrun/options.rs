@@ -14,9 +14,13 @@ pub(crate) struct Options {
 
 #[derive(Subcommand)]
 pub(crate) enum Topic {
-    /// Show a pipeline's journal, and decide about its tasks
+    /// Show a pipeline's journal in a file, and decide about its tasks
     #[command(subcommand, arg_required_else_help = true)]
     Journal(Command),
+    /// Show the journal that several processes share in a database, and decide about its tasks while they run
+    #[cfg(feature = "postgres")]
+    #[command(subcommand, arg_required_else_help = true)]
+    Cluster(crate::cluster::options::Command),
 }
 
 #[derive(Subcommand)]

@@ -183,7 +183,7 @@ fn print_journal(options: &Show, file: &JournalFile, out: &mut impl Write) -> Re
 }
 
 /// The number of undos, and of those that are left.
-fn undos(task: &JournalTask) -> String {
+pub(crate) fn undos(task: &JournalTask) -> String {
     let left = task.undos.iter().filter(|undo| undo.is_left()).count();
     match task.undos.len() {
         0 => "-".to_owned(),

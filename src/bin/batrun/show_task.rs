@@ -46,7 +46,7 @@ impl Wanted<'_> {
         Ok(found)
     }
 
-    fn is(&self, kept: &JournalOutcome) -> bool {
+    pub(crate) fn is(&self, kept: &JournalOutcome) -> bool {
         match self {
             Wanted::Number(id) => kept.outcome.task.0 == *id,
             Wanted::Key(key) => kept.key.as_deref() == Some(*key),
@@ -76,7 +76,7 @@ pub(crate) fn show(
             serde_json::to_writer_pretty(&mut *out, &json::task(&task)?)?;
             writeln!(out)?;
         } else {
-            describe_task(&task, out)?;
+            describe_task(&task, &[], out)?;
         }
         return Ok(damage);
     }
@@ -102,7 +102,12 @@ pub(crate) fn show(
     Ok(damage)
 }
 
-fn describe_task(task: &JournalTask, out: &mut impl Write) -> Result<(), CliError> {
+/// Shows everything about a task, with more facts.
+pub(crate) fn describe_task(
+    task: &JournalTask,
+    more: &[(&'static str, String)],
+    out: &mut impl Write,
+) -> Result<(), CliError> {
     let mut facts = vec![
         ("task", task.id.to_string()),
         ("key", text::cell_or_dash(task.key.as_deref())),
@@ -116,6 +121,7 @@ fn describe_task(task: &JournalTask, out: &mut impl Write) -> Result<(), CliErro
     if let Some(end) = json::end(task) {
         facts.push(("end", text::escaped(&end.to_string())));
     }
+    facts.extend_from_slice(more);
     for (name, fact) in facts {
         writeln!(out, "{name:<12} {fact}")?;
     }
@@ -148,7 +154,10 @@ fn describe_task(task: &JournalTask, out: &mut impl Write) -> Result<(), CliErro
     Ok(())
 }
 
-fn describe_outcome(kept: &JournalOutcome, out: &mut impl Write) -> Result<(), CliError> {
+pub(crate) fn describe_outcome(
+    kept: &JournalOutcome,
+    out: &mut impl Write,
+) -> Result<(), CliError> {
     writeln!(out, "{}", text::escaped(&kept.outcome.to_string()))?;
     if let Some(key) = &kept.key {
         writeln!(out, "key          {}", text::escaped(key))?;

@@ -52,7 +52,8 @@ pub(crate) fn list(options: &Stuck, out: &mut impl Write) -> Result<Damage, CliE
     Ok(damage)
 }
 
-fn describe(task: &JournalTask, out: &mut impl Write) -> Result<(), CliError> {
+/// Shows a stuck task with the undos that are left.
+pub(crate) fn describe(task: &JournalTask, out: &mut impl Write) -> Result<(), CliError> {
     write!(out, "task {}", task.id)?;
     if let Some(key) = &task.key {
         write!(out, ", key {}", text::cell(key))?;

@@ -48,15 +48,29 @@ pub(crate) fn time_left(left: Option<Duration>) -> String {
     match left {
         None => "-".to_owned(),
         Some(Duration::ZERO) => "over".to_owned(),
-        Some(left) => {
-            let seconds = left.as_secs();
-            match seconds {
-                0..60 => format!("{:.1} s", left.as_secs_f64()),
-                60..3_600 => format!("{} min {} s", seconds / 60, seconds % 60),
-                3_600..86_400 => format!("{} h {} min", seconds / 3_600, seconds / 60 % 60),
-                _ => format!("{} d {} h", seconds / 86_400, seconds / 3_600 % 24),
-            }
-        }
+        Some(left) => time(left),
+    }
+}
+
+/// A time, in two units at most.
+pub(crate) fn time(time: Duration) -> String {
+    let seconds = time.as_secs();
+    match seconds {
+        0..60 => format!("{:.1} s", time.as_secs_f64()),
+        60..3_600 => format!("{} min {} s", seconds / 60, seconds % 60),
+        3_600..86_400 => format!("{} h {} min", seconds / 3_600, seconds / 60 % 60),
+        _ => format!("{} d {} h", seconds / 86_400, seconds / 3_600 % 24),
+    }
+}
+
+/// A size, in the largest unit of which there is one.
+#[cfg(feature = "postgres")]
+pub(crate) fn bytes(bytes: u64) -> String {
+    match bytes {
+        0..1_000 => format!("{bytes} B"),
+        1_000..1_000_000 => format!("{} kB", bytes / 1_000),
+        1_000_000..1_000_000_000 => format!("{:.1} MB", bytes as f64 / 1e6),
+        _ => format!("{:.1} GB", bytes as f64 / 1e9),
     }
 }
 

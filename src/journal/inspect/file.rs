@@ -1,15 +1,14 @@
 //! A journal's file: opening it, and reading what is in it.
 
 use std::{
-    collections::HashMap,
     fmt,
     path::{Path, PathBuf},
-    sync::Arc,
     time::{Duration, UNIX_EPOCH},
 };
 
-use super::view::{
-    JournalOutcome, JournalStage, JournalTask, JournalUndo, JournalUndoStatus, JournalValue,
+use super::{
+    shown,
+    view::{JournalOutcome, JournalStage, JournalTask, JournalValue},
 };
 use crate::{
     journal::{
@@ -20,9 +19,8 @@ use crate::{
         sqlite::{database::Sqlite, schema::FORMAT},
         store::{Store, StoreError, TaskRows, Writes},
         time::wall_clock,
-        undo_state::{StoredUndoStatus, UndoState},
     },
-    task::{Names, Outcome, StageIx, StageName, TaskId},
+    task::{StageIx, StageName, TaskId},
 };
 
 /// The file of a journal, to look into it or to decide about stuck tasks.
@@ -120,12 +118,7 @@ impl JournalFile {
 
     /// The stages, in the order of their numbers.
     pub fn stages(&self) -> Vec<JournalStage> {
-        let stage = |row: &StageRow| JournalStage {
-            number: row.number,
-            name: row.name.as_str().into(),
-            version: row.version,
-        };
-        self.stages.iter().map(stage).collect()
+        shown::stages(&self.stages)
     }
 
     /// The number of outcomes that are kept.
@@ -191,25 +184,14 @@ impl JournalFile {
                 }
             };
             let at = UNIX_EPOCH + Duration::from_millis(row.at);
-            let keys = block.keys.into_iter().map(|(key, task)| (task, key));
-            let keys: HashMap<u64, Box<str>> = keys.collect();
-            let labels: HashMap<u64, Arc<str>> = block.labels.into_iter().collect();
-            let done = block.done.into_iter().map(|task| {
-                let label = labels.get(&task).cloned();
-                Outcome::done(TaskId(task), Names { key: None, label })
-            });
-            for mut outcome in done.chain(block.rest) {
-                let key = keys.get(&outcome.task.0).map(|key| &**key);
-                if outcome.key.is_none() {
-                    outcome.key = key.map(Into::into);
-                }
-                let output = match key {
+            for (outcome, key) in shown::outcomes(block) {
+                let output = match &key {
                     Some(key) if outcome.is_done() => self.output_of(key, outcome.task),
                     _ => Ok(None),
                 };
                 each(output.map(|output| JournalOutcome {
                     outcome,
-                    key: key.map(str::to_owned),
+                    key,
                     at,
                     output,
                 }));
@@ -230,63 +212,13 @@ impl JournalFile {
         found.map_err(|corrupt| self.corrupt_error(corrupt))
     }
 
-    fn task_of(&self, (row, context, undos): TaskRows, now: u64) -> Result<JournalTask, Corrupt> {
-        let id = row.id;
-        let task = row.into_state()?;
-        let context = JournalValue(context.into_context(id)?);
-        let mut shown = Vec::with_capacity(undos.len());
-        for (number, (row, value)) in undos.into_iter().enumerate() {
-            if row.undo as usize != number {
-                let what = format_args!("undo {number} of task {id}");
-                return Err(Corrupt::new(what, "it is missing"));
-            }
-            let value = JournalValue(value.into_undo(id, row.undo)?);
-            shown.push(self.undo_of(row.state()?, value));
-        }
-        let stage = task.stage().map(|stage| self.stage_name(stage));
-        let details = task.details;
-        let passed = Duration::from_millis(now.saturating_sub(details.measured_at));
-        let left = details.deadline_left.map(Duration::from_nanos);
-        Ok(JournalTask {
-            id: TaskId(id),
-            key: details.key.map(Into::into),
-            label: details.label.as_deref().map(Into::into),
-            state: task.position,
-            stage,
-            attempt: details.attempt,
-            interrupted: details.interrupted,
-            left: left.map(|left| left.saturating_sub(passed)),
-            end: details.end.map(|end| *end.0),
-            stuck: details.stuck.map(|outcome| *outcome.0),
-            quarantined: details.quarantined,
-            undos: shown,
-            context,
-        })
-    }
-
-    fn undo_of(&self, undo: UndoState, value: JournalValue) -> JournalUndo {
-        JournalUndo {
-            stage: self.stage_name(undo.stage),
-            attempt: undo.attempt,
-            tries: undo.runs,
-            running: undo.running,
-            status: match undo.status {
-                StoredUndoStatus::Registered => JournalUndoStatus::Registered,
-                StoredUndoStatus::Withdrawn => JournalUndoStatus::Withdrawn,
-                StoredUndoStatus::Undone => JournalUndoStatus::Cancelled,
-                StoredUndoStatus::Failed(_, error) => JournalUndoStatus::Failed(error),
-            },
-            value,
-        }
+    fn task_of(&self, rows: TaskRows, now: u64) -> Result<JournalTask, Corrupt> {
+        shown::task(rows, now, &|stage| self.stage_name(stage))
     }
 
     /// The name of a stage, or its number if its row is damaged.
     pub(super) fn stage_name(&self, stage: StageIx) -> StageName {
-        let row = self.stages.iter().find(|row| row.number == stage);
-        row.map_or_else(
-            || format!("stage {stage}").into(),
-            |row| row.name.as_str().into(),
-        )
+        shown::stage_name(&self.stages, stage)
     }
 
     fn output_of(&self, key: &str, task: TaskId) -> Result<Option<JournalValue>, JournalError> {

@@ -5,8 +5,23 @@
 pub(super) mod file;
 
 // The things that are read.
+mod shown;
 pub(super) mod view;
 
 // Decisions about stuck tasks, and about tasks by their keys.
 mod by_key;
 mod resolve;
+
+// The same of a journal in a database, and the making of one.
+#[cfg(feature = "postgres")]
+pub(super) mod database;
+#[cfg(feature = "postgres")]
+mod database_decide;
+#[cfg(feature = "postgres")]
+mod database_outcomes;
+#[cfg(feature = "postgres")]
+pub(super) mod database_setup;
+#[cfg(feature = "postgres")]
+mod database_upkeep;
+#[cfg(feature = "postgres")]
+pub(super) mod database_view;

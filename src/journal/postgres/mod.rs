@@ -16,7 +16,7 @@ mod text;
 mod session;
 
 // keeps the tables of a journal,
-mod schema;
+pub(super) mod schema;
 
 // which a node has as long as its lease is renewed;
 mod lease;
@@ -35,6 +35,14 @@ pub(super) mod store;
 mod claims;
 
 mod columns;
+
+// People look into it and decide, and make it for others.
+pub(super) mod decide;
+pub(super) mod node_row;
+pub(super) mod setup;
+pub(super) mod snapshot;
+pub(super) mod snapshot_tasks;
+mod upkeep;
 
 #[cfg(test)]
 pub(super) mod support;

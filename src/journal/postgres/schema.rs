@@ -1,11 +1,11 @@
 //! The tables of a journal: made where there are none, and refused where they are not batrun's.
 
-use tokio_postgres::{Client, error::SqlState};
+use tokio_postgres::{Client, Error, error::SqlState};
 
 use super::{error::Trouble, server::Schema};
 
 /// The version of the tables.
-pub(super) const FORMAT: i32 = 1;
+pub(in crate::journal) const FORMAT: i32 = 1;
 
 const TABLES: &str = include_str!("tables.sql");
 
@@ -24,24 +24,22 @@ pub(super) async fn open(client: &Client, schema: &Schema) -> Result<Found, Trou
     if let Some(found) = look(client, schema).await? {
         return Ok(found);
     }
-    let name = schema.name();
-    let quoted = schema.in_it("@.");
-    let quoted = quoted.trim_end_matches('.');
-    // A second one waits here, and finds them.
-    let lock = "SELECT pg_advisory_xact_lock(hashtextextended('batrun ' || $1, 0))";
     client.batch_execute("BEGIN").await?;
     let made: Result<Option<Found>, Trouble> = async {
-        client.query(lock, &[&name]).await?;
+        // A second one waits here, and finds them.
+        lock(client, schema).await?;
         let found = look(client, schema).await?;
         if found.is_none() {
             let exists = "SELECT FROM pg_namespace WHERE nspname = $1";
-            if client.query_opt(exists, &[&name]).await?.is_none() {
-                let create = format!("CREATE SCHEMA {quoted}");
-                client.batch_execute(&create).await?;
+            if client.query_opt(exists, &[&schema.name()]).await?.is_none() {
+                let create = schema.in_it("CREATE SCHEMA @;");
+                let made = client.batch_execute(&create).await;
+                made.map_err(|error| may_not(error, schema))?;
             }
             let format = format!("INSERT INTO @.batrun VALUES ({FORMAT})");
             let all = schema.in_it(&format!("{TABLES};{format}"));
-            client.batch_execute(&all).await?;
+            let made = client.batch_execute(&all).await;
+            made.map_err(|error| may_not(error, schema))?;
         }
         Ok(found)
     }
@@ -58,8 +56,31 @@ pub(super) async fn open(client: &Client, schema: &Schema) -> Result<Found, Trou
     }
 }
 
+/// Keeps everybody else from making or changing the tables until the end of the transaction.
+pub(super) async fn lock(client: &Client, schema: &Schema) -> Result<(), Trouble> {
+    let lock = "SELECT pg_advisory_xact_lock(hashtextextended('batrun ' || $1, 0))";
+    client.query(lock, &[&schema.name()]).await?;
+    Ok(())
+}
+
+/// The error of a user without the rights to make the schema, or to use it, says what to do.
+fn may_not(error: Error, schema: &Schema) -> Trouble {
+    let denied = error.code() == Some(&SqlState::INSUFFICIENT_PRIVILEGE);
+    match Trouble::from(error) {
+        Trouble::Refused(why) if denied => {
+            let name = schema.name();
+            Trouble::Refused(format!(
+                "{why}: this user can't make the journal in the schema {name:?}, or has no rights there; let its \
+                 owner say `batrun cluster init --schema {name:?} --for-user ROLE` with this user's name, or GRANT \
+                 this user CREATE on the database"
+            ))
+        }
+        trouble => trouble,
+    }
+}
+
 /// `None` if there is nothing in the schema.
-async fn look(client: &Client, schema: &Schema) -> Result<Option<Found>, Trouble> {
+pub(super) async fn look(client: &Client, schema: &Schema) -> Result<Option<Found>, Trouble> {
     let tables = "SELECT c.relname = 'batrun' FROM pg_class c \
                   JOIN pg_namespace n ON n.oid = c.relnamespace \
                   WHERE n.nspname = $1 AND c.relkind IN ('r', 'p', 'v', 'm', 'f')";
@@ -81,7 +102,7 @@ async fn look(client: &Client, schema: &Schema) -> Result<Option<Found>, Trouble
         Err(error) if error.code() == Some(&SqlState::UNDEFINED_COLUMN) => {
             return Ok(Some(Found::NotAJournal));
         }
-        Err(error) => return Err(error.into()),
+        Err(error) => return Err(may_not(error, schema)),
     };
     Ok(Some(match format.try_get::<_, i32>(0)? {
         FORMAT => Found::Journal,

@@ -102,11 +102,11 @@ impl Server {
 
 /// The schema of a pipeline's journal.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Schema(String);
+pub(in crate::journal) struct Schema(String);
 
 impl Schema {
     /// The schema with this name.
-    pub(super) fn named(name: &str) -> Result<Self, String> {
+    pub(in crate::journal) fn named(name: &str) -> Result<Self, String> {
         let shown: String = name.chars().take(80).collect();
         if name.len() > MAX_NAME {
             return Err(format!(
@@ -124,18 +124,22 @@ impl Schema {
     }
 
     /// The schema of the pipeline with this name, unless another one was chosen.
-    pub(super) fn of(pipeline: &str) -> Result<Self, String> {
+    pub(in crate::journal) fn of(pipeline: &str) -> Result<Self, String> {
         Self::named(&format!("batrun_{pipeline}"))
     }
 
-    pub(super) fn name(&self) -> &str {
+    pub(in crate::journal) fn name(&self) -> &str {
         &self.0
     }
 
     /// A statement in which `@` stands for the schema.
     pub(super) fn in_it(&self, statement: &str) -> String {
         let quoted = format!("\"{}\"", self.0.replace('"', "\"\""));
-        statement.replace("@.", &format!("{quoted}."))
+        let statement = statement.replace("@.", &format!("{quoted}."));
+        // As the whole name.
+        statement
+            .replace("SCHEMA @ ", &format!("SCHEMA {quoted} "))
+            .replace("SCHEMA @;", &format!("SCHEMA {quoted};"))
     }
 }
 
@@ -149,6 +153,11 @@ mod tests {
         let statement = schema.map(|schema| schema.in_it("SELECT * FROM @.task"));
         let quoted = "SELECT * FROM \"batrun_or\"\"ders ü\".task".to_owned();
         assert_eq!(statement, Ok(quoted));
+        let whole = Schema::of("x")
+            .map(|schema| schema.in_it("CREATE SCHEMA @; GRANT USAGE ON SCHEMA @ TO me"));
+        let quoted =
+            "CREATE SCHEMA \"batrun_x\"; GRANT USAGE ON SCHEMA \"batrun_x\" TO me".to_owned();
+        assert_eq!(whole, Ok(quoted));
         for name in ["", "a\0b", "pg_mine", &"x".repeat(64)] {
             assert!(Schema::named(name).is_err_and(|why| why.contains("choose")));
         }

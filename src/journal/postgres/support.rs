@@ -117,6 +117,15 @@ impl Person {
         self.sees(statement)[0].get(0)
     }
 
+    /// The code of the error, if there is one.
+    pub(super) fn is_refused(&self, statements: &str) -> Option<String> {
+        let statements = self.schema.in_it(statements);
+        let done = self
+            .runtime
+            .block_on(self.client.batch_execute(&statements));
+        Some(done.err()?.code()?.code().to_owned())
+    }
+
     pub(super) fn does(&self, statements: &str) {
         let statements = self.schema.in_it(statements);
         self.runtime

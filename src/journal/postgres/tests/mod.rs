@@ -7,9 +7,12 @@ mod changes;
 mod commands;
 mod commits;
 mod database;
+mod decisions;
 mod keys;
+mod looks;
 mod nodes;
 mod revisions;
+mod rights;
 
 use std::{env, net::SocketAddr, process::Command, thread, time::Duration};
 

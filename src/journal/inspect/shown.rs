@@ -1,0 +1,110 @@
+//! Rows as people read them.
+
+use std::{collections::HashMap, sync::Arc, time::Duration};
+
+use super::view::{JournalStage, JournalTask, JournalUndo, JournalUndoStatus, JournalValue};
+use crate::{
+    journal::{
+        corrupt::Corrupt,
+        rows::{outcome_block::OutcomeBlock, stage::StageRow},
+        store::TaskRows,
+        undo_state::{StoredUndoStatus, UndoState},
+    },
+    task::{Names, Outcome, StageIx, StageName, TaskId},
+};
+
+pub(super) fn stages(rows: &[StageRow]) -> Vec<JournalStage> {
+    let stage = |row: &StageRow| JournalStage {
+        number: row.number,
+        name: row.name.as_str().into(),
+        version: row.version,
+    };
+    rows.iter().map(stage).collect()
+}
+
+/// The task in these rows, at a time in milliseconds since 1970.
+pub(super) fn task(
+    (row, context, undos): TaskRows,
+    now: u64,
+    stage_name: &dyn Fn(StageIx) -> StageName,
+) -> Result<JournalTask, Corrupt> {
+    let id = row.id;
+    let task = row.into_state()?;
+    let context = JournalValue(context.into_context(id)?);
+    let mut shown = Vec::with_capacity(undos.len());
+    for (number, (row, value)) in undos.into_iter().enumerate() {
+        if row.undo as usize != number {
+            let what = format_args!("undo {number} of task {id}");
+            return Err(Corrupt::new(what, "it is missing"));
+        }
+        let value = JournalValue(value.into_undo(id, row.undo)?);
+        let state = row.state()?;
+        shown.push(undo(state, value, stage_name));
+    }
+    let stage = task.stage().map(stage_name);
+    let details = task.details;
+    let passed = Duration::from_millis(now.saturating_sub(details.measured_at));
+    let left = details.deadline_left.map(Duration::from_nanos);
+    Ok(JournalTask {
+        id: TaskId(id),
+        key: details.key.map(Into::into),
+        label: details.label.as_deref().map(Into::into),
+        state: task.position,
+        stage,
+        attempt: details.attempt,
+        interrupted: details.interrupted,
+        left: left.map(|left| left.saturating_sub(passed)),
+        end: details.end.map(|end| *end.0),
+        stuck: details.stuck.map(|outcome| *outcome.0),
+        quarantined: details.quarantined,
+        undos: shown,
+        context,
+    })
+}
+
+fn undo(
+    undo: UndoState,
+    value: JournalValue,
+    stage_name: &dyn Fn(StageIx) -> StageName,
+) -> JournalUndo {
+    JournalUndo {
+        stage: stage_name(undo.stage),
+        attempt: undo.attempt,
+        tries: undo.runs,
+        running: undo.running,
+        status: match undo.status {
+            StoredUndoStatus::Registered => JournalUndoStatus::Registered,
+            StoredUndoStatus::Withdrawn => JournalUndoStatus::Withdrawn,
+            StoredUndoStatus::Undone => JournalUndoStatus::Cancelled,
+            StoredUndoStatus::Failed(_, error) => JournalUndoStatus::Failed(error),
+        },
+        value,
+    }
+}
+
+/// The name of a stage, or its number if its row is damaged.
+pub(super) fn stage_name(stages: &[StageRow], stage: StageIx) -> StageName {
+    let row = stages.iter().find(|row| row.number == stage);
+    row.map_or_else(
+        || format!("stage {stage}").into(),
+        |row| row.name.as_str().into(),
+    )
+}
+
+/// The outcomes of a block with their keys, those of tasks that are done first.
+pub(super) fn outcomes(block: OutcomeBlock) -> impl Iterator<Item = (Outcome, Option<String>)> {
+    let keys = block.keys.into_iter().map(|(key, task)| (task, key));
+    let keys: HashMap<u64, Box<str>> = keys.collect();
+    let labels: HashMap<u64, Arc<str>> = block.labels.into_iter().collect();
+    let done = block.done.into_iter().map(move |task| {
+        let label = labels.get(&task).cloned();
+        Outcome::done(TaskId(task), Names { key: None, label })
+    });
+    done.chain(block.rest).map(move |mut outcome| {
+        let key = keys.get(&outcome.task.0);
+        if outcome.key.is_none() {
+            outcome.key = key.map(|key| (&**key).into());
+        }
+        (outcome, key.map(|key| key.to_string()))
+    })
+}
