@@ -177,7 +177,7 @@ pub(crate) struct Counts {
 #[derive(Clone, Copy, Default)]
 struct Count {
     times: u64,
-    /// What it did, in a measure of its own.
+    /// Its effect, in a measure of its own.
     effects: u64,
     /// The nodes that ended by themselves in such rounds.
     gave_up: u64,

@@ -15,7 +15,7 @@ use crate::{
     world::on_a_system,
 };
 
-/// What came of a fault.
+/// The effect of a fault.
 pub(crate) struct Done {
     pub(crate) effects: u64,
     /// It lives, as far as the fault is concerned.
@@ -56,7 +56,7 @@ pub(crate) fn of_a_node(
         }
         Kind::KillAndCut => {
             let cuts = cut_a_claim(node, others);
-            // What was claimed goes on.
+            // The tasks that were claimed go on.
             let still = on_a_system(database::still(address));
             return match still.is_empty() {
                 true => dead(cuts),

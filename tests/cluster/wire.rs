@@ -24,7 +24,7 @@ impl Request {
     }
 }
 
-/// What a client sends.
+/// A message of a client.
 #[derive(Default)]
 pub(crate) struct Requests {
     messages: Messages,
@@ -67,7 +67,7 @@ impl Requests {
     }
 }
 
-/// What a server answers.
+/// An answer of a server.
 #[derive(Default)]
 pub(crate) struct Answers(Messages);
 

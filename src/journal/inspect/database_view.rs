@@ -182,6 +182,6 @@ pub enum JournalAnswer {
 pub struct JournalDecision {
     /// The task.
     pub task: TaskId,
-    /// What came of it.
+    /// The result.
     pub answer: JournalAnswer,
 }

@@ -7,7 +7,11 @@ use super::{error::Trouble, server::Schema};
 /// The version of the tables.
 pub(in crate::journal) const FORMAT: i32 = 1;
 
-const TABLES: &str = include_str!("tables.sql");
+const TABLES: &str = concat!(
+    include_str!("tables.sql"),
+    include_str!("nodes.sql"),
+    include_str!("commits.sql")
+);
 
 /// The contents of a schema.
 pub(super) enum Found {

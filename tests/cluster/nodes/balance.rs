@@ -30,7 +30,7 @@ async fn c1_what_waits_goes_to_a_node_that_has_nothing_to_do_on_postgres() {
     // Those that came last.
     assert!(moved.iter().all(|n| *n >= 104), "{moved:?}");
     until(|| second.snapshot().counts.done >= 8).await;
-    // Whoever waits for one hears of it all the same.
+    // A ticket waits for one all the same.
     let at = usize::try_from(moved[0] - 100).unwrap();
     let outcome = tickets[at].outcome().await.unwrap();
     assert_eq!(outcome.output, Some(2 * moved[0]));

@@ -6,7 +6,7 @@ use tokio::sync::{mpsc, oneshot};
 /// Hands a call whatever came during the call before it. Must be made on a runtime.
 pub struct Gather<T>(mpsc::UnboundedSender<(T, Waiting)>);
 
-/// Who wants to know when the call has returned.
+/// Those who want to know when the call has returned.
 type Waiting = Option<oneshot::Sender<()>>;
 
 impl<T: Send + 'static> Gather<T> {

@@ -29,7 +29,7 @@ fn with_tasks(address: &Address) -> Postgres {
     store
 }
 
-/// What each task was answered.
+/// The answer about each task.
 fn answers(decisions: &[JournalDecision]) -> Vec<(u64, JournalAnswer)> {
     let decisions = decisions.iter();
     let answer = |decision: &JournalDecision| (decision.task.0, decision.answer.clone());
