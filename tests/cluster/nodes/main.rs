@@ -12,6 +12,7 @@
 
 mod anywhere;
 mod balance;
+mod model;
 mod revisions;
 mod submitter;
 
