@@ -1,5 +1,5 @@
 //! Several nodes of one pipeline, in one process: takeover, keys, what a node that was buried can do, decisions about
-//! tasks of others, and tasks that go where there is room.
+//! of others, tasks that go where there is room, and random pipelines that go on in a second node.
 //!
 //!   .ci/postgres cargo test -p batrun-cluster --test nodes -- --ignored
 

@@ -348,8 +348,9 @@ impl Task<'_> {
             .iter()
             .filter(|attempt| attempt.stage == last.stage)
             .collect();
-        let may_drop = stage.timeout_ms.is_some() || last.end != Some(How::Dropped);
-        if last.end == Some(How::Passed) || !may_drop {
+        // One that returned once its time was up has failed, too.
+        let failed = matches!(last.end, Some(How::Failed | How::Panicked | How::Refused));
+        if !failed && stage.timeout_ms.is_none() {
             return Err("J1: it failed, and its last attempt did not".to_owned());
         }
         let tries = stage.retries as usize + 1;
