@@ -45,6 +45,20 @@ async fn start_node(world: &World, log: &Arc<Log>, node: u32) -> Handle {
     pipeline.start().await.unwrap()
 }
 
+/// What a future gives, which has to come in time.
+async fn within<T>(log: &Log, what: &str, future: impl Future<Output = T>) -> T {
+    let case = &log.case;
+    match tokio::time::timeout(AT_MOST, future).await {
+        Ok(got) => got,
+        Err(_) => panic!(
+            "{what} takes too long, {:?} at {} ms: {:?}",
+            case.handover,
+            case.at_ms,
+            log.entries()
+        ),
+    }
+}
+
 async fn pause(ms: u64) {
     actix_rt::time::sleep(Duration::from_millis(ms)).await;
 }
@@ -93,7 +107,8 @@ async fn submit_all(
         };
         let told = &told;
         waits.push(async move {
-            if let Ok(outcome) = ticket.outcome().await {
+            let what = format!("the outcome of task {task}");
+            if let Ok(outcome) = within(log, &what, ticket.outcome()).await {
                 told.lock().unwrap().insert(task, outcome);
             }
         });
@@ -132,7 +147,7 @@ async fn play(seed: u64) -> Result<(), String> {
                     if !is_alone {
                         world.bury(1).await;
                     }
-                    let report = first.ended().await.unwrap();
+                    let report = within(&log, "the end", first.ended()).await.unwrap();
                     log.note(1, usize::MAX, Event::Suspended);
                     Some(report)
                 }
@@ -146,10 +161,13 @@ async fn play(seed: u64) -> Result<(), String> {
             }
         };
         let cancels = log.case.tasks.iter().enumerate().map(|(task, script)| {
-            let second = &second;
+            let (second, log) = (&second, &log);
             async move {
                 pause(script.cancel_ms?).await;
-                Some((task, cancel(second, &task.to_string()).await))
+                let key = task.to_string();
+                let what = format!("a cancel of {key}");
+                let cancelled = within(log, &what, cancel(second, &key));
+                Some((task, cancelled.await))
             }
         });
         let (report, cancelled) = tokio::join!(ends, join_all(cancels));
