@@ -9,7 +9,7 @@ mod world;
 
 use std::{collections::HashMap, sync::Mutex};
 
-use batrun::{Outcome, error::AnywhereError};
+use batrun::{Outcome, error::AnywhereError, state::TaskStatus};
 use futures::{StreamExt, future::join_all, stream};
 
 use self::{
@@ -68,12 +68,12 @@ async fn cancel(node: &Handle, key: &str) -> bool {
     let begin = Instant::now();
     loop {
         match node.cancel_key_anywhere(key).await {
-            // A task that is not there yet may still be submitted, or has ended.
+            // A task that is not there yet may still be submitted.
             Ok(false)
-                if node
-                    .outcome_of(key)
-                    .await
-                    .is_ok_and(|known| known.is_none()) => {}
+                if !matches!(
+                    node.status_anywhere(key).await,
+                    Ok(TaskStatus::Ended { .. })
+                ) => {}
             Ok(took) => return took,
             Err(AnywhereError::NoSuchTask(_)) => return false,
             Err(why) => panic!("{key}: {why}"),
