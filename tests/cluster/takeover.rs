@@ -72,7 +72,8 @@ fn start(tasks: u32) -> (Child, i32) {
             return (child, number.parse().unwrap());
         }
     }
-    panic!("the node has not started");
+    let status = child.wait().unwrap();
+    panic!("the node has not started: {status}");
 }
 
 async fn left(client: &Client, node: i32) -> i64 {
