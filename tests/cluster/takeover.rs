@@ -31,11 +31,28 @@ fn server() -> String {
     env::var("BATRUN_POSTGRES").expect("run it by .ci/postgres")
 }
 
+/// Log lines of nodes are shown.
+struct Stderr;
+
+impl log::Log for Stderr {
+    fn enabled(&self, _: &log::Metadata<'_>) -> bool {
+        true
+    }
+
+    fn log(&self, record: &log::Record<'_>) {
+        eprintln!("{}: {}", record.level(), record.args());
+    }
+
+    fn flush(&self) {}
+}
+
 /// The entry of a node; does nothing without its orders.
 #[test]
 fn child() {
     let Ok(tasks) = env::var(TASKS) else { return };
     let tasks: u32 = tasks.parse().unwrap();
+    log::set_logger(&Stderr).unwrap();
+    log::set_max_level(log::LevelFilter::Info);
     actix_rt::System::new().block_on(async {
         let options = Journal::options().lease(LEASE).schema(SCHEMA);
         let journal = options.postgres(server()).await.unwrap();
@@ -66,10 +83,13 @@ fn start(tasks: u32) -> (Child, i32) {
         .stdout(Stdio::piped())
         .spawn()
         .unwrap();
-    let stdout = child.stdout.take().unwrap();
-    for line in BufReader::new(stdout).lines().map_while(Result::ok) {
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    while let Some(Ok(line)) = lines.next() {
         if let Some(number) = line.strip_prefix(UP) {
-            return (child, number.parse().unwrap());
+            let number = number.parse().unwrap();
+            // After a minute the test's own words come here, and a closed pipe would end it.
+            std::thread::spawn(move || lines.for_each(drop));
+            return (child, number);
         }
     }
     let status = child.wait().unwrap();
@@ -123,7 +143,7 @@ fn takeover_takes_a_lease_and_a_look() {
             next = start(100);
         }
         times.sort_unstable();
-        let p50 = times[times.len() / 2];
+        let p50 = times.get(times.len() / 2);
         println!(
             "{kills} kills with a lease of {LEASE:?}: p50 {p50:?}, max {:?}",
             times.last()
