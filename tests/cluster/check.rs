@@ -214,7 +214,8 @@ impl<P: Fn(u64) -> [Step; STAGES as usize]> Checker<P> {
                         self.complain(number, format_args!("J1: it has two outcomes: {shown:?}"));
                     }
                 }
-                _ => self.complain(number, "J1: the last node knows no outcome of it"),
+                Some(None) => self.complain(number, "J1: the last node knows no outcome of it"),
+                None => self.complain(number, "the last node was not asked for its outcome"),
             }
             let never = (self.plan)(number)
                 .iter()

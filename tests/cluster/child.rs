@@ -2,7 +2,7 @@
 
 use std::{
     cell::Cell,
-    env,
+    env, fs,
     io::{self, BufRead, Write},
     path::{Path, PathBuf},
     rc::Rc,
@@ -235,8 +235,9 @@ async fn finish(orders: &Orders, handle: &Handle, log: &Log) {
         actix_rt::time::sleep(Duration::from_millis(50)).await;
     }
     let mut asked = std::collections::BTreeSet::new();
-    for process in 1..=orders.process {
-        for entry in entries(&log_of(&orders.folder, process)) {
+    // This one need not be the youngest.
+    for file in fs::read_dir(&orders.folder).unwrap() {
+        for entry in entries(&file.unwrap().path()) {
             if let Line::Ask { number } = entry.line {
                 asked.insert(number);
             }

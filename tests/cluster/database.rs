@@ -141,30 +141,30 @@ pub(crate) async fn hold_rows(server: &str, time: Duration, with_a_node: bool) -
         true => "BEGIN ISOLATION LEVEL REPEATABLE READ",
         false => "BEGIN",
     };
-    client.batch_execute(begin).await.unwrap();
-    let mut locked = 0;
     let tasks = in_it("SELECT id FROM @.task ORDER BY random() LIMIT 20 FOR UPDATE SKIP LOCKED");
     let node = in_it("SELECT id FROM @.node WHERE state = 'live' LIMIT 1 FOR UPDATE SKIP LOCKED");
-    for (lock, wanted) in [(tasks, true), (node, with_a_node)] {
-        if wanted {
-            // A row that has changed since the snapshot can't be locked, and there may be none just now.
-            let before = locked;
-            for _ in 0..40 {
-                client.batch_execute("SAVEPOINT s").await.unwrap();
-                match client.query(&lock, &[]).await {
-                    Ok(rows) => locked += rows.len() as u64,
-                    Err(_) => client.batch_execute("ROLLBACK TO s").await.unwrap(),
-                }
-                if locked > before {
-                    break;
-                }
-                actix_rt::time::sleep(Duration::from_millis(25)).await;
-            }
+    let mut locked = 0;
+    // There may be none just now, and a row that has changed since the snapshot can't be locked: another snapshot.
+    for _ in 0..100 {
+        client.batch_execute(begin).await.unwrap();
+        let lock = if with_a_node { &node } else { &tasks };
+        locked = client.query(lock, &[]).await.map_or(0, |rows| rows.len());
+        if locked > 0 {
+            break;
+        }
+        client.batch_execute("ROLLBACK").await.unwrap();
+        actix_rt::time::sleep(Duration::from_millis(10)).await;
+    }
+    if with_a_node && locked > 0 {
+        client.batch_execute("SAVEPOINT s").await.unwrap();
+        match client.query(&tasks, &[]).await {
+            Ok(rows) => locked += rows.len(),
+            Err(_) => client.batch_execute("ROLLBACK TO s").await.unwrap(),
         }
     }
     actix_rt::time::sleep(time).await;
     client.batch_execute("ROLLBACK").await.unwrap();
-    locked
+    locked as u64
 }
 
 /// The number of connections of nodes.

@@ -279,6 +279,9 @@ fn a_task_without_exactly_one_outcome() {
         world.remove(|line| matches!(line, Line::Kept { number: DONE, .. }));
         world.add(2, Line::Nothing { number: DONE });
     });
+    complains("the last node was not asked for its outcome", |world| {
+        world.remove(|line| matches!(line, Line::Kept { number: DONE, .. }));
+    });
     complains("the database says", |world| {
         world.told(DONE).is_done = false
     });
