@@ -345,11 +345,15 @@ impl LiveTasks {
                     ops.push(RowOp::ReviveUndos { task: id });
                 }
             }
-            ops.push(match live.context.take() {
-                Some(context) => RowOp::PutTask(row, Blob::context(id, context)),
-                None => RowOp::UpdateTask(row),
+            let context = live.context.take();
+            let context = context.map(|context| Blob::context(id, context));
+            ops.push(match mem::replace(&mut live.written, true) {
+                true => RowOp::UpdateTask(row, context),
+                false => RowOp::InsertTask(
+                    row,
+                    context.unwrap_or_else(|| Blob::context(id, Vec::new())),
+                ),
             });
-            live.written = true;
             if self.hands_on {
                 self.handed_on.push(id);
             }

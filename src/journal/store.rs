@@ -28,10 +28,10 @@ pub(super) enum RowOp {
         digest: Option<u64>,
         take: Take,
     },
-    /// Puts a task with its context, in place of its row if it has one.
-    PutTask(TaskRow, Blob),
-    /// Changes a task's row, and leaves its key and context.
-    UpdateTask(TaskRow),
+    /// Adds a task that has no row, with its context.
+    InsertTask(TaskRow, Blob),
+    /// Changes a task's row, and its context if there is a new one. Its key stays.
+    UpdateTask(TaskRow, Option<Blob>),
     /// Leaves a task to whichever process takes it.
     #[cfg_attr(not(feature = "postgres"), allow(dead_code))]
     Release {

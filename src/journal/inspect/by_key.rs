@@ -159,7 +159,7 @@ impl JournalFile {
         task.apply(entry, StageIx::MAX, wall_clock())
             .map_err(|bad| self.encode_error(bad.to_string()))?;
         let row = TaskRow::of(id, &task).map_err(|why| self.encode_error(why))?;
-        Ok(Some(RowOp::UpdateTask(row)))
+        Ok(Some(RowOp::UpdateTask(row, None)))
     }
 
     /// The changes that make a done task one that is rolled back from now on.
@@ -175,7 +175,7 @@ impl JournalFile {
         let state = TaskState::taken_back(kept.key, outcome.label, kept.digest, states);
         let row = TaskRow::of(task, &state).map_err(|why| self.encode_error(why))?;
         Ok([
-            RowOp::PutTask(row, Blob::context(task, Vec::new())),
+            RowOp::InsertTask(row, Blob::context(task, Vec::new())),
             RowOp::ReviveUndos { task },
         ])
     }

@@ -64,7 +64,7 @@ impl JournalFile {
         let before = task.undos.clone();
         task.unstick();
         let row = TaskRow::of(id.0, &task).map_err(|why| self.encode_error(why))?;
-        ops.push(RowOp::UpdateTask(row));
+        ops.push(RowOp::UpdateTask(row, None));
         for (number, (before, undo)) in before.iter().zip(&task.undos).enumerate() {
             if undo != before {
                 let row = UndoRow::of(id.0, number as u32, undo);

@@ -35,13 +35,16 @@ impl Tables {
             RowOp::TakeKey { .. } => {}
             // There is no other process.
             RowOp::Release { .. } => {}
-            RowOp::PutTask(row, context) => {
+            RowOp::InsertTask(row, context) => {
                 self.tasks.insert(row.id, (row.clone(), context.clone()));
             }
-            RowOp::UpdateTask(row) => {
+            RowOp::UpdateTask(row, context) => {
                 if let Some(task) = self.tasks.get_mut(&row.id) {
                     let key = task.0.key.clone();
                     task.0 = TaskRow { key, ..row.clone() };
+                    if let Some(context) = context {
+                        task.1 = context.clone();
+                    }
                 }
             }
             RowOp::DeleteTask { task, .. } => {

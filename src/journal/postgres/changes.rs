@@ -96,6 +96,8 @@ arrays! {
     up_stuck: bool,
     up_more: &'a [u8],
     up_sum: i32,
+    up_context: Option<&'a [u8]>,
+    up_context_sum: Option<i32>,
     new_task: i64,
     new_undo: i64,
     new_more: &'a [u8],
@@ -178,7 +180,7 @@ impl<'a> Bulk<'a> {
         let (kind, is_new) = match op {
             RowOp::TakeKey { key, .. } => (Kind::Task, self.taken.insert(key)),
             RowOp::ReviveUndos { task } => (Kind::Task, self.back.insert(*task)),
-            RowOp::PutTask(row, _) | RowOp::UpdateTask(row) => {
+            RowOp::InsertTask(row, _) | RowOp::UpdateTask(row, _) => {
                 (Kind::Task, self.tasks.insert(row.id as i64))
             }
             RowOp::PutUndo(row, _) | RowOp::UpdateUndo(row) => {
@@ -227,12 +229,12 @@ impl<'a> Bulk<'a> {
                 self.revived.push(signed(*task));
                 Kind::Task
             }
-            RowOp::PutTask(row, context) => {
-                self.put_task(row, context);
+            RowOp::InsertTask(row, context) => {
+                self.insert_task(row, context);
                 Kind::Task
             }
-            RowOp::UpdateTask(row) => {
-                self.update_task(row);
+            RowOp::UpdateTask(row, context) => {
+                self.update_task(row, context.as_ref());
                 Kind::Task
             }
             RowOp::PutUndo(row, value) => {
@@ -299,7 +301,7 @@ impl<'a> Bulk<'a> {
         true
     }
 
-    fn put_task(&mut self, row: &'a TaskRow, context: &'a Blob) {
+    fn insert_task(&mut self, row: &'a TaskRow, context: &'a Blob) {
         self.tasks.insert(signed(row.id));
         self.put_id.push(signed(row.id));
         self.put_key.push(row.key.as_deref().map(escaped));
@@ -313,7 +315,7 @@ impl<'a> Bulk<'a> {
         self.bytes += row.details.len() + context.bytes.len();
     }
 
-    fn update_task(&mut self, row: &'a TaskRow) {
+    fn update_task(&mut self, row: &'a TaskRow, context: Option<&'a Blob>) {
         self.tasks.insert(signed(row.id));
         self.up_id.push(signed(row.id));
         self.up_stage.push(row.stage.map(Into::into));
@@ -321,6 +323,10 @@ impl<'a> Bulk<'a> {
         self.up_stuck.push(row.stuck);
         self.up_more.push(&row.details);
         self.up_sum.push(row.checksum as i32);
+        self.up_context.push(context.map(|context| &*context.bytes));
+        self.up_context_sum
+            .push(context.map(|context| context.checksum as i32));
+        self.bytes += context.map_or(0, |context| context.bytes.len());
         self.bytes += row.details.len();
     }
 

@@ -25,6 +25,7 @@ CREATE FUNCTION @.change(
     put_id bigint[], put_key text[], put_stage int[], put_state text[], put_stuck boolean[],
     put_more bytea[], put_sum int[], put_context bytea[], put_context_sum int[],
     up_id bigint[], up_stage int[], up_state text[], up_stuck boolean[], up_more bytea[], up_sum int[],
+    up_context bytea[], up_context_sum int[],
     new_task bigint[], new_undo bigint[], new_more bytea[], new_sum int[], new_value bytea[],
     new_value_sum int[],
     un_task bigint[], un_undo bigint[], un_more bytea[], un_sum int[],
@@ -89,31 +90,22 @@ BEGIN
     END IF;
     IF cardinality(put_id) > 0 THEN
         -- A process without stages leaves its tasks to the others.
-        INSERT INTO @.task AS t (id, key, stage, state, stuck, more, sum, context, context_sum, owner, revision)
+        INSERT INTO @.task (id, key, stage, state, stuck, more, sum, context, context_sum, owner, revision)
             SELECT n.*, CASE its_revision WHEN 0 THEN 0 ELSE me END, its_revision FROM unnest(
                 put_id, put_key, put_stage, put_state, put_stuck, put_more, put_sum, put_context,
                 put_context_sum
-            ) n(id) WHERE losers IS NULL OR n.id <> ALL (losers)
-            ON CONFLICT (id) DO UPDATE SET key = excluded.key, stage = excluded.stage,
-                state = excluded.state, stuck = excluded.stuck, more = excluded.more, sum = excluded.sum,
-                context = excluded.context, context_sum = excluded.context_sum,
-                revision = excluded.revision
-            WHERE t.owner + 0 = me;
-        GET DIAGNOSTICS changed = ROW_COUNT;
-        IF changed <> cardinality(put_id) - coalesce(cardinality(losers), 0) THEN
-            RAISE EXCEPTION 'tasks of this node are those of another one: % of % are left',
-                changed, cardinality(put_id) USING ERRCODE = 'BRROW';
-        END IF;
+            ) n(id) WHERE losers IS NULL OR n.id <> ALL (losers);
     END IF;
     IF cardinality(up_id) > 0 THEN
         UPDATE @.task t SET stage = n.stage, state = n.state, stuck = n.stuck, more = n.more, sum = n.sum,
-                revision = its_revision
-            FROM unnest(up_id, up_stage, up_state, up_stuck, up_more, up_sum)
-                n(id, stage, state, stuck, more, sum)
+                context = coalesce(n.context, t.context),
+                context_sum = coalesce(n.context_sum, t.context_sum), revision = its_revision
+            FROM unnest(up_id, up_stage, up_state, up_stuck, up_more, up_sum, up_context, up_context_sum)
+                n(id, stage, state, stuck, more, sum, context, context_sum)
             WHERE t.id = n.id AND t.owner + 0 = me;
         GET DIAGNOSTICS changed = ROW_COUNT;
         IF changed <> cardinality(up_id) THEN
-            RAISE EXCEPTION 'somebody else has deleted tasks: % of % are there', changed, cardinality(up_id)
+            RAISE EXCEPTION 'tasks of this node are another one''s, or were deleted: % of % are left', changed, cardinality(up_id)
                 USING ERRCODE = 'BRROW';
         END IF;
     END IF;

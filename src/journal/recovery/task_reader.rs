@@ -131,7 +131,8 @@ impl<'a> TaskReader<'a> {
     ) -> Result<(), String> {
         let renumbered = self.planner.stages.changed;
         if renumbered || before.position != now.position || before.details != now.details {
-            self.ops.push(RowOp::UpdateTask(TaskRow::of(id, now)?));
+            self.ops
+                .push(RowOp::UpdateTask(TaskRow::of(id, now)?, None));
         }
         for (number, (before, now)) in before.undos.iter().zip(&now.undos).enumerate() {
             if renumbered || before != now {

@@ -10,8 +10,9 @@ use crate::journal::{rows::meta::meta_checksum, store::RowOp};
 /// a good part of the work.
 pub(super) struct Statements<'c> {
     connection: &'c Connection,
-    put_task: Option<CachedStatement<'c>>,
+    insert_task: Option<CachedStatement<'c>>,
     update_task: Option<CachedStatement<'c>>,
+    update_context: Option<CachedStatement<'c>>,
     delete_task: Option<CachedStatement<'c>>,
     delete_undos: Option<CachedStatement<'c>>,
     put_undo: Option<CachedStatement<'c>>,
@@ -47,8 +48,9 @@ impl<'c> Statements<'c> {
     pub(super) fn new(connection: &'c Connection) -> Self {
         Statements {
             connection,
-            put_task: None,
+            insert_task: None,
             update_task: None,
+            update_context: None,
             delete_task: None,
             delete_undos: None,
             put_undo: None,
@@ -65,11 +67,11 @@ impl<'c> Statements<'c> {
             RowOp::TakeKey { .. } => {}
             // Nobody else takes it.
             RowOp::Release { .. } => {}
-            RowOp::PutTask(row, context) => {
+            RowOp::InsertTask(row, context) => {
                 prepared(
-                    &mut self.put_task,
+                    &mut self.insert_task,
                     connection,
-                    "REPLACE INTO task VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
+                    "INSERT INTO task VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
                 )?
                 .execute(params![
                     signed(row.id),
@@ -83,7 +85,25 @@ impl<'c> Statements<'c> {
                     context.checksum,
                 ])?;
             }
-            RowOp::UpdateTask(row) => {
+            RowOp::UpdateTask(row, Some(context)) => {
+                prepared(
+                    &mut self.update_context,
+                    connection,
+                    "UPDATE task SET stage = ?2, state = ?3, stuck = ?4, more = ?5, sum = ?6, context = ?7, \
+                         context_sum = ?8 WHERE id = ?1",
+                )?
+                .execute(params![
+                    signed(row.id),
+                    row.stage,
+                    &*row.state,
+                    row.stuck,
+                    row.details,
+                    row.checksum,
+                    context.bytes,
+                    context.checksum,
+                ])?;
+            }
+            RowOp::UpdateTask(row, None) => {
                 prepared(
                     &mut self.update_task,
                     connection,

@@ -4,12 +4,12 @@
 
 use std::{fs, path::Path};
 
-use super::support::{all_of, put_keyed_outcome, put_outcomes, put_task, put_undo, task_state};
+use super::support::{all_of, insert_task, put_keyed_outcome, put_outcomes, put_undo, update_task};
 use crate::{
     journal::{
         durability::Durability,
         error::JournalError,
-        rows::{stage::StageRow, task::TaskRow},
+        rows::stage::StageRow,
         sqlite::database::Sqlite,
         store::{RowOp, Store},
     },
@@ -51,7 +51,7 @@ fn sample(commits: u64, checkpoint: Option<u64>) -> Sample {
     for n in 1..=commits {
         let mut ops = vec![
             RowOp::SetMeta("last task", n.to_string()),
-            put_task(
+            insert_task(
                 n,
                 Some(&format!("key {n}")),
                 State::Queued(0),
@@ -69,13 +69,8 @@ fn sample(commits: u64, checkpoint: Option<u64>) -> Sample {
                 task: n - 3,
                 has_undos: true,
             });
-            ops.push(RowOp::UpdateTask(
-                TaskRow::of(
-                    n - 1,
-                    &task_state(Some(&format!("key {}", n - 1)), State::Running(0)),
-                )
-                .unwrap(),
-            ));
+            let key = format!("key {}", n - 1);
+            ops.push(update_task(n - 1, Some(&key), State::Running(0), None));
         }
         store.commit(&ops).unwrap();
         after.push(all_of(&mut store).unwrap());

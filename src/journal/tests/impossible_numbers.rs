@@ -50,7 +50,7 @@ fn ops(id: u64, change: impl FnOnce(&mut TaskState)) -> Vec<RowOp> {
     let value = Blob::undo(id, 0, encode(&()).unwrap());
     vec![
         RowOp::ReplaceStages(vec![StageRow::new(0, "first", 1)]),
-        RowOp::PutTask(TaskRow::of(id, &task).unwrap(), context),
+        RowOp::InsertTask(TaskRow::of(id, &task).unwrap(), context),
         RowOp::PutUndo(UndoRow::of(id, 0, &task.undos[0]).unwrap(), value),
     ]
 }

@@ -308,7 +308,7 @@ fn c1_a_task_is_released_with_everything_that_was_recorded_of_it() {
         .iter()
         .map(|op| match op {
             RowOp::TakeKey { .. } => "key",
-            RowOp::PutTask(row, _) if &*row.state == "running" => "task",
+            RowOp::InsertTask(row, _) if &*row.state == "running" => "task",
             RowOp::PutUndo(..) => "undo",
             RowOp::Release { task: 1 } => "released",
             _ => "something else",

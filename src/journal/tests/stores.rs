@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use super::support::{
-    all_of, put_keyed_outcome, put_outcomes, put_task, put_undo, task_state, undo_state,
+    all_of, insert_task, put_keyed_outcome, put_outcomes, put_undo, undo_state, update_task,
 };
 #[cfg(feature = "testing")]
 use crate::journal::memory::disk::Disk;
@@ -13,7 +13,7 @@ use crate::{
     journal::{
         durability::Durability,
         error::JournalError,
-        rows::{stage::StageRow, task::TaskRow, undo::UndoRow},
+        rows::{stage::StageRow, undo::UndoRow},
         sqlite::{database::Sqlite, path::canonical_path},
         store::{RowOp, Store, Writes},
         undo_state::StoredUndoStatus,
@@ -83,7 +83,7 @@ macro_rules! on_each {
 on_each! {
     a_new_one_is_empty,
     what_was_committed_is_there_also_after_it_was_opened_again,
-    a_state_leaves_the_context_and_a_task_replaces_it,
+    a_state_leaves_the_context_and_a_result_replaces_it,
     what_is_gone_is_gone_with_its_undos_and_nothing_else,
     an_undo_without_its_task_is_corrupt,
     outcomes_are_forgotten_with_their_keys_unless_another_task_has_it_by_now,
@@ -112,9 +112,9 @@ fn what_was_committed_is_there_also_after_it_was_opened_again(place: &dyn Place)
             StageRow::new(1, "second", 7),
         ]),
         // Not in the order in which they are read.
-        put_task(i64::MAX as u64, Some(""), State::Queued(0), b""),
-        put_task(1, Some("schlüssel \0 1"), State::Running(1), &large),
-        put_task(2, None, State::Cleaning(0), b"two"),
+        insert_task(i64::MAX as u64, Some(""), State::Queued(0), b""),
+        insert_task(1, Some("schlüssel \0 1"), State::Running(1), &large),
+        insert_task(2, None, State::Cleaning(0), b"two"),
         put_undo(2, 1, b"b"),
         put_undo(2, 0, b"a"),
         put_undo(1, 0, &large),
@@ -137,18 +137,17 @@ fn what_was_committed_is_there_also_after_it_was_opened_again(place: &dyn Place)
     assert_eq!(all_of(&mut *place.open()).unwrap(), all);
 }
 
-fn a_state_leaves_the_context_and_a_task_replaces_it(place: &dyn Place) {
+fn a_state_leaves_the_context_and_a_result_replaces_it(place: &dyn Place) {
     let mut store = place.open();
     let ops = [
-        put_task(1, Some("k"), State::Queued(0), b"before"),
+        insert_task(1, Some("k"), State::Queued(0), b"before"),
         put_undo(1, 0, b"undo"),
     ];
     store.commit(&ops).unwrap();
-    let running = TaskRow::of(1, &task_state(Some("k"), State::Running(0))).unwrap();
     let mut changed = undo_state();
     changed.status = StoredUndoStatus::Undone;
     let ops = [
-        RowOp::UpdateTask(running),
+        update_task(1, Some("k"), State::Running(0), None),
         RowOp::UpdateUndo(UndoRow::of(1, 0, &changed).unwrap()),
     ];
     store.commit(&ops).unwrap();
@@ -160,7 +159,7 @@ fn a_state_leaves_the_context_and_a_task_replaces_it(place: &dyn Place) {
     assert!(all.contains(&format!("{:?}", b"before")), "{all}");
     assert!(all.contains(&format!("{:?}", b"undo")), "{all}");
     store
-        .commit(&[put_task(1, Some("k"), State::Queued(1), b"after")])
+        .commit(&[update_task(1, Some("k"), State::Queued(1), Some(b"after"))])
         .unwrap();
     let all = all_of(&mut *store).unwrap().join("\n");
     assert!(all.contains(&format!("{:?}", b"after")), "{all}");
@@ -170,8 +169,8 @@ fn a_state_leaves_the_context_and_a_task_replaces_it(place: &dyn Place) {
 fn what_is_gone_is_gone_with_its_undos_and_nothing_else(place: &dyn Place) {
     let mut store = place.open();
     let ops = [
-        put_task(1, None, State::Queued(0), b"x"),
-        put_task(2, None, State::Queued(0), b"y"),
+        insert_task(1, None, State::Queued(0), b"x"),
+        insert_task(2, None, State::Queued(0), b"y"),
         put_undo(1, 0, b"a"),
         put_undo(1, 1, b"a"),
         put_undo(2, 0, b"b"),
@@ -189,8 +188,8 @@ fn what_is_gone_is_gone_with_its_undos_and_nothing_else(place: &dyn Place) {
 
 fn an_undo_without_its_task_is_corrupt(place: &dyn Place) {
     let mut store = place.open();
-    let before = put_task(1, None, State::Queued(0), b"x");
-    let after = put_task(3, None, State::Queued(0), b"x");
+    let before = insert_task(1, None, State::Queued(0), b"x");
+    let after = insert_task(3, None, State::Queued(0), b"x");
     store
         .commit(&[before, put_undo(2, 0, b"a"), after])
         .unwrap();
@@ -252,8 +251,8 @@ fn j1_undos_are_kept_and_come_back_as_they_were(place: &dyn Place) {
     ];
     store
         .commit(&[
-            put_task(1, None, State::RollingBack, b"c"),
-            put_task(2, None, State::RollingBack, b"c"),
+            insert_task(1, None, State::RollingBack, b"c"),
+            insert_task(2, None, State::RollingBack, b"c"),
         ])
         .unwrap();
     store.commit(&both).unwrap();
@@ -273,7 +272,7 @@ fn j1_undos_are_kept_and_come_back_as_they_were(place: &dyn Place) {
     assert!(kept(&mut *store, 2).is_empty());
     // Back, and kept again.
     let back = [
-        put_task(1, None, State::RollingBack, b"c"),
+        insert_task(1, None, State::RollingBack, b"c"),
         RowOp::ReviveUndos { task: 1 },
     ];
     store.commit(&back).unwrap();

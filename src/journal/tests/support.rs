@@ -46,14 +46,25 @@ pub(in crate::journal) fn outcome(task: u64) -> Outcome {
     Outcome::new(TaskId(task), Names::default(), end, rollback)
 }
 
-pub(in crate::journal) fn put_task(
+pub(in crate::journal) fn insert_task(
     id: u64,
     key: Option<&str>,
     position: State,
     context: &[u8],
 ) -> RowOp {
     let row = TaskRow::of(id, &task_state(key, position)).unwrap();
-    RowOp::PutTask(row, Blob::context(id, context.to_vec()))
+    RowOp::InsertTask(row, Blob::context(id, context.to_vec()))
+}
+
+pub(in crate::journal) fn update_task(
+    id: u64,
+    key: Option<&str>,
+    state: State,
+    context: Option<&[u8]>,
+) -> RowOp {
+    let row = TaskRow::of(id, &task_state(key, state)).unwrap();
+    let context = context.map(|context| Blob::context(id, context.to_vec()));
+    RowOp::UpdateTask(row, context)
 }
 
 pub(in crate::journal) fn put_undo(task: u64, undo: u32, value: &[u8]) -> RowOp {

@@ -16,18 +16,14 @@ fn changes(
         let bytes = [pair[0], pair[1]];
         match pair[0] % 10 {
             0..=1 => {
-                there.insert(task);
-                ops.push(put_task(
-                    task,
-                    Some(&key),
-                    State::Queued(u16::from(pair[0])),
-                    &bytes,
-                ));
+                let state = State::Queued(u16::from(pair[0]));
+                ops.push(match there.insert(task) {
+                    true => insert_task(task, Some(&key), state, &bytes),
+                    false => update_task(task, Some(&key), state, Some(&bytes)),
+                });
             }
             2 if there.contains(&task) => {
-                if let RowOp::PutTask(row, _) = put_task(task, Some(&key), State::Running(0), b"") {
-                    ops.push(RowOp::UpdateTask(row));
-                }
+                ops.push(update_task(task, Some(&key), State::Running(0), None));
             }
             3 if there.contains(&task) => {
                 ops.push(put_undo(task, u32::from(pair[1] / 100), &bytes))

@@ -10,7 +10,7 @@ fn two_nodes(task: u64) -> (Address, Postgres, Postgres) {
     begins(&mut first);
     let second = address.open().unwrap();
     first
-        .commit(&[put_task(task, None, State::Queued(0), b"context")])
+        .commit(&[insert_task(task, None, State::Queued(0), b"context")])
         .unwrap();
     (address, first, second)
 }
@@ -56,7 +56,7 @@ fn c5_a_cancel_is_answered_once_it_is_recorded_and_by_a_node_that_lives() {
     let told = one.told().unwrap();
     assert!(!one.answer(told[0], &Answer::Done).unwrap());
     first
-        .commit(&[put_task(7, None, State::RollingBack, b"context")])
+        .commit(&[update_task(7, None, State::RollingBack, None)])
         .unwrap();
     let person = address.person();
     person.does("UPDATE @.node SET state = 'dead' WHERE id = 1");

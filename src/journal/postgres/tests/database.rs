@@ -63,7 +63,7 @@ fn c7_rows_that_somebody_else_has_deleted_are_noticed() {
     let mut store = address.open().unwrap();
     store.commit(&ops(1)).unwrap();
     let row = |op| match op {
-        RowOp::PutTask(row, _) => RowOp::UpdateTask(row),
+        RowOp::InsertTask(row, context) => RowOp::UpdateTask(row, Some(context)),
         RowOp::PutUndo(row, _) => RowOp::UpdateUndo(row),
         other => other,
     };
@@ -73,7 +73,10 @@ fn c7_rows_that_somebody_else_has_deleted_are_noticed() {
     assert!(why.contains("somebody else has deleted undos"), "{why}");
     address.person().does("DELETE FROM @.task");
     let why = refused(store.commit(&changed));
-    assert!(why.contains("somebody else has deleted tasks"), "{why}");
+    assert!(
+        why.contains("tasks of this node are another one's, or were deleted: 0 of 1 are left"),
+        "{why}"
+    );
 }
 
 #[test]

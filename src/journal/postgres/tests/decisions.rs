@@ -20,7 +20,7 @@ fn with_tasks(address: &Address) -> Postgres {
     begins(&mut store);
     store
         .commit(&[
-            put_task(1, Some("one"), State::Queued(0), b"context"),
+            insert_task(1, Some("one"), State::Queued(0), b"context"),
             put_stuck(2, None),
             put_undo(2, 0, b"value"),
             put_stuck(3, None),

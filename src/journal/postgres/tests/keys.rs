@@ -8,7 +8,7 @@ fn take(key: &str, task: u64, take: Take) -> Vec<RowOp> {
         Take::Back => State::RollingBack,
     };
     let digest = Some(task);
-    let put = put_task(task, Some(key), state, b"x");
+    let put = insert_task(task, Some(key), state, b"x");
     let key = key.into();
     vec![
         RowOp::TakeKey {

@@ -30,7 +30,7 @@ pub(super) fn put_stuck(id: u64, key: Option<&str>) -> RowOp {
     task.details.stuck = Some(crate::journal::task_state::DebugEq(Box::new(outcome)));
     let row = TaskRow::of(id, &task).unwrap();
     let context = crate::journal::rows::blob::Blob::context(id, b"context".to_vec());
-    RowOp::PutTask(row, context)
+    RowOp::InsertTask(row, context)
 }
 
 /// The numbers of the tasks that can be read, and the damage of the others.
@@ -56,7 +56,7 @@ fn a_look_shows_everything_as_it_was_at_one_moment() {
     let (mut new, _) = address.open_with(&[("pay", 2), ("ship", 1)]).unwrap();
     old.commit(&ops(1)).unwrap();
     old.commit(&[put_stuck(2, Some("stuck"))]).unwrap();
-    new.commit(&[put_task(1 << 40, None, State::Running(1), b"x")])
+    new.commit(&[insert_task(1 << 40, None, State::Running(1), b"x")])
         .unwrap();
     let mut journal = look(&address);
     // None of this is seen.
@@ -145,7 +145,7 @@ fn damaged_rows_are_shown_beside_the_others() {
     for number in 1..=450 {
         store
             .commit(&[
-                put_task(number, None, State::Queued(0), b"context"),
+                insert_task(number, None, State::Queued(0), b"context"),
                 put_undo(number, 0, b"value"),
             ])
             .unwrap();

@@ -28,7 +28,7 @@ use crate::{
     journal::{
         command::{Answer, Command as Told, Decision},
         store::{Elsewhere, Load, Lost, Owners, RowOp, Store, StoreError, Take, TaskRows, Writes},
-        tests::support::{put_keyed_outcome, put_outcomes, put_task, put_undo},
+        tests::support::{insert_task, put_keyed_outcome, put_outcomes, put_undo, update_task},
     },
     task::State,
 };
@@ -58,7 +58,7 @@ fn proxy_before(server: &str) -> Proxy {
 fn ops(number: u64) -> Vec<RowOp> {
     let key = format!("key {number}");
     vec![
-        put_task(number, Some(&key), State::Queued(0), b"context"),
+        insert_task(number, Some(&key), State::Queued(0), b"context"),
         put_undo(number, 0, b"value"),
         put_outcomes(number, 1, &[number], &[(&key, number)]),
         put_keyed_outcome(&key, number, 1, Some(b"output")),

@@ -49,8 +49,8 @@ fn c1_a_task_is_one_nodes_until_that_one_has_gone() {
     let mut claimer = second.claimer().unwrap().unwrap();
     assert!(claimer.claim(room(10)).unwrap().is_empty());
     // Nobody writes another one's task.
-    let why = refused(second.commit(&[put_task(1, None, State::Queued(0), b"mine")]));
-    assert!(why.contains("those of another one"), "{why}");
+    let why = refused(second.commit(&[update_task(1, None, State::Queued(0), Some(b"mine"))]));
+    assert!(why.contains("are another one"), "{why}");
     let mut second = address.open().unwrap();
     let mut claimer = second.claimer().unwrap().unwrap();
     first.close(Writes::Succeeded);
@@ -63,7 +63,7 @@ fn c1_a_task_is_one_nodes_until_that_one_has_gone() {
     );
     assert_eq!((owners.killed, owners.count), (false, 1));
     second
-        .commit(&[put_task(1, None, State::Queued(0), b"mine")])
+        .commit(&[update_task(1, None, State::Queued(0), Some(b"mine"))])
         .unwrap();
     claimer.settle();
     assert!(claimer.claim(room(10)).unwrap().is_empty());

@@ -8,7 +8,7 @@ fn with_task(address: &Address, stages: &[(&str, u32)], task: u64) -> Postgres {
     begins(&mut store);
     store
         .commit(&[
-            put_task(task, None, State::Queued(0), b"context"),
+            insert_task(task, None, State::Queued(0), b"context"),
             put_undo(task, 0, b"value"),
         ])
         .unwrap();
@@ -93,7 +93,7 @@ fn c8_a_task_that_is_written_has_the_numbers_of_the_one_that_wrote_it() {
     assert_eq!(claimer.claim(load).unwrap().len(), 1);
     claimer.settle();
     store
-        .commit(&[put_task(1, None, State::Queued(1), b"context")])
+        .commit(&[update_task(1, None, State::Queued(1), Some(b"context"))])
         .unwrap();
     store.close(Writes::Succeeded);
     let none = (Vec::new(), Vec::new());
@@ -110,7 +110,7 @@ fn c8_a_task_of_a_process_without_stages_is_anybodys() {
     let (mut without, begun) = address.open_with(&[]).unwrap();
     assert!(begun.joined);
     without
-        .commit(&[put_task(5, None, State::Queued(0), b"context")])
+        .commit(&[insert_task(5, None, State::Queued(0), b"context")])
         .unwrap();
     let person = address.person();
     assert_eq!(
@@ -119,8 +119,8 @@ fn c8_a_task_of_a_process_without_stages_is_anybodys() {
     );
     assert_eq!(claimed(&address, &[("pay", 3)]), (vec![5], Vec::new()));
     // It is another one's now.
-    let why = refused(without.commit(&[put_task(5, None, State::Queued(0), b"mine")]));
-    assert!(why.contains("those of another one"), "{why}");
+    let why = refused(without.commit(&[update_task(5, None, State::Queued(0), Some(b"mine"))]));
+    assert!(why.contains("are another one"), "{why}");
 }
 
 #[test]
