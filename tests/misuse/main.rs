@@ -1,7 +1,7 @@
-//! Mistakes with a journal are told by the compiler. In this package, since trybuild passes on the features
-//! of a library only.
+//! Mistakes with a journal are told by the compiler. In a package of its own, so that nothing is compiled
+//! along but a journal.
 
 #[test]
 fn g13_what_a_journal_cannot_keep_does_not_compile() {
-    trybuild::TestCases::new().compile_fail("tests/journal_misuse/*.rs");
+    trybuild::TestCases::new().compile_fail("journal/*.rs");
 }

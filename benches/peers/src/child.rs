@@ -8,7 +8,7 @@ use rustix::time::{ClockId, clock_gettime};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    cluster::Place,
+    cluster::{Place, Sizes},
     peers,
     work::{Measure, Params, Workload},
 };
@@ -33,6 +33,9 @@ pub struct Line {
     pub cpu_ns: u64,
     /// cluster: the same of the server, if it is on this machine.
     pub server_cpu_ns: Option<u64>,
+    /// cluster-million: see [`Measure`].
+    pub last_tenth: Option<f64>,
+    pub tables_mb: Option<f64>,
     /// Peak memory.
     pub peak_kb: u64,
     /// Memory before the run.
@@ -52,7 +55,15 @@ pub fn run(
     let measure = if workload.is_cluster() {
         let server = database.context("this workload needs --database")?;
         let place = Place::new(server, system)?;
-        peers::run_at(system, &params, &place)
+        let sizes = (workload == Workload::ClusterMillion).then(|| place.watch_size());
+        let measure = peers::run_at(system, &params, &place);
+        measure.map(|measure| {
+            let tables_mb = sizes.map(Sizes::most_mb);
+            measure.map(|measure| Measure {
+                tables_mb,
+                ..measure
+            })
+        })
     } else {
         peers::run(system, &params)
     };
@@ -85,6 +96,8 @@ fn summary(measure: Measure) -> Line {
         latencies: latencies.len() as u64,
         p50_ns: at_share(&latencies, 0.50),
         p99_ns: at_share(&latencies, 0.99),
+        last_tenth: measure.last_tenth,
+        tables_mb: measure.tables_mb,
         ..Line::default()
     }
 }

@@ -5,7 +5,11 @@
 
 use std::{
     path::{Path, PathBuf},
-    sync::atomic::{AtomicU8, AtomicU64, Ordering::Relaxed},
+    sync::{
+        Mutex,
+        atomic::{AtomicU8, AtomicU64, Ordering::Relaxed},
+    },
+    time::Instant,
 };
 
 use anyhow::{Context, ensure};
@@ -13,7 +17,7 @@ use rustix::fs::statfs;
 use serde::{Deserialize, Serialize};
 use tempfile::TempDir;
 
-use crate::work::{Measure, Params};
+use crate::work::{Measure, Params, Workload};
 
 /// A task: about 100 bytes in any encoding.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -50,6 +54,32 @@ pub struct Passed {
     /// Tasks that came to a stage a second time, or not from the one before it.
     wrong: AtomicU64,
     last: u8,
+    tenths: Option<Tenths>,
+}
+
+/// The times at which each tenth of the tasks had left the last stage.
+struct Tenths {
+    /// The number of tasks in one.
+    tasks: u64,
+    left: AtomicU64,
+    times: Mutex<Vec<Instant>>,
+}
+
+impl Tenths {
+    fn one_more(&self) {
+        if (self.left.fetch_add(1, Relaxed) + 1).is_multiple_of(self.tasks)
+            && let Ok(mut times) = self.times.lock()
+        {
+            times.push(Instant::now());
+        }
+    }
+
+    /// The pace in the last tenth, by that in the second: the first one has the start in it.
+    fn last(&self) -> Option<f64> {
+        let times = self.times.lock().ok()?;
+        let took = |tenth: usize| Some((*times.get(tenth)? - *times.get(tenth - 1)?).as_secs_f64());
+        Some(took(1)? / took(9)?)
+    }
 }
 
 impl Passed {
@@ -58,6 +88,11 @@ impl Passed {
             stages: (0..params.tasks).map(|_| AtomicU8::new(0)).collect(),
             wrong: AtomicU64::new(0),
             last: params.stages as u8,
+            tenths: (params.workload == Workload::ClusterMillion).then(|| Tenths {
+                tasks: params.tasks / 10,
+                left: AtomicU64::new(0),
+                times: Mutex::new(Vec::new()),
+            }),
         }
     }
 
@@ -74,6 +109,11 @@ impl Passed {
             self.wrong.fetch_add(1, Relaxed);
         }
         *age += 1;
+        if let Some(tenths) = &self.tenths
+            && stage + 1 == usize::from(self.last)
+        {
+            tenths.one_more();
+        }
     }
 
     /// Ends the run. `done` is the number of tasks that are known to be done.
@@ -84,6 +124,7 @@ impl Passed {
             seconds,
             done: done.min(passed),
             wrong_order: self.wrong.load(Relaxed) + done.abs_diff(passed),
+            last_tenth: self.tenths.as_ref().and_then(Tenths::last),
             ..Measure::default()
         }
     }

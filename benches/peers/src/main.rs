@@ -110,6 +110,8 @@ enum Which {
     /// cluster with 4,096
     #[value(name = "cluster-4096")]
     Cluster4096,
+    /// cluster-4096 with 1,000,000 tasks: whether it slows down, and how large its tables get
+    ClusterMillion,
     /// all of these but `late-full`, `late-mixed`, `durable` and `cluster`, one after the other
     All,
 }
@@ -138,6 +140,7 @@ impl Which {
             Which::Cluster1 => vec![Workload::Cluster1],
             Which::Cluster64 => vec![Workload::Cluster64],
             Which::Cluster4096 => vec![Workload::Cluster4096],
+            Which::ClusterMillion => vec![Workload::ClusterMillion],
             Which::All => {
                 let all = Workload::value_variants().iter().copied();
                 all.filter(|workload| !workload.only_by_name()).collect()

@@ -47,6 +47,10 @@ pub struct Row {
     pub cpu_ns_per_task: f64,
     /// cluster: the server's processor time, if it is on this machine.
     pub server_cpu_ns_per_task: Option<f64>,
+    /// cluster-million: the pace of the last tenth by that of the second one, at least.
+    pub last_tenth: Option<f64>,
+    /// cluster-million: the size of the tables, at most.
+    pub tables_mb: Option<f64>,
     /// The ratio to batrun: the median of the rounds' ratios.
     pub ratio: Option<f64>,
     pub tasks: u64,
@@ -95,6 +99,16 @@ fn row(workload: Workload, samples: &Samples, batrun: Option<&Samples>) -> Row {
         })),
         cpu_ns_per_task: median(all(&|line| line.cpu_ns as f64 / line.tasks as f64)),
         server_cpu_ns_per_task: server_cpu(samples),
+        last_tenth: samples
+            .lines
+            .iter()
+            .filter_map(|(_, line)| line.last_tenth)
+            .reduce(f64::min),
+        tables_mb: samples
+            .lines
+            .iter()
+            .filter_map(|(_, line)| line.tables_mb)
+            .reduce(f64::max),
         ratio: (!ratios.is_empty()).then(|| median(ratios)),
         tasks: samples.lines.first().map_or(0, |(_, line)| line.tasks),
         in_time: (workload == Workload::Late).then(|| {
@@ -183,6 +197,9 @@ pub fn text(workload: Workload, samples: &[Samples], rows: &[Row]) -> String {
     if workload.is_cluster() {
         head.extend(["server us/task", "a step"].map(str::to_owned));
     }
+    if workload == Workload::ClusterMillion {
+        head.extend(["last tenth", "tables MB"].map(str::to_owned));
+    }
     head.extend(["CPU us/task", "RSS MB", "over idle", "counts"].map(str::to_owned));
     let mut lines = vec![head];
     for row in rows {
@@ -202,6 +219,10 @@ pub fn text(workload: Workload, samples: &[Samples], rows: &[Row]) -> String {
             let steps =
                 [1.0, 4.0].map(|steps| row.server_cpu_ns_per_task.map(|ns| ns / steps / 1e3));
             line.extend(steps.map(|us| us.map_or("-".to_owned(), short)));
+        }
+        if workload == Workload::ClusterMillion {
+            let figures = [row.last_tenth, row.tables_mb];
+            line.extend(figures.map(|figure| figure.map_or("-".to_owned(), short)));
         }
         line.extend([
             format!("{:.3}", row.cpu_ns_per_task / 1e3),

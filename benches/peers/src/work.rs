@@ -58,6 +58,8 @@ pub enum Workload {
     #[value(name = "cluster-4096")]
     #[serde(rename = "cluster-4096")]
     Cluster4096,
+    /// the same with 1,000,000 tasks: whether it slows down, and how large its tables get
+    ClusterMillion,
 }
 
 impl Workload {
@@ -75,7 +77,10 @@ impl Workload {
     pub fn is_cluster(self) -> bool {
         matches!(
             self,
-            Workload::Cluster1 | Workload::Cluster64 | Workload::Cluster4096
+            Workload::Cluster1
+                | Workload::Cluster64
+                | Workload::Cluster4096
+                | Workload::ClusterMillion
         )
     }
 
@@ -84,7 +89,7 @@ impl Workload {
         match self {
             Workload::Durable1 | Workload::Cluster1 => Some(1),
             Workload::Durable64 | Workload::Cluster64 => Some(64),
-            Workload::Durable4096 | Workload::Cluster4096 => Some(4_096),
+            Workload::Durable4096 | Workload::Cluster4096 | Workload::ClusterMillion => Some(4_096),
             _ => None,
         }
     }
@@ -104,7 +109,7 @@ impl Params {
     /// `scale` shrinks the number of tasks; no run has fewer than a hundred.
     pub fn new(workload: Workload, scale: f64) -> Self {
         let (tasks, workers) = match workload {
-            Workload::Hop | Workload::Fail => (1_000_000, 4),
+            Workload::Hop | Workload::Fail | Workload::ClusterMillion => (1_000_000, 4),
             Workload::Io | Workload::Late | Workload::LateFull | Workload::LateMixed => {
                 (100_000, 256)
             }
@@ -150,6 +155,10 @@ pub struct Measure {
     pub cpu: Option<Duration>,
     /// cluster: that of the server.
     pub server_cpu: Option<Duration>,
+    /// cluster-million: the tasks a second of the last tenth of the tasks, by those of the second one.
+    pub last_tenth: Option<f64>,
+    /// cluster-million: the size of all tables and indexes of the database, at most.
+    pub tables_mb: Option<f64>,
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]

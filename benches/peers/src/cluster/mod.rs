@@ -6,6 +6,7 @@
 
 mod gather;
 mod server;
+mod size;
 mod usage;
 
 use std::{
@@ -17,7 +18,7 @@ use anyhow::{Context, anyhow};
 use tokio::runtime::Builder;
 use tokio_postgres::{NoTls, SimpleQueryMessage};
 
-pub use self::{gather::Gather, server::Server};
+pub use self::{gather::Gather, server::Server, size::Sizes};
 use crate::{
     child::cpu_time,
     durable::Passed,
@@ -54,6 +55,11 @@ impl Place {
 
     pub fn address(&self) -> String {
         database(&self.server, &self.name)
+    }
+
+    /// Looks at the size of the database's tables from now on.
+    pub fn watch_size(&self) -> Sizes {
+        Sizes::watch(self.address())
     }
 
     /// Starts the run's clocks.

@@ -18,12 +18,14 @@ use super::execute;
 use crate::durable::in_memory;
 
 /// The same for all systems.
-const SETTINGS: [&str; 5] = [
+const SETTINGS: [&str; 6] = [
     "fsync=on",
     "synchronous_commit=on",
     "full_page_writes=on",
     "shared_buffers=512MB",
     "max_connections=200",
+    // By default it looks once a minute, which is a million tasks.
+    "autovacuum_naptime=5s",
 ];
 
 /// A running server. It is stopped and its folder removed with this.

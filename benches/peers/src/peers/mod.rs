@@ -51,8 +51,9 @@ pub const SYSTEMS: [&str; 13] = [
 pub const DURABLE: [&str; 4] = ["batrun", "raw-file", "rusqlite", "steno-sqlite"];
 
 /// Those that keep them in a PostgreSQL database.
-pub const CLUSTER: [&str; 6] = [
+pub const CLUSTER: [&str; 7] = [
     "batrun",
+    "batrun-two",
     "tokio-postgres",
     "apalis-postgres",
     "durare",
@@ -71,9 +72,15 @@ pub fn systems(workload: Workload) -> &'static [&'static str] {
 
 /// Runs a system in a database. `None` if it has no such workload.
 pub fn run_at(system: &str, params: &Params, place: &Place) -> Option<anyhow::Result<Measure>> {
+    let is_long = params.workload == Workload::ClusterMillion;
     Some(match system {
         "batrun" => batrun_postgres::run(params, place),
         "tokio-postgres" => tokio_postgres::run(params, place),
+        // The others would take many minutes.
+        _ if is_long => return None,
+        "batrun-two" if params.workload == Workload::Cluster4096 => {
+            batrun_postgres::run_two(params, place)
+        }
         "apalis-postgres" => apalis_postgres::run(params, place),
         "durare" => durare::run(params, place),
         "durare-saga" => durare::run_saga(params, place),
