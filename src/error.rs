@@ -46,6 +46,10 @@ pub enum Error {
     /// tickets of [`Submit::now`](crate::submit::Submit::now), which doesn't wait for that.
     #[error("the task can't be recorded: {0}")]
     Unrecorded(Arc<str>),
+    /// The pipeline is shutting down, or has ended, so nothing of it can be changed. For a
+    /// [`Control`](crate::Control), which keeps no pipeline open.
+    #[error("the pipeline is shutting down or has ended, so nothing of it can be changed")]
+    Ended,
     /// The journal can't be used; the error names its file.
     #[cfg(feature = "journal")]
     #[error(transparent)]

@@ -162,7 +162,7 @@ pub struct Stats(StageStats);
 impl Stats {
     /// Nothing yet.
     pub fn empty() -> Self {
-        Stats(StageStats::new())
+        Stats(StageStats::new(Default::default()))
     }
 
     /// Adds the counts of a batch whose calls were all quick.

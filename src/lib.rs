@@ -94,7 +94,7 @@ pub mod guide;
 
 pub use error::{Error, Failure};
 pub use failure::OrFail;
-pub use pipeline::{Pipeline, PipelineHandle};
+pub use pipeline::{Control, Pipeline, PipelineHandle};
 pub use policy::{Retry, Shutdown};
 pub use stage::{CancelContext, IntoWork, Stage, TaskContext, Work, stage_fn};
 pub use submit::{Intake, Producer, SubmitError, Ticket, TrySubmitError};

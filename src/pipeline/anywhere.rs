@@ -110,7 +110,7 @@ impl<I: Send + 'static, O: Send + 'static> PipelineHandle<I, O> {
     }
 }
 
-fn was_decided(answer: Answer) -> Result<bool, AnywhereError> {
+pub(super) fn was_decided(answer: Answer) -> Result<bool, AnywhereError> {
     match answer {
         Answer::Done => Ok(true),
         Answer::Ended => Ok(false),
@@ -118,7 +118,7 @@ fn was_decided(answer: Answer) -> Result<bool, AnywhereError> {
     }
 }
 
-fn was_stuck(task: TaskId, answer: Answer) -> Result<(), AnywhereError> {
+pub(super) fn was_stuck(task: TaskId, answer: Answer) -> Result<(), AnywhereError> {
     match was_decided(answer)? {
         true => Ok(()),
         false => Err(AnywhereError::NoSuchTask(task)),

@@ -1,9 +1,10 @@
 //! An application's handle to a running pipeline.
 
-use std::sync::{Arc, atomic::Ordering};
+use std::sync::Arc;
 
 use futures::Stream;
 
+use super::control::Control;
 #[cfg(feature = "journal")]
 use crate::error::KeyError;
 use crate::{
@@ -11,19 +12,12 @@ use crate::{
         reporter::shutdown::FinalReport,
         threads::{PrivateSystem, Threads},
     },
-    error::{Error, MOST_WORKERS, RetryError},
-    panic_guard,
+    error::{Error, RetryError},
     policy::Shutdown,
-    report::{
-        Health, Lagged, MOST_PROGRESS, OutcomeFeed, Report, Snapshot, StageHealth, StageStats,
-        TaskProgress,
-    },
-    shared::{
-        Shared,
-        messages::{ToPool, ToReporter},
-    },
+    report::{Health, Lagged, OutcomeFeed, Report, Snapshot},
+    shared::{Shared, messages::ToReporter},
     submit::{Intake, OpenGuard, Outbox, Submit, Ticket, TrySubmitError},
-    task::{Limits, Outcome, Refusal, StopCause, Stuck, TaskId, TaskStatus},
+    task::{Limits, Outcome, StopCause, Stuck, TaskId, TaskStatus},
 };
 
 /// A running pipeline: `Clone + Send + Sync`, made to be an actix-web `web::Data`. Made by
@@ -55,7 +49,6 @@ pub struct PipelineHandle<I: Send + 'static, O: Send + 'static> {
 struct Inner<I: Send + 'static> {
     shared: Arc<Shared>,
     outbox: Arc<Outbox<I>>,
-    stats: Vec<Arc<StageStats>>,
     outcomes: Arc<OutcomeFeed>,
     final_report: Arc<FinalReport>,
     threads: Arc<Threads>,
@@ -77,7 +70,6 @@ impl<I: Send + 'static, O: Send + 'static> PipelineHandle<I, O> {
         shared: Arc<Shared>,
         outbox: Arc<Outbox<I>>,
         open_guard: Arc<OpenGuard>,
-        stats: Vec<Arc<StageStats>>,
         outcomes: Arc<OutcomeFeed>,
         final_report: Arc<FinalReport>,
         threads: Arc<Threads>,
@@ -85,7 +77,6 @@ impl<I: Send + 'static, O: Send + 'static> PipelineHandle<I, O> {
         let inner = Arc::new(Inner {
             shared,
             outbox,
-            stats,
             outcomes,
             final_report,
             threads,
@@ -104,6 +95,17 @@ impl<I: Send + 'static, O: Send + 'static> PipelineHandle<I, O> {
 
     pub(crate) fn set_system(&self, system: PrivateSystem) {
         self.inner.threads.set_system(system);
+    }
+
+    /// The pipeline for those who look after it, such as a monitor: without type parameters, and without
+    /// keeping it open or alive.
+    pub fn control(&self) -> Control {
+        let Inner {
+            shared,
+            final_report,
+            ..
+        } = &*self.inner;
+        Control::new(shared, final_report.clone())
     }
 
     /// An intake, for anything that makes tasks: an actor of yours, a thread. It keeps the pipeline
@@ -218,33 +220,10 @@ impl<I: Send + 'static, O: Send + 'static> PipelineHandle<I, O> {
         Box::pin(self.inner.outcomes.listen())
     }
 
-    /// The pipeline as it is now. Takes some locks for a moment; once a second is fine.
+    /// The pipeline as it is now. Takes some locks for a moment, and looks at each task in flight (about a
+    /// millisecond for 100,000); once a second is fine.
     pub fn snapshot(&self) -> Snapshot {
-        let shared = &self.inner.shared;
-        let counts = shared.table.counts();
-        let reporting = shared.table.reporting();
-        let progress = reporting
-            .iter()
-            .filter_map(|task| TaskProgress::of(task, &shared.stages))
-            .take(MOST_PROGRESS)
-            .collect();
-        // They may be the last holds of records, with values of the user's in them.
-        panic_guard::drop_quietly(reporting);
-        Snapshot {
-            pipeline: shared.name.clone(),
-            counts,
-            in_flight: counts.in_flight(),
-            stuck: shared.table.count_stuck(),
-            paused: shared.is_paused(),
-            stages: self
-                .inner
-                .stats
-                .iter()
-                .zip(&shared.stages)
-                .map(|(stats, name)| stats.snapshot(name))
-                .collect(),
-            progress,
-        }
+        self.inner.shared.snapshot()
     }
 
     /// Says if the pipeline can work now: for a readiness probe. Takes some locks for a moment.
@@ -258,50 +237,19 @@ impl<I: Send + 'static, O: Send + 'static> PipelineHandle<I, O> {
     /// # }
     /// ```
     pub fn health(&self) -> Health {
-        let shared = &self.inner.shared;
-        let stuck = || Health::TooManyStuck {
-            stuck: shared.table.count_stuck(),
-        };
-        let suspended = || Health::Suspended {
-            why: shared
-                .suspended_why
-                .get()
-                .cloned()
-                .unwrap_or_else(|| "the log says why".into()),
-        };
-        match shared.table.why_closed() {
-            Some(Refusal::Suspended) => return suspended(),
-            Some(Refusal::Closed) => return Health::Closed,
-            Some(Refusal::Stuck) => return stuck(),
-            None => {}
-        }
-        for (stats, stage) in self.inner.stats.iter().zip(&shared.stages) {
-            if let StageHealth::Down { error, .. } = stats.health() {
-                let stage = stage.clone();
-                return Health::StageDown { stage, error };
-            }
-        }
-        match shared.is_paused() {
-            true => Health::Paused,
-            false => Health::Ready,
-        }
+        self.inner.shared.health()
     }
 
     /// Stops all stages from starting work on a task, until [`resume`](Self::resume). Work that has
     /// begun goes on, and so do deadlines, cancels, rollbacks and `submit`. Does nothing once the
     /// pipeline is shutting down.
     pub fn pause(&self) {
-        self.inner.shared.paused.store(true, Ordering::SeqCst);
-        // A shutdown resumes, whichever comes first.
-        if self.inner.shared.table.refused().is_some() {
-            self.resume();
-        }
+        self.inner.shared.pause();
     }
 
     /// Ends a [`pause`](Self::pause). Does nothing if there is none.
     pub fn resume(&self) {
-        self.inner.shared.paused.store(false, Ordering::SeqCst);
-        self.inner.shared.tell_pools(|| ToPool::Dispatch);
+        self.inner.shared.resume();
     }
 
     /// Gives a stage another number of workers, 1 to 100,000. If it has more, the busy ones finish
@@ -312,21 +260,7 @@ impl<I: Send + 'static, O: Send + 'static> PipelineHandle<I, O> {
     /// [`Error::NoSuchStage`], [`Error::ZeroWorkers`], [`Error::TooManyWorkers`], or
     /// [`Error::FixedSize`] for a stage that is an actor of yours.
     pub fn resize(&self, stage: &str, workers: usize) -> Result<(), Error> {
-        let shared = &self.inner.shared;
-        let Some(at) = shared.stages.iter().position(|name| **name == *stage) else {
-            return Err(Error::NoSuchStage(stage.to_owned()));
-        };
-        if workers == 0 {
-            return Err(Error::ZeroWorkers(stage.to_owned()));
-        }
-        if workers > MOST_WORKERS {
-            return Err(Error::TooManyWorkers(stage.to_owned()));
-        }
-        if shared.fixed_size[at] {
-            return Err(Error::FixedSize(stage.to_owned()));
-        }
-        shared.tell_pool(at as u16, ToPool::Resize(workers));
-        Ok(())
+        self.inner.shared.resize(stage, workers)
     }
 
     /// The stuck tasks that nobody has [resolved](Self::resolve) or [retried](Self::retry): those of an

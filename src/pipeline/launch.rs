@@ -23,7 +23,7 @@ use crate::{
     },
     error::Error,
     failure, panic_guard,
-    report::{OutcomeFeed, StageStats},
+    report::{Board, OutcomeFeed, StageStats},
     shared::{
         ActorAddrs, Shared,
         hop::Hop,
@@ -32,7 +32,7 @@ use crate::{
     },
     stage::StageConfig,
     submit::{Intake, OpenGuard, Outbox},
-    task::Table,
+    task::{StageName, Table},
 };
 #[cfg(feature = "journal")]
 use crate::{
@@ -179,8 +179,24 @@ impl<I: Send + 'static, C: Send + 'static> Launchable<I, C> {
         let places = options.max_in_flight.unwrap_or_else(|| all_room(&stages));
         let places = places.min(Semaphore::MAX_PERMITS);
         let front = stages.first().map_or(1, |stage| stage.capacity);
+        let names: Vec<StageName> = stages
+            .iter()
+            .map(|stage| stage.name.as_str().into())
+            .collect();
+        let stats: Vec<Arc<StageStats>> = stages
+            .iter()
+            .map(|stage| Arc::new(StageStats::new(stage.shown())))
+            .collect();
+        let board = Arc::new(Board::new(
+            name.clone(),
+            names.clone(),
+            stats.clone(),
+            places,
+            options.max_stuck,
+        ));
         let shared = Arc::new_cyclic(|shared: &Weak<Shared>| Shared {
             name,
+            board,
             key_prefix,
             clock: Clock::start(),
             ledger: ledger.clone(),
@@ -188,22 +204,18 @@ impl<I: Send + 'static, C: Send + 'static> Launchable<I, C> {
             journal: journal.clone(),
             keyed: KeyedTasks::default(),
             table: Table::new(shared.clone(), places, front, options.max_stuck),
-            stages: stages
-                .iter()
-                .map(|stage| stage.name.as_str().into())
-                .collect(),
+            stages: names,
             fixed_size: stages.iter().map(|stage| stage.actor).collect(),
             max_undos: options.max_undos,
             producers: Mutex::default(),
             paused: AtomicBool::new(false),
+            switching: Mutex::default(),
             #[cfg(feature = "journal")]
             leaves: AtomicBool::new(false),
             suspended: AtomicBool::new(false),
             suspended_why: OnceLock::new(),
             actors: OnceLock::new(),
         });
-        let stats: Vec<Arc<StageStats>> =
-            stages.iter().map(|_| Arc::new(StageStats::new())).collect();
         let outcomes = Arc::new(OutcomeFeed::new());
         let (shutdown, final_report) = ShutdownState::new(
             stages.len(),
@@ -273,7 +285,6 @@ impl<I: Send + 'static, C: Send + 'static> Launchable<I, C> {
             shared,
             outbox,
             open_guard,
-            launch.stats,
             outcomes,
             final_report,
             threads,

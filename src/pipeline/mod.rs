@@ -1,8 +1,11 @@
 //! The builder of pipelines. [`launch`] starts what it has built, and gives a [`handle`] to it.
 
+pub(crate) mod control;
 pub(crate) mod handle;
 #[cfg(feature = "journal")]
 mod anywhere;
+#[cfg(feature = "journal")]
+mod durable;
 mod launch;
 mod options;
 
@@ -11,13 +14,13 @@ use std::{marker::PhantomData, sync::Arc, time::Duration};
 use actix::{Actor, Addr, Handler, System, dev::ToEnvelope};
 use tokio::sync::{Semaphore, oneshot};
 
-pub use self::handle::PipelineHandle;
+pub use self::{control::Control, handle::PipelineHandle};
 
 use self::launch::{Chain, Parts};
+#[cfg(feature = "journal")]
+use crate::engine::restore::PoolFeed;
 #[cfg(feature = "testing")]
 use crate::faults::{Fault, Injected, Repeat};
-#[cfg(feature = "journal")]
-use crate::{engine::restore::PoolFeed, journal::Journal, policy::Recovery, stage::Durable};
 use crate::{
     engine::{
         pool::{Pool, PoolConfig},
@@ -80,70 +83,6 @@ impl<I: Send + 'static> Pipeline<I, I> {
             parts: Parts::new(name.into()),
             durability: PhantomData,
         }
-    }
-}
-
-/// A pipeline whose stages are still to come.
-///
-/// It is there for the compiler's message about a journal that comes after them.
-#[cfg(feature = "journal")]
-#[diagnostic::on_unimplemented(
-    message = "`.journal(..)` comes after a stage",
-    label = "say it before the first `.stage(..)`, so that each stage is checked for it"
-)]
-pub trait BeforeStages {}
-
-#[cfg(feature = "journal")]
-impl<I: Send + 'static> BeforeStages for Pipeline<I, I> {}
-
-#[cfg(feature = "journal")]
-impl<I: Send + 'static, C: Send + 'static> Pipeline<I, C> {
-    /// Records everything in a [`Journal`], so that a crash loses nothing. Default: none.
-    ///
-    /// Say it before the stages, whose inputs, outputs and undos must then be
-    /// `Serialize + DeserializeOwned`. See the [guide](crate::guide::journal).
-    pub fn journal(self, journal: Journal) -> Pipeline<I, C, Durable>
-    where
-        Self: BeforeStages,
-    {
-        let mut parts = self.parts;
-        parts.options.journal = Some(journal);
-        Pipeline {
-            parts,
-            durability: PhantomData,
-        }
-    }
-}
-
-#[cfg(feature = "journal")]
-impl<I: Send + 'static, C: Send + 'static> Pipeline<I, C, Durable> {
-    /// The way to treat the tasks that an earlier process has left. Default: [`Recovery::Resume`].
-    pub fn recovery(mut self, recovery: Recovery) -> Self {
-        self.parts.options.recovery = recovery;
-        self
-    }
-
-    /// Keeps the undos of a task with a [key](crate::submit::Submit::key) that is done, as long as its
-    /// outcome, so that it can be [taken back](PipelineHandle::take_back) later. Default: they are dropped
-    /// once the task is done.
-    ///
-    /// The undos of a kept task take up room in the journal's file, and none in memory.
-    pub fn keep_undos(mut self) -> Self {
-        self.parts.options.keep_undos = true;
-        self
-    }
-
-    /// The number of kills of the process at which a task is left alone: one whose stage was at work at as
-    /// many fails, and one of whose undos was running at as many is left for a person. Default: 3.
-    ///
-    /// From two kills on (or one less than the limit, if that is fewer) a task is a suspect. Suspects go on
-    /// one at a time, each once the one before has its outcome, so that a task that brings the process down
-    /// each time takes no other along: of ten with one such, nine are done. Meanwhile those that wait
-    /// can be cancelled and run into their deadlines. With a limit of 1 there are none, and whatever was at
-    /// work at a kill fails.
-    pub fn crash_limit(mut self, kills: u32) -> Self {
-        self.parts.options.crash_limit = kills;
-        self
     }
 }
 

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use crate::clock::{NEVER, Nanos};
 
 /// A start that came late, by its timer or because its thread was busy, counts from when it was due,
@@ -28,7 +30,7 @@ const LATE_NS: Nanos = 50_000_000;
 /// let rate = RateLimit::new(100, Duration::from_secs(60)).burst(10);
 /// # let _ = rate;
 /// ```
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RateLimit {
     count: u32,
     per: Duration,
@@ -56,6 +58,21 @@ impl RateLimit {
     pub fn burst(mut self, burst: u32) -> Self {
         self.burst = burst;
         self
+    }
+
+    /// The number of attempts in each [period](Self::period).
+    pub fn count(&self) -> u32 {
+        self.count
+    }
+
+    /// The length of a period.
+    pub fn period(&self) -> Duration {
+        self.per
+    }
+
+    /// The number of attempts that may start at once after a rest.
+    pub fn burst_size(&self) -> u32 {
+        self.burst
     }
 
     /// It would never let anything start.

@@ -2,14 +2,14 @@
 
 use std::time::Duration;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// The attempts and undos of a stage, counted from the start of the pipeline. Attempts, not tasks: a
 /// task that is retried counts once for each.
 ///
 /// Once nothing is at work, `started` is `finished + failed + stopped`, unless the pipeline was suspended
 /// in the middle of attempts, or gave calls up that never returned.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct StageCounts {
     /// Attempts started: calls of the stage, and those whose worker died before one, or whose copy of the
@@ -46,7 +46,7 @@ impl std::ops::AddAssign for StageCounts {
 
 /// Times, with two significant digits; longer ones than a day count as a day. Quick calls of one
 /// batch are entered with their mean.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct Times {
     /// The number of times that were taken.

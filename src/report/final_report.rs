@@ -2,7 +2,7 @@
 
 use std::{fmt, sync::Arc, time::Duration};
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::counts::{StageCounts, Times};
 use crate::{
@@ -29,7 +29,7 @@ use crate::{
 /// assert_eq!(report.stages[0].counts.started, 10);
 /// # Ok(()) }
 /// ```
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct Report {
     /// The pipeline's name.
@@ -55,7 +55,7 @@ pub struct Report {
 pub(crate) const LAST_FAILURES: usize = 20;
 
 /// A producer that ended with an error. The tasks that it had submitted went on.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct ProducerError {
     /// Its name. Default: `producer 1` and so on.
@@ -65,7 +65,7 @@ pub struct ProducerError {
 }
 
 /// The work of a stage's pool. Attempts are counted, not tasks.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct StageReport {
     /// The stage's name.

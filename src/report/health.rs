@@ -2,13 +2,13 @@
 
 use std::{fmt, sync::Arc};
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::{task::StageName, text::one_line};
 
 /// Says if a pipeline can work now; made by [`PipelineHandle::health`](crate::PipelineHandle::health), for
 /// a readiness probe. It prints as a line for people.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", tag = "health")]
 #[non_exhaustive]
 pub enum Health {

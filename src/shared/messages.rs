@@ -10,7 +10,7 @@ use actix::Message;
 use crate::{
     failure::Failure,
     ledger::Recorded,
-    policy::Shutdown,
+    policy::{RateLimit, Shutdown},
     task::{Reopened, StageIx, TaskRef},
 };
 
@@ -35,6 +35,8 @@ pub(crate) enum ToPool {
     Release(usize),
     /// Have this many workers.
     Resize(usize),
+    /// Start no more attempts than that; `None` for no limit.
+    SetRate(Option<RateLimit>),
     /// The pipeline was paused or resumed: see what is to be done now.
     Dispatch,
     /// From the reporter: end.

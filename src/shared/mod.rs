@@ -13,6 +13,8 @@ pub(crate) mod keyed;
 pub(crate) mod messages;
 mod retry;
 mod status;
+mod switches;
+mod observe;
 pub(crate) mod stop;
 
 use std::{
@@ -39,6 +41,7 @@ use crate::{
     failure::{Failure, FailureKind},
     ledger::{Change, Ledger, LedgerError, Recorded, Transition},
     logging, panic_guard,
+    report::Board,
     task::{Outcome, Owner, Refusal, StageIx, StageName, Table, Task, TaskId, TaskOwner, TaskRef},
 };
 
@@ -59,8 +62,12 @@ pub(crate) struct Shared {
     /// By stage: it is an actor of the user's, whose size is fixed.
     pub(crate) fixed_size: Vec<bool>,
     pub(crate) max_undos: usize,
-    /// No stage work starts. Read by workers between two tasks.
+    /// What may be told of it when it is gone.
+    pub(crate) board: Arc<Board>,
+    /// No stage work starts. Each stage has a switch of its own besides, which its workers read.
     pub(crate) paused: AtomicBool,
+    /// Held while that is changed, with the stages' own.
+    pub(crate) switching: Mutex<()>,
     /// It was told to end, and others may have what waits.
     #[cfg(feature = "journal")]
     pub(crate) leaves: AtomicBool,

@@ -13,6 +13,7 @@ use crate::{
     ledger::Codec,
     panic_guard,
     policy::{OnStuck, RateLimit, Restart, Retry},
+    report::PoolSettings,
 };
 
 /// A stage with the settings of its pool, for [`Pipeline::stage`](crate::Pipeline::stage).
@@ -86,6 +87,16 @@ impl StageConfig {
             self.capacity
         } else {
             self.workers
+        }
+    }
+
+    /// What a snapshot shows of them.
+    pub(crate) fn shown(&self) -> PoolSettings {
+        PoolSettings {
+            capacity: self.capacity,
+            workers: self.most_at_once(),
+            rate: self.rate,
+            fixed_size: self.actor,
         }
     }
 

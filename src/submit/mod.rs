@@ -236,7 +236,7 @@ impl<'a, C: Send + 'static, O> Submit<'a, C, O> {
                     && let Some(context) = self.offer.context.take()
                 {
                     self.slow = None;
-                    return Poll::Ready(Err(TrySubmitError::Full(context)));
+                    return Poll::Ready(Err(self.offer.outbox.refuse_full(context)));
                 }
                 Poll::Pending
             }
@@ -312,7 +312,7 @@ impl<C: Send + 'static, O> Future for Submit<'_, C, O> {
                 Some(Ok(ticket)) => return Poll::Ready(Ok(Ticket::new(ticket))),
                 Some(Err(why)) => {
                     return match context.take() {
-                        Some(context) => Poll::Ready(Err(SubmitError::of(Some(why), context))),
+                        Some(context) => Poll::Ready(Err(outbox.refuse(Some(why), context))),
                         None => Poll::Pending,
                     };
                 }

@@ -11,7 +11,7 @@ use tokio::sync::{Semaphore, TryAcquireError};
 
 use super::{
     answer::{answer, recording_is_over},
-    error::SubmitError,
+    error::{SubmitError, TrySubmitError},
 };
 use crate::{
     clock::NEVER,
@@ -181,6 +181,18 @@ impl<C: Send + 'static> Outbox<C> {
         logging::debug!("task {} accepted", task.id());
         self.push(task, context);
         ticket
+    }
+
+    /// A context that is not accepted, which counts.
+    pub(super) fn refuse(&self, why: Option<Refusal>, context: C) -> SubmitError<C> {
+        self.shared.board.refusals.count(why);
+        SubmitError::of(why, context)
+    }
+
+    /// The same for want of room.
+    pub(super) fn refuse_full(&self, context: C) -> TrySubmitError<C> {
+        self.shared.board.refusals.count_full();
+        TrySubmitError::Full(context)
     }
 
     /// The ledger refused the task, so it was never accepted. Returns the hold for a ticket of the task

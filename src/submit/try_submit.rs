@@ -55,13 +55,13 @@ fn take_up<C: Send + 'static>(offer: &Offer<'_, C>, context: C, names: Names) ->
         };
     };
     if let Some(Err(why)) = quick {
-        return Err(SubmitError::of(Some(why), context).into());
+        return Err(outbox.refuse(Some(why), context).into());
     }
     match outbox.take_permits() {
         Ok(()) => {}
-        Err(TryAcquireError::NoPermits) => return Err(TrySubmitError::Full(context)),
+        Err(TryAcquireError::NoPermits) => return Err(outbox.refuse_full(context)),
         Err(TryAcquireError::Closed) => {
-            return Err(SubmitError::of(outbox.shared.table.refused(), context).into());
+            return Err(outbox.refuse(outbox.shared.table.refused(), context).into());
         }
     }
     let key = names.key.clone();
@@ -76,7 +76,7 @@ fn take_up<C: Send + 'static>(offer: &Offer<'_, C>, context: C, names: Names) ->
         }
         Err(why) => {
             outbox.give_back_permits(1);
-            Err(SubmitError::of(Some(why), context).into())
+            Err(outbox.refuse(Some(why), context).into())
         }
     }
 }

@@ -186,6 +186,6 @@ impl<C: Send + 'static> Offer<'_, C> {
 
     fn refuse(&mut self, why: Option<Refusal>) -> Option<Next<C>> {
         let context = self.context.take()?;
-        Some(Next::Over(Err(SubmitError::of(why, context))))
+        Some(Next::Over(Err(self.outbox.refuse(why, context))))
     }
 }

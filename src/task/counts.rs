@@ -1,12 +1,12 @@
 //! Numbers of tasks, by what became of them.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// The number of accepted tasks, and of those among them that have ended, by outcome.
 ///
 /// A task that is [retried](crate::PipelineHandle::retry) or
 /// [taken back](crate::PipelineHandle::take_back) counts once more, as accepted and by its new outcome.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct Counts {
     /// Tasks whose `submit` returned.

@@ -4,6 +4,7 @@
 //! [`id`], [`names`], [`counts`], [`outcome`], [`status`] and [`state`] are words that everybody uses; [`undo`],
 //! [`limits`], [`details`] and [`atomic_state`] are what a [`record`] is made of; [`ending`] is how
 //! one ends, [`stuck_task`] what is left of one that could not, [`progress`] how far one has come;
+//! [`lent`] are its undos while somebody looks at them;
 //! [`prealloc`], [`timer_wheel`] and [`table`] hold all of them.
 
 pub(crate) mod id;
@@ -22,6 +23,7 @@ pub(crate) mod stuck_task;
 pub(crate) mod progress;
 pub(crate) mod prealloc;
 pub(crate) mod timer_wheel;
+pub(crate) mod lent;
 pub(crate) mod table;
 
 // Whose atomics `atomic_state` uses: here std's, in `tests/loom` loom's.

@@ -202,6 +202,19 @@ impl Task {
         }
     }
 
+    /// The same, also while the undos of an attempt of that stage run and another is to come.
+    pub(crate) fn stage_or_cleaning(&self) -> Option<StageIx> {
+        match self.state() {
+            State::Cleaning(stage) => Some(stage),
+            _ => self.stage(),
+        }
+    }
+
+    /// Where it is, or was when its end was decided.
+    pub(crate) fn place(&self) -> State {
+        self.state.if_open()
+    }
+
     /// The worker that was last on it.
     pub(crate) fn worker(&self) -> u32 {
         self.worker.load(Ordering::Relaxed)

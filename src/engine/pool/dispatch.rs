@@ -50,7 +50,7 @@ impl<S: Stage> Pool<S> {
     /// Hands out what waits: undos first, then tasks.
     pub(super) fn dispatch(&mut self, ctx: &mut Context<Self>) {
         self.dispatch_undos(ctx);
-        if !self.is_closing() && !self.shared.is_paused() && !self.shared.is_suspended() {
+        if !self.is_closing() && !self.stats.is_paused() && !self.shared.is_suspended() {
             self.dispatch_tasks(ctx);
         }
         self.stats.queued.store(self.queue.len(), Ordering::Relaxed);

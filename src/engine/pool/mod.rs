@@ -245,6 +245,7 @@ impl<S: Stage> Handler<ToPool> for Pool<S> {
                 self.wanted = workers;
                 self.adjust_workers(ctx);
             }
+            ToPool::SetRate(rate) => self.throttle = rate.map(|rate| rate.throttle()),
             ToPool::Dispatch => {}
             ToPool::Close(closing) => return self.close(closing, ctx),
             ToPool::Abandon => {

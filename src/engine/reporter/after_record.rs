@@ -115,7 +115,9 @@ impl Reporter {
             AfterRecord::File(outcome) => {
                 if let Some(active) = self.rollbacks.remove(&slot) {
                     let (end, rollback) = *outcome;
-                    self.file(&active.task, end, rollback, active.plan.undone(), ctx);
+                    let clock = &self.shared.clock;
+                    let took = clock.to_nanos(clock.cycles().since(active.began));
+                    self.file(&active.task, end, rollback, active.plan.undone(), took, ctx);
                 }
             }
         }

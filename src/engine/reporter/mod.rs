@@ -35,6 +35,7 @@ use self::{
     suspects::Suspects,
 };
 use crate::{
+    clock::Nanos,
     engine::deadline_driver,
     failure::Failure,
     ledger::LedgerError,
@@ -46,9 +47,7 @@ use crate::{
         messages::{Detached, ToReporter},
     },
     submit::{CLOSED, answer},
-    task::{
-        End, Event, Outcome, Refusal, Rollback, StuckTask, TaskId, TaskRef, TicketAnswer, Undo,
-    },
+    task::{End, Outcome, Refusal, Rollback, StuckTask, TaskId, TaskRef, TicketAnswer, Undo},
 };
 
 /// A stage as the reporter knows it.
@@ -140,9 +139,11 @@ impl Reporter {
         end: End,
         rollback: Rollback,
         undone: usize,
+        rollback_time: Nanos,
         ctx: &mut Context<Self>,
     ) {
-        task.apply(Event::RolledBack).ok();
+        // Nobody looks at its undos from now on.
+        self.shared.table.lent.end(task);
         let id = task.id();
         let outcome = Outcome::new(id, task.names(), end, rollback);
         if outcome.rollback.is_stuck() {
@@ -165,6 +166,11 @@ impl Reporter {
             self.last_failures.pop_front();
         }
         self.last_failures.push_back(outcome.clone());
+        let board = &self.shared.board;
+        board.rolled_back(rollback_time);
+        board
+            .ended
+            .add(outcome.clone(), Duration::from_nanos(rollback_time));
         let in_flight = self.shared.table.file(task.clone(), &outcome.end);
         self.outcomes.send(&outcome);
         answer(task, TicketAnswer::Outcome(Box::new(outcome)));
@@ -207,10 +213,12 @@ impl Reporter {
         if let Some(driver) = self.deadline_driver.take() {
             driver.abort();
         }
+        let elapsed = self.shared.clock.now();
+        self.shared.board.set_ended(elapsed);
         Report {
             pipeline: self.shared.name.clone(),
             counts: self.shared.table.counts(),
-            elapsed: Duration::from_nanos(self.shared.clock.now()),
+            elapsed: Duration::from_nanos(elapsed),
             stages: self
                 .stages
                 .iter()
@@ -258,6 +266,7 @@ impl Drop for Reporter {
         self.collectors.drain(..).for_each(|task| task.abort());
         if self.shutdown.phase() != Phase::Over {
             // The runtime went first.
+            self.shared.board.set_ended(self.shared.clock.now());
             self.outcomes.close();
             self.shared.table.refuse(Refusal::Closed);
             for task in self.shared.table.live() {

@@ -19,7 +19,12 @@ impl Reporter {
         let (slot, id) = (task.slot, task.id());
         // Nothing is rolled back here.
         let nothing = RollbackPlan::last(&[], self.order, |_| OnStuck::Continue);
-        let active = ActiveRollback::new(task, self.next_number(), nothing);
+        let active = ActiveRollback::new(
+            task,
+            self.next_number(),
+            nothing,
+            self.shared.clock.cycles(),
+        );
         self.rollbacks.insert(slot, active);
         let recorded = self.shared.record(id, Change::Released);
         self.after(slot, recorded, AfterRecord::Release, ctx);

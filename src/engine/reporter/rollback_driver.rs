@@ -15,6 +15,7 @@ use super::{
 #[cfg(feature = "journal")]
 use crate::failure::FailureKind as Kind;
 use crate::{
+    clock::Cycles,
     failure::{Failure, FailureKind},
     ledger::{Change, Recorded},
     panic_guard,
@@ -31,13 +32,16 @@ pub(super) struct ActiveRollback {
     /// For a clean-up: the stage, and its error should the clean-up fail.
     cleaning: Option<(StageIx, Failure)>,
     pub(super) waiting_for: WaitingFor,
+    /// The counter's value when it began.
+    pub(super) began: Cycles,
     timer: Option<AbortHandle>,
 }
 
 impl ActiveRollback {
-    pub(super) fn new(task: TaskRef, number: u64, plan: RollbackPlan) -> Self {
+    pub(super) fn new(task: TaskRef, number: u64, plan: RollbackPlan, began: Cycles) -> Self {
         ActiveRollback {
             task,
+            began,
             number,
             plan,
             cleaning: None,
@@ -132,7 +136,8 @@ impl Reporter {
         let on_stuck = |stage| self.policy(stage).on_stuck;
         let plan = RollbackPlan::last(&details.undos, self.order, on_stuck).after(undone);
         drop(details);
-        let active = ActiveRollback::new(task, self.next_number(), plan);
+        let active =
+            ActiveRollback::new(task, self.next_number(), plan, self.shared.clock.cycles());
         self.rollbacks.insert(slot, active);
         self.after(slot, recorded, AfterRecord::Begin, ctx);
     }
@@ -179,7 +184,8 @@ impl Reporter {
         let details = task.details();
         let plan = RollbackPlan::clean_up(&details.undos, stage, task.attempt(), self.order);
         drop(details);
-        let mut active = ActiveRollback::new(task, self.next_number(), plan);
+        let mut active =
+            ActiveRollback::new(task, self.next_number(), plan, self.shared.clock.cycles());
         active.cleaning = Some((stage, failure));
         self.rollbacks.insert(slot, active);
         self.after(slot, recorded, AfterRecord::Begin, ctx);

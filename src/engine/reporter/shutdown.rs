@@ -198,9 +198,8 @@ impl Reporter {
     /// Nothing more is accepted. What was, goes on, even where the pipeline was paused.
     fn close_intake(&mut self) {
         self.shared.table.refuse(Refusal::Closed);
-        if self.shared.paused.swap(false, Ordering::SeqCst) {
-            self.shared.tell_pools(|| ToPool::Dispatch);
-        }
+        self.shared.board.set_draining();
+        self.shared.resume_all();
     }
 
     fn stop_producers(&mut self) {

@@ -55,7 +55,12 @@ impl Reporter {
         }
         // In place of the rollback that may be under way.
         let over = RollbackPlan::last(&[], self.order, |_| OnStuck::Continue);
-        let active = ActiveRollback::new(task.clone(), self.next_number(), over);
+        let now = self.shared.clock.cycles();
+        let began = self
+            .rollbacks
+            .get(&task.slot)
+            .map_or(now, |active| active.began);
+        let active = ActiveRollback::new(task.clone(), self.next_number(), over, began);
         self.rollbacks.insert(task.slot, active);
         self.record_end(task, end, rollback, ctx);
     }
@@ -84,6 +89,8 @@ pub(super) fn list_left(
 }
 
 fn list_undo(shared: &Shared, task: &TaskRef, number: usize) -> Option<StuckUndo> {
+    // Somebody may be looking at it.
+    shared.table.lent.wait(task, number);
     // Out of its place while it is printed: that is the user's code, as is printing an error.
     let mut details = task.details();
     let undo = details.undos.get_mut(number)?;

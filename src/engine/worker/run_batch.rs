@@ -130,7 +130,7 @@ impl<'a, S: Stage> BatchRun<'a, S> {
         loop {
             let hand_back = env.hand_back.load(Ordering::Relaxed);
             if hand_back
-                || env.shared.is_paused()
+                || env.stats.is_paused()
                 || self.inbox.is_suspended()
                 || self.rest.is_empty()
             {

@@ -43,7 +43,7 @@ pub(super) async fn run_undo<S: Stage>(
     let (number, attempt) = (*number, *attempt);
     let id = task.id();
     let mut value = StageValue::Keep;
-    let result = match copy_undo::<S>(task, number) {
+    let result = match copy_undo::<S>(env, task, number) {
         Err(failure) => Err(failure),
         Ok((undo, generation)) => {
             logging::debug!(
@@ -83,13 +83,22 @@ pub(super) async fn run_undo<S: Stage>(
 }
 
 /// A copy of an undo, since it may have to run again, and the generation that it belongs to.
-fn copy_undo<S: Stage>(task: &TaskRef, number: usize) -> Result<(S::Undo, u32), Failure> {
+fn copy_undo<S: Stage>(
+    env: &WorkerEnv<S>,
+    task: &TaskRef,
+    number: usize,
+) -> Result<(S::Undo, u32), Failure> {
     // Out of its place while it is copied: that is the user's code, and runs under no lock.
-    let taken = task
-        .details()
-        .undos
-        .get_mut(number)
-        .and_then(|undo| Some((undo.generation, undo.value.take()?)));
+    let take = || {
+        let mut details = task.details();
+        let undo = details.undos.get_mut(number)?;
+        Some((undo.generation, undo.value.take()?))
+    };
+    let taken = take().or_else(|| {
+        // Somebody may be looking at it.
+        env.shared.table.lent.wait(task, number);
+        take()
+    });
     let Some((generation, value)) = taken else {
         // Only a ledger that was interrupted leaves an undo without its value.
         return Err(Failure::permanent("the undo was not recorded"));

@@ -52,7 +52,10 @@ impl Tally {
             self.quick_time += took;
         } else {
             let took = clock.to_nanos(took);
-            stats.update(|totals| totals.work.saturating_record(took));
+            stats.update(|totals| {
+                totals.work.saturating_record(took);
+                totals.work_sum = totals.work_sum.wrapping_add(took);
+            });
         }
     }
 
@@ -64,14 +67,17 @@ impl Tally {
             mem::take(&mut self.quick_time),
         );
         let queue_time = mem::take(&mut self.queue_time);
-        let mean = |time: Cycles, of: u64| (of > 0).then(|| clock.to_nanos(time / of));
+        // Once for the sum and the mean.
+        let (queue_time, quick_time) = (clock.to_nanos(queue_time), clock.to_nanos(quick_time));
         stats.update(|totals| {
             totals.counts += counts;
-            if let Some(mean) = mean(queue_time, counts.started) {
+            if let Some(mean) = queue_time.checked_div(counts.started) {
                 totals.wait.saturating_record_n(mean, counts.started);
+                totals.wait_sum = totals.wait_sum.wrapping_add(queue_time);
             }
-            if let Some(mean) = mean(quick_time, quick) {
+            if let Some(mean) = quick_time.checked_div(quick) {
                 totals.work.saturating_record_n(mean, quick);
+                totals.work_sum = totals.work_sum.wrapping_add(quick_time);
             }
         });
     }

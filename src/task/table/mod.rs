@@ -20,6 +20,7 @@ use tokio::sync::{Notify, Semaphore};
 use super::{
     counts::Counts,
     id::TaskId,
+    lent::LentUndos,
     limits::Limits,
     outcome::End,
     prealloc::{BlankRecord, RecordLease},
@@ -53,6 +54,7 @@ pub(crate) struct Table {
     inner: Mutex<Inner>,
     /// The records whose stages have told of their progress, each with its task's number.
     reporting: Mutex<HashMap<u32, TaskId>>,
+    pub(crate) lent: LentUndos,
 }
 
 struct Inner {
@@ -87,6 +89,7 @@ impl Table {
             owner,
             max_stuck,
             reporting: Mutex::default(),
+            lent: LentUndos::default(),
             inner: Mutex::new(Inner {
                 last_id: 0,
                 refused: None,

@@ -71,6 +71,38 @@ impl Table {
     }
 }
 
+/// The number of records that are looked at under one lock: some microseconds.
+const CHUNK: usize = 1_024;
+
+impl Table {
+    /// Shows every task in flight, in no order, a chunk at a time. `look` runs under the lock of all tasks, so it
+    /// may only read what needs no other; it keeps the tasks that it is to go on with, and they are handed to
+    /// `then` once the lock is open. A task that is in flight all the while is seen once.
+    pub(crate) fn visit(
+        &self,
+        mut look: impl FnMut(&TaskRef) -> bool,
+        mut then: impl FnMut(TaskRef),
+    ) {
+        let mut chosen = Vec::new();
+        let mut at = 0;
+        loop {
+            let inner = panic_guard::lock(&self.inner);
+            let end = inner.records.len().min(at + CHUNK);
+            for slot in at..end {
+                if inner.ids[slot] != 0 && look(&inner.records[slot]) {
+                    chosen.push(inner.records[slot].clone());
+                }
+            }
+            drop(inner);
+            chosen.drain(..).for_each(&mut then);
+            if end < at + CHUNK {
+                return;
+            }
+            at = end;
+        }
+    }
+}
+
 impl Inner {
     /// A task that was accepted through a lease and is not entered yet.
     fn leased_task(&self, id: TaskId) -> Option<&TaskRef> {
