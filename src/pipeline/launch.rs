@@ -179,6 +179,7 @@ impl<I: Send + 'static, C: Send + 'static> Launchable<I, C> {
         let places = options.max_in_flight.unwrap_or_else(|| all_room(&stages));
         let places = places.min(Semaphore::MAX_PERMITS);
         let front = stages.first().map_or(1, |stage| stage.capacity);
+        let clock = Clock::start();
         let names: Vec<StageName> = stages
             .iter()
             .map(|stage| stage.name.as_str().into())
@@ -193,12 +194,15 @@ impl<I: Send + 'static, C: Send + 'static> Launchable<I, C> {
             stats.clone(),
             places,
             options.max_stuck,
+            options.recorder,
+            &clock,
         ));
         let shared = Arc::new_cyclic(|shared: &Weak<Shared>| Shared {
             name,
             board,
             key_prefix,
-            clock: Clock::start(),
+            clock,
+            is_plain: ledger.is_none() && options.recorder.is_none(),
             ledger: ledger.clone(),
             #[cfg(feature = "journal")]
             journal: journal.clone(),

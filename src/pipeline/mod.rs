@@ -30,7 +30,7 @@ use crate::{
     error::{BuildError, Error},
     ledger::{Ledger, guarded::GuardedLedger},
     policy::{Order, Retry},
-    report::Report,
+    report::{Recorder, Report},
     shared::hop::{Hop, TaskMsg},
     stage::{ActorStage, Cancel, IntoWork, Keeps, Reply, Stage, Volatile, Work},
     submit::Producer,
@@ -267,6 +267,13 @@ impl<I: Send + 'static, C: Send + 'static, D: 'static> Pipeline<I, C, D> {
     /// take.
     pub fn abandon_after(mut self, duration: Duration) -> Self {
         self.parts.options.abandon_after = duration;
+        self
+    }
+
+    /// Records what happens to each task, with times, for [`Control::timeline`]: see [`Recorder`] for what is kept.
+    /// Default: no recorder; only the rollbacks of tasks that end other than done have times.
+    pub fn recorder(mut self, recorder: Recorder) -> Self {
+        self.parts.options.recorder = Some(recorder);
         self
     }
 

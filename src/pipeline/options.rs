@@ -9,6 +9,7 @@ use crate::{journal::Journal, policy::Recovery};
 use crate::{
     ledger::Ledger,
     policy::{Order, Retry},
+    report::Recorder,
     stage::config::parallelism,
 };
 
@@ -21,6 +22,7 @@ pub(super) struct Options {
     pub(super) retry_stuck: Option<Retry>,
     pub(super) max_undos: usize,
     pub(super) abandon_after: Duration,
+    pub(super) recorder: Option<Recorder>,
     pub(super) ledger: Option<Arc<dyn Ledger>>,
     #[cfg(feature = "journal")]
     pub(super) journal: Option<Journal>,
@@ -44,6 +46,7 @@ impl Default for Options {
             retry_stuck: None,
             max_undos: 1_024,
             abandon_after: Duration::from_secs(60),
+            recorder: None,
             ledger: None,
             #[cfg(feature = "journal")]
             journal: None,

@@ -13,15 +13,18 @@ use hdrhistogram::Histogram;
 
 use super::{
     ended::EndedTasks,
+    recorder::{LiveEvents, Recorder},
     refusals::Refusals,
     snapshot::{Snapshot, StageSnapshot},
     stage_stats::StageStats,
+    timeline::{Event, Timeline},
+    timelines::{BYTES, Found, Timelines},
     times::{TimeHistogram, histogram},
 };
 use crate::{
-    clock::Nanos,
+    clock::{Clock, Cycles, Nanos},
     panic_guard,
-    task::{Counts, StageName, Stuck},
+    task::{Counts, StageName, Stuck, Task, TaskId},
 };
 
 /// What is told of a pipeline, and what stays of it.
@@ -34,6 +37,11 @@ pub(crate) struct Board {
     pub(crate) stuck_limit: usize,
     pub(crate) refusals: Refusals,
     pub(crate) ended: EndedTasks,
+    pub(crate) timelines: Timelines,
+    pub(crate) recorder: Option<LiveEvents>,
+    /// The counter's value at the start, and the way to convert it.
+    clock: Clock,
+    began: Cycles,
     rollbacks: Mutex<(Histogram<u64>, Nanos)>,
     /// It is to end.
     draining: AtomicBool,
@@ -67,8 +75,14 @@ impl Board {
         stats: Vec<Arc<StageStats>>,
         in_flight_limit: usize,
         stuck_limit: usize,
+        recorder: Option<Recorder>,
+        clock: &Clock,
     ) -> Self {
         Board {
+            timelines: Timelines::new(recorder.map_or(BYTES, Recorder::ended_bytes)),
+            recorder: recorder.map(LiveEvents::new),
+            clock: clock.clone(),
+            began: clock.cycles(),
             name,
             started_at: SystemTime::now(),
             stages,
@@ -106,6 +120,34 @@ impl Board {
     pub(crate) fn rollback_times(&self) -> TimeHistogram {
         let rollbacks = panic_guard::lock(&self.rollbacks);
         TimeHistogram::new(rollbacks.0.clone(), rollbacks.1)
+    }
+
+    /// What the recorder has of a task in flight.
+    pub(crate) fn live_timeline(&self, task: &Task) -> Option<Timeline> {
+        let (events, left_out) = self.recorder.as_ref()?.look(task)?;
+        Some(self.timeline(task.id(), events, left_out, true))
+    }
+
+    /// The last one that is kept of a task that has ended.
+    pub(crate) fn ended_timeline(&self, task: TaskId) -> Option<Timeline> {
+        let Found {
+            events,
+            left_out,
+            recorded,
+        } = self.timelines.find(task)?;
+        Some(self.timeline(task, events, left_out, recorded))
+    }
+
+    fn timeline(
+        &self,
+        task: TaskId,
+        events: Vec<Event>,
+        left_out: usize,
+        recorded: bool,
+    ) -> Timeline {
+        let time = |at: Cycles| Duration::from_nanos(self.clock.to_nanos(at.since(self.began)));
+        let events = events.into_iter();
+        Timeline::new(task, events, left_out, recorded, &self.stages, time)
     }
 
     /// Nothing of the pipeline is left but this.
@@ -149,7 +191,7 @@ impl Board {
             refused: self.refusals.counts(),
             paused: now.paused,
             draining: self.draining.load(Ordering::Relaxed),
-            suspended: now.suspended,
+            suspended_why: now.suspended,
             ended: self.is_ended(),
             started_at: self.started_at,
             uptime: Duration::from_nanos(uptime),

@@ -47,7 +47,9 @@ pub struct Report {
     pub last_failures: Vec<Outcome>,
     /// Every stuck task that nobody has resolved.
     pub stuck: Vec<Stuck>,
-    /// The reason why the pipeline was suspended, if it was: its ledger's error, or the shutdown.
+    /// The reason why the pipeline was suspended, if it was: its ledger's error, or the shutdown. As JSON it is
+    /// `suspended_why`, since `suspended` is the number of tasks.
+    #[serde(rename = "suspended_why")]
     pub suspended: Option<Arc<str>>,
 }
 

@@ -22,6 +22,9 @@ pub(crate) mod ended;
 pub(crate) mod task_view;
 pub(crate) mod task_filter;
 pub(crate) mod task_page;
+pub(crate) mod timeline;
+pub(crate) mod timelines;
+pub(crate) mod recorder;
 pub(crate) mod board;
 
 pub use crate::task::Counts;
@@ -30,10 +33,12 @@ pub use ended::{Cursor, EndedTask};
 pub use final_report::{ProducerError, Report, StageReport};
 pub use health::Health;
 pub use outcomes::Lagged;
+pub use recorder::Recorder;
 pub use refusals::RefusedCounts;
 pub use snapshot::{Snapshot, StageHealth, StageSnapshot, TaskProgress};
 pub use task_filter::TaskFilter;
 pub use task_view::{TaskDetail, TaskPage, TaskPhase, TaskView, UndoState, UndoView};
+pub use timeline::{Timeline, TimelineEvent, TimelineKind};
 pub use times::{StageTimes, TimeHistogram};
 
 pub(crate) use board::{Board, LastState, Now};
@@ -43,3 +48,4 @@ pub(crate) use snapshot::MOST_PROGRESS;
 pub(crate) use stage_stats::{PausedBy, PoolSettings, StageStats};
 pub(crate) use task_filter::Seen;
 pub(crate) use task_page::PageBuilder;
+pub(crate) use timeline::{Event, EventKind, Events};

@@ -44,7 +44,7 @@ pub struct Snapshot {
     pub draining: bool,
     /// The reason why it is suspended, if it is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub suspended: Option<Arc<str>>,
+    pub suspended_why: Option<Arc<str>>,
     /// `true` once it has ended: nothing changes any more.
     pub ended: bool,
     /// The time of its start, as the machine's clock showed it.

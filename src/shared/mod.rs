@@ -55,6 +55,8 @@ pub(crate) struct Shared {
     /// The ledger, if it is a journal.
     #[cfg(feature = "journal")]
     pub(crate) journal: Option<Arc<JournalLedger>>,
+    /// Neither ledger nor recorder is to be told of anything.
+    pub(crate) is_plain: bool,
     pub(crate) table: Table,
     /// The tasks among those in it that have a key.
     pub(crate) keyed: KeyedTasks,

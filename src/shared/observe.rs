@@ -8,7 +8,8 @@ use crate::{
     panic_guard,
     report::{
         Health, LastState, MOST_PROGRESS, Now, PageBuilder, Seen, Snapshot, StageHealth,
-        TaskDetail, TaskFilter, TaskPage, TaskPhase, TaskProgress, TaskView, UndoState, UndoView,
+        TaskDetail, TaskFilter, TaskPage, TaskPhase, TaskProgress, TaskView, Timeline, UndoState,
+        UndoView,
     },
     task::{Refusal, StageIx, StageProgress, State, Task, TaskId, TaskRef, UndoStatus},
     text::cut,
@@ -244,6 +245,14 @@ impl Shared {
             error,
             tries,
         })
+    }
+
+    /// What the recorder has of a task in flight.
+    pub(crate) fn live_timeline(&self, id: TaskId) -> Option<Timeline> {
+        let task = self.table.find(id)?;
+        let timeline = self.board.live_timeline(&task);
+        panic_guard::drop_quietly(task);
+        timeline
     }
 
     /// The task with this key, in flight or stuck.

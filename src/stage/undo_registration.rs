@@ -6,6 +6,7 @@ use super::error::UndoError;
 use crate::{
     ledger::{Change, Recorded, Value},
     logging,
+    report::{Event, EventKind},
     shared::Shared,
     task::{StageIx, State, TaskRef, Undo, UndoStatus, Undos},
 };
@@ -47,13 +48,21 @@ pub(crate) fn register<U: Clone + Debug + Send + 'static>(
         status: UndoStatus::Registered,
         tries: 0,
     };
-    let recorded = if shared.ledger.is_none() {
+    let recorded = if shared.is_plain {
         let kept = details.undos.kept();
         details.undos.push(Undo {
             value: Some(Undos::boxed(kept, undo)),
             ..entry
         });
         drop(details);
+        None
+    } else if shared.ledger.is_none() {
+        details.undos.push(Undo {
+            value: Some(Box::new(undo)),
+            ..entry
+        });
+        drop(details);
+        note(shared, task, stage, number);
         None
     } else {
         // The ledger is not called under a lock. The number is taken, so the order stands.
@@ -80,6 +89,7 @@ pub(crate) fn register<U: Clone + Debug + Send + 'static>(
             Err(later) => later,
         };
         task.details().undos[number].value = Some(Box::new(undo));
+        note(shared, task, stage, number);
         Some(recorded)
     };
     logging::debug!(
@@ -87,6 +97,14 @@ pub(crate) fn register<U: Clone + Debug + Send + 'static>(
         shared.stage_name(stage)
     );
     Ok((number, stopping, recorded))
+}
+
+/// Tells the recorder, if there is one.
+fn note(shared: &Shared, task: &TaskRef, stage: StageIx, undo: usize) {
+    if let Some(recorder) = &shared.board.recorder {
+        let (now, number) = (shared.clock.cycles(), undo as u32);
+        recorder.add_one(task, Event::new(now, stage, EventKind::Registered, number));
+    }
 }
 
 pub(crate) fn withdraw(shared: &Shared, task: &TaskRef, stage: StageIx, number: usize) -> Recorded {

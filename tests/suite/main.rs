@@ -48,6 +48,8 @@ mod races;
 
 // A pipeline as a whole: its switches, its log, its end, the application around it.
 mod actors;
+mod control;
+mod timelines;
 mod embedding;
 mod logging;
 mod nothing_left;

@@ -115,9 +115,7 @@ impl Reporter {
             AfterRecord::File(outcome) => {
                 if let Some(active) = self.rollbacks.remove(&slot) {
                     let (end, rollback) = *outcome;
-                    let clock = &self.shared.clock;
-                    let took = clock.to_nanos(clock.cycles().since(active.began));
-                    self.file(&active.task, end, rollback, active.plan.undone(), took, ctx);
+                    self.file(active, end, rollback, ctx);
                 }
             }
         }

@@ -27,6 +27,7 @@ impl Reporter {
     fn done<O: Send + 'static>(&mut self, mut batch: Batch<O>, ctx: &mut Context<Self>) {
         let told = self.outcomes.is_listened_to() || logging::is_on(log::Level::Debug);
         let mut answers = Vec::new();
+        self.keep_chosen(&batch.tasks);
         for (task, output) in batch.tasks.iter().zip(batch.values.drain(..)) {
             keep_output(task, output);
             if task.has_details() {
@@ -87,6 +88,7 @@ impl Reporter {
             return;
         }
         let mut answers = Vec::with_capacity(tasks.len());
+        self.keep_chosen(&tasks);
         for task in &tasks {
             self.clear_undos(task);
             self.shared.keyed.remove(task);
@@ -103,6 +105,18 @@ impl Reporter {
             self.suspect_ended(suspect, ctx);
         }
         self.answer_done(answers, in_flight, ctx);
+    }
+
+    /// Has the recorder, if there is one, throw away the events of these tasks, or keep them.
+    fn keep_chosen(&self, tasks: &[TaskRef]) {
+        let board = &self.shared.board;
+        if let Some(recorder) = &board.recorder {
+            for task in tasks {
+                recorder.done(task, |events| {
+                    board.timelines.keep(task.id(), events, true);
+                });
+            }
+        }
     }
 
     /// Answers tickets once their tasks are counted: a caller who has an outcome sees it in a snapshot.

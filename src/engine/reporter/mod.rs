@@ -14,6 +14,7 @@ mod after_record;
 mod stuck;
 mod retry;
 mod suspects;
+mod timeline;
 #[cfg(feature = "journal")]
 mod release;
 pub(crate) mod shutdown;
@@ -35,13 +36,12 @@ use self::{
     suspects::Suspects,
 };
 use crate::{
-    clock::Nanos,
     engine::deadline_driver,
     failure::Failure,
     ledger::LedgerError,
     logging, panic_guard,
     policy::{OnStuck, Order, Retry},
-    report::{LAST_FAILURES, OutcomeFeed, ProducerError, Report, StageStats},
+    report::{Events, LAST_FAILURES, OutcomeFeed, ProducerError, Report, StageStats},
     shared::{
         Shared,
         messages::{Detached, ToReporter},
@@ -76,6 +76,8 @@ pub(crate) struct Reporter {
     /// Default: stuck tasks wait for a person.
     retry_stuck: Option<Retry>,
     stuck_retries: HashMap<TaskId, StuckRetries>,
+    /// Memory for the steps of rollbacks to come.
+    spare_steps: Vec<Events>,
     /// Undos of ended tasks, on their way out.
     scrap: Vec<Undo>,
 }
@@ -127,21 +129,20 @@ impl Reporter {
             collectors: Vec::new(),
             retry_stuck,
             stuck_retries: HashMap::new(),
+            spare_steps: Vec::new(),
             scrap: Vec::new(),
         }
     }
 
     /// A task that is not done has its outcome.
-    /// `undone` is the number of its undos that have run.
     fn file(
         &mut self,
-        task: &TaskRef,
+        mut active: ActiveRollback,
         end: End,
         rollback: Rollback,
-        undone: usize,
-        rollback_time: Nanos,
         ctx: &mut Context<Self>,
     ) {
+        let (task, undone) = (&active.task, active.plan.undone());
         // Nobody looks at its undos from now on.
         self.shared.table.lent.end(task);
         let id = task.id();
@@ -151,6 +152,7 @@ impl Reporter {
         } else if logging::is_on(log::Level::Debug) {
             logging::debug!("{}", panic_guard::shown(&outcome));
         }
+        let rollback_time = self.keep_timeline(&active);
         if let Rollback::Stuck(stuck) = &outcome.rollback {
             let mut details = task.details();
             let (why, undos) = (details.end.as_deref().cloned(), details.undos.take());
@@ -174,6 +176,7 @@ impl Reporter {
         let in_flight = self.shared.table.file(task.clone(), &outcome.end);
         self.outcomes.send(&outcome);
         answer(task, TicketAnswer::Outcome(Box::new(outcome)));
+        self.spare(std::mem::take(&mut active.steps));
         self.suspect_ended(id, ctx);
         self.end_if_empty(in_flight, ctx);
     }

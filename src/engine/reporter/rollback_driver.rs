@@ -19,6 +19,7 @@ use crate::{
     failure::{Failure, FailureKind},
     ledger::{Change, Recorded},
     panic_guard,
+    report::{EventKind, Events},
     shared::messages::ToPool,
     task::{End, EndReason, Event, Rollback, StageIx, TaskRef, UndoStatus, fence},
 };
@@ -34,6 +35,8 @@ pub(super) struct ActiveRollback {
     pub(super) waiting_for: WaitingFor,
     /// The counter's value when it began.
     pub(super) began: Cycles,
+    /// The undos that it has run, with their times.
+    pub(super) steps: Events,
     timer: Option<AbortHandle>,
 }
 
@@ -42,6 +45,7 @@ impl ActiveRollback {
         ActiveRollback {
             task,
             began,
+            steps: Events::default(),
             number,
             plan,
             cleaning: None,
@@ -254,6 +258,7 @@ impl Reporter {
         let details = task.details();
         let (stage, attempt) = (details.undos[undo].stage, details.undos[undo].tries);
         drop(details);
+        self.note_step(slot, stage, EventKind::UndoStarted, undo);
         self.shared.tell_pool(
             stage,
             ToPool::Cancel {
@@ -290,6 +295,11 @@ impl Reporter {
         drop(details);
         // It may hold the error of the try before, which is the user's.
         panic_guard::drop_quietly(before);
+        let kind = match failure {
+            None => EventKind::Undone,
+            Some(_) => EventKind::UndoFailed,
+        };
+        self.note_step(slot, stage, kind, undo);
         let policy = self.policy(stage);
         let failed = failure.as_ref().map(|failure| FailedCancel {
             retries: policy.cancel_retry.retries(),
@@ -329,6 +339,7 @@ impl Reporter {
         drop(details);
         panic_guard::drop_quietly(before);
         if let Some(active) = self.rollbacks.remove(&slot) {
+            self.note_clean_up(&active);
             self.suspects.stop(active.task.id());
             self.stopped(active.task.clone(), ctx);
             // Its pool still holds the input for the attempt that won't come.
@@ -345,7 +356,9 @@ impl Reporter {
         if let Some((stage, failure)) = active.cleaning.take() {
             let undone = active.plan.undone() > 0;
             let task = active.task.clone();
-            self.rollbacks.remove(&slot);
+            if let Some(active) = self.rollbacks.remove(&slot) {
+                self.note_clean_up(&active);
+            }
             if undone {
                 task.next_generation();
             }

@@ -10,6 +10,7 @@ mod waiting;
 mod transitions;
 pub(crate) mod call_end;
 mod tally;
+mod notes;
 mod run_undo;
 pub(crate) mod death;
 

@@ -125,8 +125,7 @@ impl<'a, S: Stage> BatchRun<'a, S> {
         let budget = clock.cycles_in(BUDGET_NS);
         let watch = Watch::default();
         // Nothing to record, to copy or to time: a result can go on without a second look.
-        let plain =
-            env.shared.ledger.is_none() && env.copy.is_none() && env.config.timeout.is_none();
+        let plain = env.shared.is_plain && env.copy.is_none() && env.config.timeout.is_none();
         loop {
             let hand_back = env.hand_back.load(Ordering::Relaxed);
             if hand_back

@@ -12,6 +12,7 @@ use crate::{
     failure::{Failure, FailureKind},
     ledger::{Change, Value},
     logging, panic_guard,
+    report::EventKind,
     shared::messages::ToReporter,
     stage::Stage,
     task::{Event, TaskId, TaskRef},
@@ -60,6 +61,9 @@ impl<S: Stage> BatchRun<'_, S> {
                 return self.finish(task, id, output).await;
             }
             CallEnd::Aborted => {
+                if !self.env.shared.is_plain {
+                    self.note(&task, EventKind::AttemptEnded, attempt);
+                }
                 panic_guard::drop_quietly(retry_input);
                 self.stopped(&task);
             }
@@ -94,6 +98,7 @@ impl<S: Stage> BatchRun<'_, S> {
                 }
             }
         }
+        let attempt = task.attempt();
         if self.env.shared.ledger.is_some() {
             match self.record_result(&task, id, &output) {
                 ResultRecord::Going => {}
@@ -108,6 +113,9 @@ impl<S: Stage> BatchRun<'_, S> {
             }
         }
         if self.claim_in_time(&task, id) {
+            if !self.env.shared.is_plain {
+                self.note(&task, EventKind::Finished, attempt);
+            }
             self.pass_on(task, output);
         } else {
             panic_guard::drop_quietly(output);
@@ -154,6 +162,9 @@ impl<S: Stage> BatchRun<'_, S> {
         retry_input: Option<S::Input>,
     ) {
         let env = self.env;
+        if !env.shared.is_plain {
+            self.note(task, EventKind::AttemptEnded, attempt);
+        }
         if failure.kind() == FailureKind::Panic {
             self.tally.counts.panicked += 1;
         }

@@ -54,6 +54,9 @@ impl<S: Stage> BatchRun<'_, S> {
         let env = self.env;
         // The rest of the batch may be handed back while this waits.
         let input = self.next_input();
+        if !env.shared.is_plain {
+            self.note_start(task, attempt);
+        }
         if env.shared.ledger.is_some() {
             let first = env.stage == 0 && attempt == 1;
             let change = Change::Started {

@@ -14,7 +14,7 @@ use crate::{
     error::Error,
     report::{
         Board, Cursor, EndedTask, Health, Report, Snapshot, StageTimes, TaskDetail, TaskFilter,
-        TaskPage, TimeHistogram,
+        TaskPage, TimeHistogram, Timeline,
     },
     shared::Shared,
     task::{StageName, Stuck, TaskId, TaskStatus},
@@ -223,6 +223,28 @@ impl Control {
     /// The last end of this task, if it is among those that are kept.
     pub fn ended_task(&self, task: TaskId) -> Option<EndedTask> {
         self.board.ended.find(task)
+    }
+}
+
+/// What happened to a task.
+impl Control {
+    /// The events of a task, in order: of one that has ended other than done, as long as there is room for it
+    /// (1 MiB for all of them), and with a [recorder](crate::Pipeline::recorder) those of tasks in flight and of
+    /// some that are done, too.
+    ///
+    /// ```
+    /// # use batrun::{Control, state::TaskId};
+    /// # fn example(control: &Control, task: TaskId) {
+    /// if let Some(timeline) = control.timeline(task) {
+    ///     for event in timeline.events {
+    ///         println!("{:?} {} {:?}", event.at, event.stage, event.kind);
+    ///     }
+    /// }
+    /// # }
+    /// ```
+    pub fn timeline(&self, task: TaskId) -> Option<Timeline> {
+        let live = self.shared().and_then(|shared| shared.live_timeline(task));
+        live.or_else(|| self.board.ended_timeline(task))
     }
 }
 
