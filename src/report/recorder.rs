@@ -38,7 +38,7 @@ const LEAST: usize = 1 << 16;
 impl Recorder {
     /// At most that many bytes of events, 16 for each: one half for tasks in flight, the other for those that have
     /// ended. At least 65,536. Where tasks in flight need more, the events that find no room are left out, and
-    /// counted; where ended ones do, the oldest give way.
+    /// counted; where ended ones do, the oldest give way. Each place for a task in flight takes some 80 bytes besides.
     pub fn bytes(bytes: usize) -> Self {
         Recorder {
             bytes: bytes.max(LEAST),

@@ -148,11 +148,16 @@ impl Shared {
                 return panic_guard::drop_quietly(task);
             }
             let id = task.id();
-            panic_guard::drop_quietly(page.offer(id, || task));
+            panic_guard::drop_quietly(page.offer(id, || (id, task)));
         });
         let total = page.total();
         let (tasks, next) = page.finish();
-        let views = tasks.iter().filter_map(|task| self.view(task)).collect();
+        let views = tasks.iter().filter_map(|(id, task)| {
+            let view = self.view(task)?;
+            // Its record may be another task's by now.
+            (view.task == *id).then_some(view)
+        });
+        let views = views.collect();
         // Perhaps the last holds.
         tasks.into_iter().for_each(panic_guard::drop_quietly);
         TaskPage {
@@ -196,7 +201,6 @@ impl Shared {
             deadline_left: self.time_left(task.deadline()),
             progress,
         };
-        // Its record may be another task's by now.
         (task.id() == id).then_some(view)
     }
 

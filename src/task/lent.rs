@@ -19,10 +19,20 @@ const MOST: Duration = Duration::from_secs(1);
 type Place = (u32, usize);
 
 /// The undos that are being shown, each with the time at which that began.
-#[derive(Default)]
 pub(crate) struct LentUndos {
+    most: Duration,
     lent: Mutex<HashMap<Place, Instant>>,
     returned: Condvar,
+}
+
+impl Default for LentUndos {
+    fn default() -> Self {
+        LentUndos {
+            most: MOST,
+            lent: Mutex::default(),
+            returned: Condvar::new(),
+        }
+    }
 }
 
 impl LentUndos {
@@ -84,7 +94,7 @@ impl LentUndos {
     ) -> MutexGuard<'_, HashMap<Place, Instant>> {
         let mut lent = panic_guard::lock(&self.lent);
         while let Some((place, since)) = take(&mut lent) {
-            let Some(left) = MOST.checked_sub(since.elapsed()) else {
+            let Some(left) = self.most.checked_sub(since.elapsed()) else {
                 continue;
             };
             lent.insert(place, since);
@@ -92,5 +102,99 @@ impl LentUndos {
             lent = waited.unwrap_or_else(|poisoned| poisoned.into_inner()).0;
         }
         lent
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        sync::{Weak, mpsc},
+        thread,
+    };
+
+    use super::*;
+    use crate::{
+        clock::Cycles,
+        task::{EndReason, Limits, State, TaskOwner, TaskRef, Undo, UndoStatus},
+    };
+
+    const ID: TaskId = TaskId(1);
+
+    struct Nobody;
+
+    impl TaskOwner for Nobody {
+        fn task_lost(&self, _: TaskRef) {}
+    }
+
+    /// A task that is being rolled back, with an undo.
+    fn task() -> Task {
+        let owner: Weak<Nobody> = Weak::new();
+        let task = Task::new(0, owner);
+        task.renew(ID, &Limits::none(false), 0, Cycles(1));
+        let mut details = task.details();
+        details.undos.push(Undo {
+            stage: 0,
+            attempt: 1,
+            generation: 0,
+            value: Some(Box::new(7u32)),
+            status: UndoStatus::Registered,
+            tries: 0,
+        });
+        details.end = Some(Box::new(EndReason::TimedOut(0)));
+        drop(details);
+        task.apply(Event::Stop).unwrap();
+        task.apply(Event::Stopped(0)).unwrap();
+        task
+    }
+
+    fn has_value(task: &Task) -> bool {
+        task.details().undos[0].value.is_some()
+    }
+
+    #[test]
+    fn d1_a_task_ends_with_its_undos_in_their_place() {
+        let (lent, task) = (LentUndos::default(), task());
+        let value = lent.lend(&task, ID, 0).unwrap();
+        assert!(lent.lend(&task, ID, 0).is_none() && !has_value(&task));
+        thread::scope(|scope| {
+            let (to, from) = mpsc::channel();
+            scope.spawn(|| {
+                lent.wait(&task, 0);
+                lent.end(&task);
+                to.send(()).unwrap();
+            });
+            let too_soon = from.recv_timeout(Duration::from_millis(50));
+            assert!(too_soon.is_err(), "it has ended without its undo");
+            lent.give_back(&task, ID, 0, value);
+            from.recv().unwrap();
+        });
+        assert!(has_value(&task));
+        assert_eq!(task.state(), State::Ended);
+        // From then on nobody takes it.
+        assert!(lent.lend(&task, ID, 0).is_none() && has_value(&task));
+    }
+
+    #[test]
+    fn d1_nobody_waits_for_ever_for_an_undo_that_is_being_shown() {
+        let lent = LentUndos {
+            most: Duration::ZERO,
+            ..LentUndos::default()
+        };
+        let task = task();
+        let value = lent.lend(&task, ID, 0).unwrap();
+        lent.wait(&task, 0);
+        // It comes too late.
+        lent.give_back(&task, ID, 0, value);
+        assert!(!has_value(&task));
+    }
+
+    #[test]
+    fn d1_an_undo_does_not_go_back_into_another_task() {
+        let (lent, first) = (LentUndos::default(), task());
+        let value = lent.lend(&first, ID, 0).unwrap();
+        let second = task();
+        second.details().undos[0].value = None;
+        lent.give_back(&second, TaskId(2), 0, value);
+        assert!(!has_value(&second));
     }
 }

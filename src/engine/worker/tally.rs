@@ -82,3 +82,36 @@ impl Tally {
         });
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::report::PoolSettings;
+
+    #[test]
+    fn d1_sums_of_times_are_exact() {
+        let (clock, stats) = (Clock::start(), StageStats::new(PoolSettings::default()));
+        let mut tally = Tally::new(&clock);
+        let mut waits = Cycles(0);
+        let (quick, slow) = (clock.cycles_in(1_500), clock.cycles_in(20_000_000));
+        for wait in [1_001, 70_003, 5_000_005] {
+            let wait = clock.cycles_in(wait);
+            waits += wait;
+            tally.start(wait);
+        }
+        tally.call(quick, false, &clock, &stats);
+        tally.call(quick + Cycles(1), false, &clock, &stats);
+        tally.call(slow, false, &clock, &stats);
+        tally.flush(&clock, &stats);
+        // A batch without anything changes nothing.
+        tally.flush(&clock, &stats);
+        let (wait, work, counts) = stats.update(|totals| {
+            let counts = (totals.wait.len(), totals.work.len());
+            (totals.wait_sum, totals.work_sum, counts)
+        });
+        assert_eq!(counts, (3, 3));
+        assert_eq!(wait, clock.to_nanos(waits));
+        let of_quick = clock.to_nanos(quick + quick + Cycles(1));
+        assert_eq!(work, of_quick + clock.to_nanos(slow));
+    }
+}

@@ -118,6 +118,9 @@ impl<S: Stage> BatchRun<'_, S> {
             }
             self.pass_on(task, output);
         } else {
+            if !self.env.shared.is_plain {
+                self.note(&task, EventKind::AttemptEnded, attempt);
+            }
             panic_guard::drop_quietly(output);
         }
         Flow::Continue
