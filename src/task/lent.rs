@@ -156,8 +156,8 @@ mod tests {
         let (lent, task) = (LentUndos::default(), task());
         let value = lent.lend(&task, ID, 0).unwrap();
         assert!(lent.lend(&task, ID, 0).is_none() && !has_value(&task));
+        let (to, from) = mpsc::channel();
         thread::scope(|scope| {
-            let (to, from) = mpsc::channel();
             scope.spawn(|| {
                 lent.wait(&task, 0);
                 lent.end(&task);
