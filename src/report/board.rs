@@ -4,7 +4,7 @@
 use std::{
     sync::{
         Arc, Mutex, OnceLock,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::{Duration, SystemTime},
 };
@@ -22,7 +22,7 @@ use super::{
     times::{TimeHistogram, histogram},
 };
 use crate::{
-    clock::{Clock, Cycles, Nanos},
+    clock::{Clock, Cycles, NEVER, Nanos},
     panic_guard,
     task::{Counts, StageName, Stuck, Task, TaskId},
 };
@@ -45,6 +45,8 @@ pub(crate) struct Board {
     rollbacks: Mutex<(Histogram<u64>, Nanos)>,
     /// It is to end.
     draining: AtomicBool,
+    /// The time at which what is in flight then is cancelled, in nanoseconds since the start.
+    abort_at: AtomicU64,
     /// The time that it has taken from start to end.
     elapsed: OnceLock<Nanos>,
     last: Mutex<LastState>,
@@ -93,6 +95,7 @@ impl Board {
             ended: EndedTasks::default(),
             rollbacks: Mutex::new((histogram(), 0)),
             draining: AtomicBool::new(false),
+            abort_at: AtomicU64::new(NEVER),
             elapsed: OnceLock::new(),
             last: Mutex::default(),
         }
@@ -100,6 +103,11 @@ impl Board {
 
     pub(crate) fn set_draining(&self) {
         self.draining.store(true, Ordering::Relaxed);
+    }
+
+    /// What is in flight at that time is cancelled.
+    pub(crate) fn set_abort_at(&self, at: Nanos) {
+        self.abort_at.fetch_min(at, Ordering::Relaxed);
     }
 
     /// The pipeline has ended, so much time after its start.
@@ -181,6 +189,8 @@ impl Board {
 
     pub(crate) fn snapshot(&self, now: Now, stages: Vec<StageSnapshot>) -> Snapshot {
         let uptime = self.elapsed.get().copied().unwrap_or(now.uptime);
+        let abort_at = self.abort_at.load(Ordering::Relaxed);
+        let drain_left = (abort_at != NEVER).then(|| abort_at.saturating_sub(uptime));
         Snapshot {
             pipeline: self.name.clone(),
             counts: now.counts,
@@ -191,6 +201,7 @@ impl Board {
             refused: self.refusals.counts(),
             paused: now.paused,
             draining: self.draining.load(Ordering::Relaxed),
+            drain_left: drain_left.map(Duration::from_nanos),
             suspended_why: now.suspended,
             ended: self.is_ended(),
             started_at: self.started_at,

@@ -42,6 +42,10 @@ pub struct Snapshot {
     pub paused: bool,
     /// `true` once it accepts nothing more, because it is to end.
     pub draining: bool,
+    /// The time that is left of a [drain](crate::Shutdown::Drain) until what is still in flight is cancelled; zero
+    /// once it is. None while there is no such time.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub drain_left: Option<Duration>,
     /// The reason why it is suspended, if it is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub suspended_why: Option<Arc<str>>,

@@ -151,27 +151,37 @@ mod tests {
         task.details().undos[0].value.is_some()
     }
 
-    #[test]
-    fn d1_a_task_ends_with_its_undos_in_their_place() {
+    /// Has this wait for an undo that is being shown.
+    fn waits(wait: impl FnOnce(&LentUndos, &Task) + Send) -> Task {
         let (lent, task) = (LentUndos::default(), task());
         let value = lent.lend(&task, ID, 0).unwrap();
         assert!(lent.lend(&task, ID, 0).is_none() && !has_value(&task));
         let (to, from) = mpsc::channel();
         thread::scope(|scope| {
             scope.spawn(|| {
-                lent.wait(&task, 0);
-                lent.end(&task);
+                wait(&lent, &task);
                 to.send(()).unwrap();
             });
             let too_soon = from.recv_timeout(Duration::from_millis(50));
-            assert!(too_soon.is_err(), "it has ended without its undo");
+            assert!(too_soon.is_err(), "it goes on without the undo");
             lent.give_back(&task, ID, 0, value);
             from.recv().unwrap();
         });
         assert!(has_value(&task));
+        task
+    }
+
+    #[test]
+    fn d1_an_undo_that_is_shown_is_waited_for() {
+        waits(|lent, task| lent.wait(task, 0));
+    }
+
+    #[test]
+    fn d1_a_task_ends_with_its_undos_in_their_place() {
+        let task = waits(LentUndos::end);
         assert_eq!(task.state(), State::Ended);
         // From then on nobody takes it.
-        assert!(lent.lend(&task, ID, 0).is_none() && has_value(&task));
+        assert!(LentUndos::default().lend(&task, ID, 0).is_none() && has_value(&task));
     }
 
     #[test]

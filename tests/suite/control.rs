@@ -23,7 +23,7 @@ use batrun::{
 };
 
 use crate::support::{
-    DRAIN, Do, Gauge, Held, Notes, acting, live, ms, noted, sleep, still, summary, until,
+    AT_MOST, DRAIN, Do, Gauge, Held, Notes, acting, live, ms, noted, sleep, still, summary, until,
 };
 
 fn ids(control: &Control, filter: &TaskFilter) -> Vec<u64> {
@@ -426,7 +426,9 @@ fn d1_a_stage_is_paused_by_itself_and_the_others_go_on() {
         assert!(matches!(control.pause(), Err(Error::Ended)));
         // Its size can be changed as long as there is work.
         assert!(control.resize("b", 2).is_ok());
-        assert!(control.snapshot().draining && control.report().is_none());
+        let snapshot = control.snapshot();
+        assert!(snapshot.draining && control.report().is_none());
+        assert_eq!(snapshot.drain_left, Some(AT_MOST - ms(1)));
         assert!(held.outcome().await.unwrap().is_done());
         assert_eq!(control.wait().await.unwrap().counts.done, 2);
     });

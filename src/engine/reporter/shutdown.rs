@@ -15,6 +15,7 @@ use tokio::sync::watch;
 
 use super::Reporter;
 use crate::{
+    clock::nanos,
     engine::threads::Threads,
     ledger::Ledger,
     panic_guard,
@@ -149,6 +150,8 @@ impl Reporter {
                 self.shared.leaves.store(true, Ordering::SeqCst);
                 self.stop_producers();
                 self.close_intake();
+                let abort_at = self.shared.clock.now().saturating_add(nanos(grace));
+                self.shared.board.set_abort_at(abort_at);
                 ctx.run_later(grace, |reporter, ctx| reporter.abort(ctx));
             }
             // It has less time than that already.
@@ -173,6 +176,7 @@ impl Reporter {
             return;
         }
         self.shutdown.phase = Phase::Aborting;
+        self.shared.board.set_abort_at(self.shared.clock.now());
         self.stop_producers();
         self.close_intake();
         for task in self.shared.table.live() {
