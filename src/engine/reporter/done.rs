@@ -27,7 +27,9 @@ impl Reporter {
     fn done<O: Send + 'static>(&mut self, mut batch: Batch<O>, ctx: &mut Context<Self>) {
         let told = self.outcomes.is_listened_to() || logging::is_on(log::Level::Debug);
         let mut answers = Vec::new();
-        self.keep_chosen(&batch.tasks);
+        if !self.shared.is_plain {
+            self.keep_chosen(&batch.tasks);
+        }
         for (task, output) in batch.tasks.iter().zip(batch.values.drain(..)) {
             keep_output(task, output);
             if task.has_details() {
@@ -108,6 +110,7 @@ impl Reporter {
     }
 
     /// Has the recorder, if there is one, throw away the events of these tasks, or keep them.
+    #[cold]
     fn keep_chosen(&self, tasks: &[TaskRef]) {
         let board = &self.shared.board;
         if let Some(recorder) = &board.recorder {
