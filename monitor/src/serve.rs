@@ -1,0 +1,114 @@
+//! The monitor alone, for programs that have no web server.
+
+use std::{
+    fmt, io,
+    net::{SocketAddr, ToSocketAddrs},
+    sync::mpsc,
+    thread,
+};
+
+use actix_web::{App, HttpServer, dev::ServerHandle, rt};
+
+use crate::monitor::Monitor;
+
+/// A monitor that serves itself; made by [`Monitor::serve`](crate::Monitor::serve). It stops when this is
+/// dropped. It prints as its URL.
+#[must_use = "it stops when this is dropped"]
+pub struct Serving {
+    address: SocketAddr,
+    monitor: Monitor,
+    server: ServerHandle,
+    thread: Option<thread::JoinHandle<()>>,
+}
+
+impl Serving {
+    /// The address that it serves on.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// The URL of its page.
+    pub fn url(&self) -> String {
+        format!("http://{}/", self.address)
+    }
+}
+
+impl fmt::Display for Serving {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.url())
+    }
+}
+
+impl fmt::Debug for Serving {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Serving")
+            .field("address", &self.address)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Drop for Serving {
+    fn drop(&mut self) {
+        self.monitor.close();
+        // The command is sent at once; its future only says when it is done.
+        drop(self.server.stop(false));
+        if let Some(thread) = self.thread.take() {
+            thread.join().ok();
+        }
+    }
+}
+
+pub(crate) fn start(
+    monitor: &Monitor,
+    address: impl ToSocketAddrs,
+    is_guarded: bool,
+) -> io::Result<Serving> {
+    let addresses: Vec<SocketAddr> = address.to_socket_addrs()?.collect();
+    let open = addresses
+        .iter()
+        .find(|address| !address.ip().to_canonical().is_loopback());
+    if let Some(open) = open.filter(|_| !is_guarded) {
+        return Err(io::Error::new(
+            io::ErrorKind::PermissionDenied,
+            format!(
+                "{open} can be reached from elsewhere: say .access(|request| ..) before .serve(..), or serve on 127.0.0.1"
+            ),
+        ));
+    }
+    let (started, ready) = mpsc::sync_channel(1);
+    let served = monitor.clone();
+    let thread = thread::Builder::new()
+        .name("batrun-monitor-web".to_owned())
+        .spawn(move || {
+            rt::System::new().block_on(async move {
+                let mounted = served.clone();
+                let server = HttpServer::new(move || App::new().service(mounted.mount("")))
+                    .workers(1)
+                    .disable_signals()
+                    .shutdown_timeout(1)
+                    .bind(addresses.as_slice());
+                let server = match server {
+                    Ok(server) => server,
+                    Err(error) => return drop(started.send(Err(error))),
+                };
+                let address = server.addrs().first().copied();
+                let server = server.run();
+                let address = address.ok_or_else(|| io::Error::other("the server has no address"));
+                started
+                    .send(address.map(|address| (address, server.handle())))
+                    .ok();
+                if let Err(error) = server.await {
+                    log::error!("the monitor's server ended: {error}");
+                }
+            });
+        })?;
+    let gone = || io::Error::other("the monitor's thread ended before it served");
+    let (address, server) = ready.recv().map_err(|_| gone())??;
+    log::info!("the monitor serves on http://{address}/");
+    Ok(Serving {
+        address,
+        monitor: monitor.clone(),
+        server,
+        thread: Some(thread),
+    })
+}

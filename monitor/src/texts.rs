@@ -1,0 +1,127 @@
+//! Texts and numbers on their way into JSON.
+
+use std::{
+    fmt,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
+
+use batrun::{Outcome, state::Rollback};
+use serde::{Serialize, Serializer};
+
+/// A whole number as a string, since JavaScript's numbers end at 2^53.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Whole(pub(crate) u64);
+
+impl Serialize for Whole {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(&self.0)
+    }
+}
+
+impl From<Duration> for Whole {
+    fn from(time: Duration) -> Self {
+        Whole(u64::try_from(time.as_nanos()).unwrap_or(u64::MAX))
+    }
+}
+
+/// Milliseconds since 1970.
+pub(crate) fn millis(at: SystemTime) -> u64 {
+    let since = at
+        .duration_since(SystemTime::UNIX_EPOCH)
+        .unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// Bytes of a text that are shown.
+const MOST: usize = 4_096;
+
+type Redact = dyn Fn(&str) -> String + Send + Sync;
+
+/// Texts as they are shown: redacted by the application's hook, and of bounded length.
+#[derive(Clone, Default)]
+pub(crate) struct Texts(pub(crate) Option<Arc<Redact>>);
+
+impl fmt::Debug for Texts {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Texts").field(&self.0.is_some()).finish()
+    }
+}
+
+impl Texts {
+    pub(crate) fn show(&self, text: &str) -> String {
+        let text = match &self.0 {
+            Some(redact) => redact(text),
+            None => text.to_owned(),
+        };
+        cut(text)
+    }
+
+    pub(crate) fn show_any(&self, text: impl fmt::Display) -> String {
+        self.show(&text.to_string())
+    }
+}
+
+fn cut(mut text: String) -> String {
+    if text.len() > MOST {
+        let end = (0..=MOST).rev().find(|at| text.is_char_boundary(*at));
+        text.truncate(end.unwrap_or(0));
+        text.push_str(" …");
+    }
+    text
+}
+
+/// An outcome without values.
+pub(crate) fn without_values(outcome: &mut Outcome) {
+    outcome.key = None;
+    if let Rollback::Stuck(stuck) = &mut outcome.rollback {
+        stuck.key = None;
+        stuck
+            .undos
+            .iter_mut()
+            .for_each(|undo| undo.undo = HIDDEN.to_owned());
+    }
+}
+
+/// In place of a value.
+pub(crate) const HIDDEN: &str = "(hidden)";
+
+/// The text with each run of digits as one sign, so that errors that differ by a number are one group.
+pub(crate) fn masked(text: &str) -> String {
+    let mut masked = String::with_capacity(text.len());
+    for letter in text.chars() {
+        match letter.is_ascii_digit() {
+            true if masked.ends_with('#') => {}
+            true => masked.push('#'),
+            false => masked.push(letter),
+        }
+    }
+    masked
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whole_numbers_stay_whole() {
+        let text = serde_json::to_string(&[Whole(u64::MAX), Whole::from(Duration::MAX)]).unwrap();
+        assert_eq!(text, r#"["18446744073709551615","18446744073709551615"]"#);
+    }
+
+    #[test]
+    fn long_texts_are_cut_between_characters() {
+        let long = Texts::default().show(&"ä".repeat(5_000));
+        assert_eq!(long, "ä".repeat(2_048) + " …");
+    }
+
+    #[test]
+    fn errors_that_differ_by_numbers_are_one_group() {
+        assert_eq!(
+            masked("port 8080: timed out after 30 s"),
+            "port #: timed out after # s"
+        );
+        assert_eq!(masked("12"), masked("7"));
+        assert_eq!(masked("#1"), "#");
+    }
+}
