@@ -24,6 +24,7 @@ mod mount;
 mod serve;
 
 pub use access::{Access, Action};
+pub use metrics::MonitorCollector;
 pub use monitor::Monitor;
 pub use mount::Mount;
 pub use serve::Serving;

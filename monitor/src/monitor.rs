@@ -15,6 +15,7 @@ use crate::{
     access::Access,
     doors::{ActionLimit, Doors},
     live::Watched,
+    metrics::MonitorCollector,
     mount::Mount,
     sample::Sampled,
     sampler::Signal,
@@ -177,6 +178,12 @@ impl Monitor {
     /// do what.
     pub fn serve(&self, address: impl ToSocketAddrs) -> std::io::Result<Serving> {
         serve::start(self, address, self.doors.hook.is_some())
+    }
+
+    /// The metrics as a `Collector`, for a registry of prometheus-client that your program has anyway:
+    /// `registry.register_collector(Box::new(monitor.collector()))`.
+    pub fn collector(&self) -> MonitorCollector {
+        MonitorCollector(Arc::downgrade(&self.inner))
     }
 
     /// Ends all streams, so that a server that stops need not wait for them. Call it before
