@@ -202,6 +202,7 @@ impl LiveEvents {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
     use std::sync::Weak;
 

@@ -96,6 +96,7 @@ impl Store {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
     use super::{super::timeline::EventKind, *};
     use crate::clock::Cycles;

@@ -106,6 +106,7 @@ impl LentUndos {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
     use std::{
         sync::{Weak, mpsc},
