@@ -20,7 +20,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Its fate.
 #[derive(Clone, Copy, Debug, PartialEq)]
-enum Order {
+pub(crate) enum Order {
     Done,
     Fails,
     /// Its undo fails while the bank doesn't answer.
@@ -29,7 +29,7 @@ enum Order {
     Hangs,
 }
 
-type Handle = PipelineHandle<Order, Order>;
+pub(crate) type Handle = PipelineHandle<Order, Order>;
 
 #[derive(Clone)]
 pub(crate) struct World(Rc<Inner>);
