@@ -40,6 +40,7 @@ fn the_page_shows_the_stages_and_the_numbers_of_the_api() {
         world.settle().await;
         page.has("reserve <b>seats</b>").await;
         page.has("charge").await;
+        world.until(|sample| sample["counts"]["failed"] == json!("5")).await;
         for (tile, field) in [("done", "done"), ("failed", "failed"), ("accepted", "accepted")] {
             let there = world.sample().await;
             let wanted = there["counts"][field].as_str().unwrap().to_owned();
@@ -140,6 +141,8 @@ fn a_drain_is_confirmed_by_the_name_and_its_report_stays() {
         page.fill("name", "another one").await;
         page.confirm().await;
         page.until("document.getElementById('said')?.querySelector('.bad') !== null").await;
+        // The browser has written down the refusal.
+        page.forget_complaints().await;
         assert_eq!(world.sample().await["draining"], json!(false));
         page.press("[data-act=\"drain\"]").await;
         page.fill("name", "orders").await;
