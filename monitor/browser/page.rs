@@ -30,8 +30,15 @@ pub(crate) struct Page {
 struct Devtools(&'static str, Value);
 
 impl WebDriverCompatibleCommand for Devtools {
-    fn endpoint(&self, base: &url::Url, session: Option<&str>) -> Result<url::Url, url::ParseError> {
-        base.join(&format!("session/{}/goog/cdp/execute", session.unwrap_or_default()))
+    fn endpoint(
+        &self,
+        base: &url::Url,
+        session: Option<&str>,
+    ) -> Result<url::Url, url::ParseError> {
+        base.join(&format!(
+            "session/{}/goog/cdp/execute",
+            session.unwrap_or_default()
+        ))
     }
 
     fn method_and_body(&self, _: &url::Url) -> (http::Method, Option<String>) {
@@ -45,24 +52,39 @@ impl WebDriverCompatibleCommand for Devtools {
 struct Complaints;
 
 impl WebDriverCompatibleCommand for Complaints {
-    fn endpoint(&self, base: &url::Url, session: Option<&str>) -> Result<url::Url, url::ParseError> {
+    fn endpoint(
+        &self,
+        base: &url::Url,
+        session: Option<&str>,
+    ) -> Result<url::Url, url::ParseError> {
         base.join(&format!("session/{}/se/log", session.unwrap_or_default()))
     }
 
     fn method_and_body(&self, _: &url::Url) -> (http::Method, Option<String>) {
-        (http::Method::POST, Some(json!({"type": "browser"}).to_string()))
+        (
+            http::Method::POST,
+            Some(json!({"type": "browser"}).to_string()),
+        )
     }
 }
 
 impl Page {
     pub(crate) async fn open(driver: &str, address: &str, name: &str) -> Self {
-        let arguments = ["--headless=new", "--no-sandbox", "--disable-gpu", "--hide-scrollbars"];
+        let arguments = [
+            "--headless=new",
+            "--no-sandbox",
+            "--disable-gpu",
+            "--hide-scrollbars",
+        ];
         let wanted = json!({
             "goog:chromeOptions": {"args": arguments},
             "goog:loggingPrefs": {"browser": "ALL"},
         });
-        let Value::Object(wanted) = wanted else { unreachable!() };
-        let mut builder = ClientBuilder::new(hyper_util::client::legacy::connect::HttpConnector::new());
+        let Value::Object(wanted) = wanted else {
+            unreachable!()
+        };
+        let mut builder =
+            ClientBuilder::new(hyper_util::client::legacy::connect::HttpConnector::new());
         let client = builder.capabilities(wanted).connect(driver).await.unwrap();
         let page = Page {
             client,
@@ -103,7 +125,10 @@ impl Page {
     /// Waits for a text, wherever on the page.
     pub(crate) async fn has(&self, text: &str) {
         let text = serde_json::to_string(text).unwrap();
-        self.until(&format!("document.body.innerText.includes({text}) || document.body.textContent.includes({text})")).await;
+        self.until(&format!(
+            "document.body.innerText.includes({text}) || document.body.textContent.includes({text})"
+        ))
+        .await;
     }
 
     /// Goes to a view of the first pipeline.
@@ -119,10 +144,13 @@ impl Page {
     /// Clicks where a person would, so that something that lies over it is noticed.
     pub(crate) async fn press(&self, selector: &str) {
         let quoted = serde_json::to_string(selector).unwrap();
-        self.until(&format!("document.querySelector({quoted})")).await;
+        self.until(&format!("document.querySelector({quoted})"))
+            .await;
         // A sample may come just then, which replaces it.
         for _ in 0..20 {
-            let Ok(there) = self.client.find(Locator::Css(selector)).await else { continue };
+            let Ok(there) = self.client.find(Locator::Css(selector)).await else {
+                continue;
+            };
             if there.click().await.is_ok() {
                 return;
             }
@@ -135,7 +163,8 @@ impl Page {
     /// Fills a field of the dialog.
     pub(crate) async fn fill(&self, name: &str, value: &str) {
         let selector = format!("dialog [name=\"{name}\"]");
-        self.until(&format!("document.querySelector('{selector}')")).await;
+        self.until(&format!("document.querySelector('{selector}')"))
+            .await;
         let field = self.client.find(Locator::Css(&selector)).await.unwrap();
         field.clear().await.unwrap();
         field.send_keys(value).await.unwrap();
@@ -144,7 +173,8 @@ impl Page {
     /// Says yes in the dialog, and waits until it has gone.
     pub(crate) async fn confirm(&self) {
         self.press("dialog button.go").await;
-        self.until("document.querySelector('dialog') === null").await;
+        self.until("document.querySelector('dialog') === null")
+            .await;
     }
 
     pub(crate) async fn search(&self, text: &str) {
@@ -156,7 +186,9 @@ impl Page {
     pub(crate) async fn keys(&self, keys: &str) {
         let mut actions = KeyActions::new("keyboard".to_owned());
         for value in keys.chars() {
-            actions = actions.then(KeyAction::Down { value }).then(KeyAction::Up { value });
+            actions = actions
+                .then(KeyAction::Down { value })
+                .then(KeyAction::Up { value });
         }
         self.client.perform_actions(actions).await.unwrap();
     }
@@ -171,10 +203,15 @@ impl Page {
 
     /// A window of this width, in these colours.
     pub(crate) async fn resize(&self, width: u32, theme: &str) {
-        let size = json!({"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": width < 700});
-        self.client.issue_cmd(Devtools("Emulation.setDeviceMetricsOverride", size)).await.unwrap();
+        let size =
+            json!({"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": width < 700});
+        self.client
+            .issue_cmd(Devtools("Emulation.setDeviceMetricsOverride", size))
+            .await
+            .unwrap();
         self.client.goto(&self.address).await.unwrap();
-        self.run(&format!("localStorage.setItem('batrun.theme', '{theme}')")).await;
+        self.run(&format!("localStorage.setItem('batrun.theme', '{theme}')"))
+            .await;
         self.reload().await;
         self.until("document.querySelector('.picture')").await;
     }

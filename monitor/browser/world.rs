@@ -47,16 +47,21 @@ impl World {
     pub(crate) async fn start() -> Self {
         let answers = Arc::new(AtomicBool::new(false));
         let bank = answers.clone();
-        let reserve = stage_fn("reserve <b>seats</b>", async |order: Order, task: &TaskContext<String>| {
-            task.on_cancel(format!("Seat({order:?})")).await?;
-            Ok(order)
-        })
+        let reserve = stage_fn(
+            "reserve <b>seats</b>",
+            async |order: Order, task: &TaskContext<String>| {
+                task.on_cancel(format!("Seat({order:?})")).await?;
+                Ok(order)
+            },
+        )
         .cancel_with(async |_: String, _: &CancelContext| Ok(()));
         let charge = stage_fn("charge", async |order: Order, task: &TaskContext<Order>| {
             task.on_cancel(order).await?;
             match order {
                 Order::Hangs => std::future::pending().await,
-                Order::Fails => Err(Failure::permanent("<script>alert(1)</script> \u{202e} card 4711 refused")),
+                Order::Fails => Err(Failure::permanent(
+                    "<script>alert(1)</script> \u{202e} card 4711 refused",
+                )),
                 Order::Stuck => Err(Failure::permanent("no route")),
                 Order::Done => Ok(order),
             }
@@ -148,23 +153,41 @@ impl World {
     /// Some tasks end, done and failed.
     pub(crate) async fn settle(&self) {
         for number in 0..40 {
-            let order = if number % 8 == 3 { Order::Fails } else { Order::Done };
-            let ticket = self.0.handle.submit(order).label(format!("order {number}")).await.unwrap();
+            let order = if number % 8 == 3 {
+                Order::Fails
+            } else {
+                Order::Done
+            };
+            let ticket = self
+                .0
+                .handle
+                .submit(order)
+                .label(format!("order {number}"))
+                .await
+                .unwrap();
             ticket.outcome().await.unwrap();
         }
     }
 
     /// A task that waits, in its second stage.
     pub(crate) async fn hang(&self, label: &str) -> u64 {
-        let ticket = self.0.handle.submit(Order::Hangs).label(label).await.unwrap();
-        self.until(|sample| sample["stages"][1]["workers_busy"] == json!(1)).await;
+        let ticket = self
+            .0
+            .handle
+            .submit(Order::Hangs)
+            .label(label)
+            .await
+            .unwrap();
+        self.until(|sample| sample["stages"][1]["workers_busy"] == json!(1))
+            .await;
         ticket.id().0
     }
 
     pub(crate) async fn until_ended(&self, task: u64) {
         let until = Instant::now() + PATIENCE;
         while self.0.handle.control().task(TaskId(task)).is_some() {
-            assert!(Instant::now() < until, "task {task} goes on");
+            let there = self.0.handle.control().task(TaskId(task));
+            assert!(Instant::now() < until, "task {task} goes on: {there:?}");
             rt::time::sleep(Duration::from_millis(20)).await;
         }
     }

@@ -49,10 +49,17 @@ pub(crate) fn find(path: &str) -> Option<HttpResponse> {
         return Some(response.body(page.as_str()));
     }
     let name = path.strip_prefix(&**folder)?.strip_prefix('/')?;
-    let (_, kind, text) = FILES.iter().copied().flatten().find(|file| file.0 == name)?;
+    let (_, kind, text) = FILES
+        .iter()
+        .copied()
+        .flatten()
+        .find(|file| file.0 == name)?;
     let mut response = HttpResponse::Ok();
     response.content_type(*kind);
-    response.insert_header((header::CACHE_CONTROL, "private, max-age=31536000, immutable"));
+    response.insert_header((
+        header::CACHE_CONTROL,
+        "private, max-age=31536000, immutable",
+    ));
     Some(response.body(*text))
 }
 
@@ -77,14 +84,25 @@ mod tests {
         for (name, _, text) in all.iter().filter(|file| file.0 != "uplot.js") {
             for rest in text.split("from \"./").skip(1) {
                 let module = rest.split('"').next().unwrap();
-                assert!(find(&format!("{folder}/{module}")).is_some(), "{name}: {module}");
+                assert!(
+                    find(&format!("{folder}/{module}")).is_some(),
+                    "{name}: {module}"
+                );
             }
         }
     }
 
     #[test]
     fn the_page_puts_texts_in_as_texts_only() {
-        let ways = ["innerHTML", "outerHTML", "insertAdjacentHTML", "document.write", "eval(", "new Function", "srcdoc"];
+        let ways = [
+            "innerHTML",
+            "outerHTML",
+            "insertAdjacentHTML",
+            "document.write",
+            "eval(",
+            "new Function",
+            "srcdoc",
+        ];
         for (name, _, text) in FILES.concat() {
             for way in ways {
                 assert!(!text.contains(way), "{name}: {way}");

@@ -83,7 +83,10 @@ impl HttpServiceFactory for Mount {
         let Mount { path, inner, doors } = self;
         let doors = Arc::new(doors);
         let mut scope = web::scope(&path);
-        for route in ROUTES {
+        // `tasks/cancel` before `tasks/{task}`, which would take it for a number.
+        let (actions, others): (Vec<&Route>, Vec<&Route>) =
+            ROUTES.iter().partition(|route| route.action.is_some());
+        for route in actions.into_iter().chain(others) {
             let inner = inner.clone();
             let method = match route.action {
                 Some(_) => web::post(),
