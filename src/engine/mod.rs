@@ -13,10 +13,11 @@
 //! to the reporter as soon as nothing works on it any more. The reporter runs its undos one after the
 //! other, by sending a `Cancel` for each; a pool runs undos before anything else.
 //!
-//! [`threads`] are what all of it runs on; [`restore`] puts the tasks of the previous process back.
+//! [`threads`] are what all of it runs on; a [`channel`] is between a pool and its workers; [`restore`] puts the tasks of the previous process back.
 //! `pub(super)` in an actor's folder means "my actor".
 
 pub(crate) mod threads;
+pub(crate) mod channel;
 pub(crate) mod producer;
 pub(crate) mod worker;
 pub(crate) mod pool;

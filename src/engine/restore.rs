@@ -5,10 +5,10 @@ use std::{
     sync::{Arc, Mutex, atomic::Ordering},
 };
 
-use actix::Recipient;
 use tokio::sync::Semaphore;
 
 use super::{
+    channel::Sender,
     room::collect,
     worker::env::{FromWorker, NextAttempt},
 };
@@ -42,7 +42,7 @@ pub(crate) trait RestoreFeed {
 
 pub(crate) struct PoolFeed<I: Send + 'static> {
     hop: Hop<I>,
-    pool: Recipient<FromWorker<I>>,
+    pool: Sender<FromWorker<I>>,
     batch: Batch<I>,
 }
 
@@ -50,7 +50,7 @@ pub(crate) struct PoolFeed<I: Send + 'static> {
 const BATCH: usize = 256;
 
 impl<I: Send + 'static> PoolFeed<I> {
-    pub(crate) fn new(hop: Hop<I>, pool: Recipient<FromWorker<I>>) -> Self {
+    pub(crate) fn new(hop: Hop<I>, pool: Sender<FromWorker<I>>) -> Self {
         PoolFeed {
             hop,
             pool,
@@ -76,7 +76,7 @@ impl<I: Send + 'static> RestoreFeed for PoolFeed<I> {
     }
 
     fn rest(&mut self, task: TaskRef, context: Box<dyn Any + Send>) {
-        self.pool.do_send(FromWorker::Retry {
+        self.pool.send(FromWorker::Retry {
             task,
             input: Self::typed(context),
             due: 0,

@@ -23,6 +23,7 @@ use crate::engine::restore::PoolFeed;
 use crate::faults::{Fault, Injected, Repeat};
 use crate::{
     engine::{
+        channel::channel,
         pool::{Pool, PoolConfig},
         producer::ProducerActor,
         threads::PrivateSystem,
@@ -143,6 +144,7 @@ impl<I: Send + 'static, C: Send + 'static, D: 'static> Pipeline<I, C, D> {
                     faults: faults.clone(),
                 })
             };
+            let (notify, notices) = channel();
             let pool = PoolConfig {
                 shared: launch.shared.clone(),
                 stage,
@@ -153,13 +155,14 @@ impl<I: Send + 'static, C: Send + 'static, D: 'static> Pipeline<I, C, D> {
                 room: room.clone(),
                 stats: launch.stats[stage as usize].clone(),
                 threads: launch.threads.clone(),
+                notices: (notify.clone(), notices),
             };
             let pool = launch.start(move || Pool::new(pool));
             launch.pools.push(pool.clone().recipient());
             let hop = Hop::new(pool.clone().recipient(), Some(room));
             #[cfg(feature = "journal")]
             if let Some(feeds) = &mut launch.feeds {
-                feeds.push(Box::new(PoolFeed::new(hop.clone(), pool.recipient())));
+                feeds.push(Box::new(PoolFeed::new(hop.clone(), notify)));
             }
             before(launch, hop)
         });

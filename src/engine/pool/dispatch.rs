@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     clock::Nanos,
-    engine::worker::inbox::{BatchMode, Job, Parcel, Starts, ToWorker, UndoJob},
+    engine::worker::inbox::{BatchMode, Job, Parcel, Starts, UndoJob},
     shared::{
         hop::{Batch, TaskMsg},
         messages::ToReporter,
@@ -77,13 +77,12 @@ impl<S: Stage> Pool<S> {
                 Reach::AnywhereOrSpare
             };
             let state = WorkerState::Busy(Starts::Fenced);
-            let pool = self.own_address(ctx);
             let Some(worker) = self.workers.assign(reach, state) else {
                 self.undos.push_front(job);
                 break;
             };
-            let job = Parcel::new(Job::Undo(job), pool);
-            worker.addr.do_send(ToWorker::Job(job));
+            let pool = self.own_address.clone();
+            worker.jobs.send(Parcel::new(Job::Undo(job), pool));
         }
         let waiting = !self.undos.is_empty();
         // A worker in the middle of a batch hands the rest back, and is free; not where the whole batch
@@ -124,12 +123,13 @@ impl<S: Stage> Pool<S> {
             } else {
                 WorkerState::Busy(mode.starts)
             };
-            let pool = self.own_address(ctx);
             let Some(worker) = self.workers.assign(reach, state) else {
                 unreachable!("has_idle has found a worker")
             };
-            let job = Parcel::new(Job::Run { batch, mode }, pool);
-            worker.addr.do_send(ToWorker::Job(job));
+            let pool = self.own_address.clone();
+            worker
+                .jobs
+                .send(Parcel::new(Job::Run { batch, mode }, pool));
         }
         if let Some(throttle) = &mut self.throttle
             && self.queue.is_empty()

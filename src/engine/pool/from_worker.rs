@@ -1,6 +1,6 @@
-//! A pool handles the messages of its workers.
+//! A pool hears what its workers say.
 
-use actix::{AsyncContext, Handler};
+use actix::{AsyncContext, Context, StreamHandler};
 
 use super::{Pool, death::AFTER_DEATH, queue::Evicted, workers::WorkerState};
 use crate::{
@@ -14,12 +14,43 @@ use crate::{
     task::fence,
 };
 
-impl<S: Stage> Handler<FromWorker<S::Input>> for Pool<S> {
-    type Result = ();
+/// There are notices.
+impl<S: Stage> StreamHandler<()> for Pool<S> {
+    fn handle(&mut self, (): (), ctx: &mut Self::Context) {
+        self.hear(ctx);
+    }
 
-    fn handle(&mut self, message: FromWorker<S::Input>, ctx: &mut Self::Context) {
+    /// It has no end.
+    fn finished(&mut self, _: &mut Self::Context) {}
+}
+
+impl<S: Stage> Pool<S> {
+    /// Handles what its workers have said so far, and hands out what that makes possible, once.
+    pub(super) fn hear(&mut self, ctx: &mut Context<Self>) {
+        let count = self.notices.len();
+        if count == 0 {
+            return;
+        }
         let mut evicted = Evicted::default();
-        match message {
+        // One by one: if something panics, the others are still there.
+        for _ in 0..count {
+            if let Some(notice) = self.notices.take() {
+                self.hear_one(notice, &mut evicted, ctx);
+            }
+        }
+        self.let_go(evicted);
+        self.let_go_of_stopped();
+        self.dispatch(ctx);
+        self.stop_if_closed(ctx);
+    }
+
+    fn hear_one(
+        &mut self,
+        notice: FromWorker<S::Input>,
+        evicted: &mut Evicted,
+        ctx: &mut Context<Self>,
+    ) {
+        match notice {
             FromWorker::Built { worker } => {
                 self.workers.set(worker, WorkerState::Idle);
                 self.built();
@@ -34,7 +65,7 @@ impl<S: Stage> Handler<FromWorker<S::Input>> for Pool<S> {
                 rest,
                 reason,
             } => {
-                self.put_back(rest, &mut evicted);
+                self.put_back(rest, evicted);
                 if reason == WaitReason::Room {
                     self.workers.set(worker, WorkerState::Blocked);
                 } else {
@@ -46,7 +77,7 @@ impl<S: Stage> Handler<FromWorker<S::Input>> for Pool<S> {
             FromWorker::UndoWaits { worker } => self.workers.set(worker, WorkerState::Waiting),
             FromWorker::Idle { worker, rest, pace } => {
                 self.workers.set(worker, WorkerState::Idle);
-                self.put_back(rest, &mut evicted);
+                self.put_back(rest, evicted);
                 // Unknown where it had to wait, which it has said.
                 if let Some(now) = pace {
                     self.calls_wait = false;
@@ -55,7 +86,7 @@ impl<S: Stage> Handler<FromWorker<S::Input>> for Pool<S> {
             }
             FromWorker::Rebuilds { worker, rest } => {
                 self.workers.set(worker, WorkerState::Building);
-                self.put_back(rest, &mut evicted);
+                self.put_back(rest, evicted);
             }
             FromWorker::Retry {
                 task,
@@ -88,7 +119,7 @@ impl<S: Stage> Handler<FromWorker<S::Input>> for Pool<S> {
                 self.shared
                     .tell_reporter(ToReporter::CancelDone { task, undo, result });
             }
-            FromWorker::HandedBack { rest } => self.put_back(rest, &mut evicted),
+            FromWorker::HandedBack { rest } => self.put_back(rest, evicted),
             FromWorker::UndoHandedBack(job) => self.undos.push_front(job),
             FromWorker::UndoDied { task, undo } => {
                 ctx.run_later(AFTER_DEATH, move |pool, _| {
@@ -96,23 +127,16 @@ impl<S: Stage> Handler<FromWorker<S::Input>> for Pool<S> {
                     pool.shared
                         .tell_reporter(ToReporter::CancelDone { task, undo, result });
                 });
-                return;
             }
             FromWorker::Died { worker } => {
                 ctx.run_later(AFTER_DEATH, move |pool, ctx| pool.worker_died(worker, ctx));
-                return;
             }
             FromWorker::Left { worker } => {
                 if let Some(thread) = self.workers.remove(worker) {
                     self.threads.retire(thread);
                 }
                 self.count_workers();
-                self.let_go_of_stopped();
-                return self.stop_if_closed(ctx);
             }
         }
-        self.let_go(evicted);
-        self.let_go_of_stopped();
-        self.dispatch(ctx);
     }
 }

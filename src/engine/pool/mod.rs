@@ -14,11 +14,13 @@ mod release;
 
 use std::{
     collections::VecDeque,
+    rc::Rc,
     sync::{Arc, atomic::AtomicBool},
     time::Duration,
 };
 
-use actix::{Actor, ActorContext, AsyncContext, Context, Handler, Recipient, SpawnHandle};
+use actix::{Actor, ActorContext, AsyncContext, Context, Handler, SpawnHandle};
+use futures::stream::poll_fn;
 use tokio::sync::Semaphore;
 
 use self::{
@@ -28,6 +30,7 @@ use self::{
 use crate::{
     clock::Nanos,
     engine::{
+        channel::{Receiver, Sender},
         threads::Threads,
         worker::{
             env::FromWorker,
@@ -58,6 +61,8 @@ pub(crate) struct PoolConfig<S: Stage> {
     pub(crate) room: Arc<Semaphore>,
     pub(crate) stats: Arc<StageStats>,
     pub(crate) threads: Arc<Threads>,
+    /// What its workers say.
+    pub(crate) notices: (Sender<FromWorker<S::Input>>, Receiver<FromWorker<S::Input>>),
 }
 
 pub(crate) struct Pool<S: Stage> {
@@ -95,8 +100,9 @@ pub(crate) struct Pool<S: Stage> {
     start_timer: bool,
     timer: Option<(Nanos, SpawnHandle)>,
     closing: Option<Closing>,
-    /// Its own address, once it was asked for.
-    own_address: Option<Arc<Recipient<FromWorker<S::Input>>>>,
+    /// The other end of its workers' notices, which each job takes along.
+    own_address: Sender<FromWorker<S::Input>>,
+    notices: Rc<Receiver<FromWorker<S::Input>>>,
 }
 
 impl<S: Stage> Pool<S> {
@@ -111,6 +117,7 @@ impl<S: Stage> Pool<S> {
             room,
             stats,
             threads,
+            notices: (own_address, notices),
         } = config;
         Pool {
             throttle: config.rate.map(|rate| rate.throttle()),
@@ -137,14 +144,9 @@ impl<S: Stage> Pool<S> {
             start_timer: false,
             timer: None,
             closing: None,
-            own_address: None,
+            own_address,
+            notices: Rc::new(notices),
         }
-    }
-
-    /// Its own address, which each job takes along.
-    fn own_address(&mut self, ctx: &mut Context<Self>) -> Arc<Recipient<FromWorker<S::Input>>> {
-        let address = || Arc::new(ctx.address().recipient());
-        self.own_address.get_or_insert_with(address).clone()
     }
 
     /// Does what is due now, and sets the timer for what is due later.
@@ -210,6 +212,8 @@ impl<S: Stage> Actor for Pool<S> {
     fn started(&mut self, ctx: &mut Self::Context) {
         // Bounds are permits of ours: actix's own bound is soft.
         ctx.set_mailbox_capacity(0);
+        let notices = self.notices.clone();
+        ctx.add_stream(poll_fn(move |cx| notices.poll_any(cx).map(Some)));
         self.adjust_workers(ctx);
     }
 }
@@ -218,6 +222,8 @@ impl<S: Stage> Handler<ToPool> for Pool<S> {
     type Result = ();
 
     fn handle(&mut self, message: ToPool, ctx: &mut Self::Context) {
+        // They came first: a task that is to be tried again, before it is said to be cleaned up.
+        self.hear(ctx);
         match message {
             ToPool::Cancel {
                 task,

@@ -7,7 +7,10 @@ use actix::{Actor, Arbiter, AsyncContext, Context};
 
 use super::{Pool, workers::Placement};
 use crate::{
-    engine::worker::{Worker, env::WorkerEnv},
+    engine::{
+        channel::channel,
+        worker::{Worker, env::WorkerEnv},
+    },
     failure::{self, Failure, FailureKind},
     logging, panic_guard,
     report::StageHealth,
@@ -56,7 +59,7 @@ impl<S: Stage> Pool<S> {
             config: self.config.clone(),
             factory: self.factory.clone(),
             copy: self.copy,
-            pool: self.own_address(ctx),
+            pool: self.own_address.clone(),
             hop: self.hop.clone(),
             room: self.room.clone(),
             stats: self.stats.clone(),
@@ -64,18 +67,20 @@ impl<S: Stage> Pool<S> {
             left: Cell::new(false),
             _present: blocking.then(|| self.threads.attend()).flatten(),
         };
+        let (jobs, taken) = channel();
         let spare = role == Role::Spare;
         if blocking {
             return match failure::catch(Arbiter::new) {
                 Ok(thread) => {
-                    let addr =
-                        Worker::start_in_arbiter(&thread.handle(), move |_| Worker::new(env));
+                    let addr = Worker::start_in_arbiter(&thread.handle(), move |_| {
+                        Worker::new(env, taken)
+                    });
                     let placement = Placement {
                         local: false,
                         spare,
                         thread: Some(thread),
                     };
-                    self.workers.add(worker, addr, placement);
+                    self.workers.add(worker, addr, jobs, placement);
                     true
                 }
                 Err(panic) => {
@@ -93,10 +98,10 @@ impl<S: Stage> Pool<S> {
             thread: None,
         };
         let addr = match arbiter {
-            Some(arbiter) => Worker::start_in_arbiter(&arbiter, move |_| Worker::new(env)),
-            None => Worker::new(env).start(),
+            Some(arbiter) => Worker::start_in_arbiter(&arbiter, move |_| Worker::new(env, taken)),
+            None => Worker::new(env, taken).start(),
         };
-        self.workers.add(worker, addr, placement);
+        self.workers.add(worker, addr, jobs, placement);
         true
     }
 

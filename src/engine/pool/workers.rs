@@ -8,15 +8,19 @@ use std::{cmp::Reverse, collections::BinaryHeap};
 use actix::{Addr, Arbiter};
 
 use crate::{
-    engine::worker::{
-        Worker,
-        inbox::{Starts, ToWorker},
+    engine::{
+        channel::Sender,
+        worker::{
+            Worker,
+            inbox::{Parcel, Starts, ToWorker},
+        },
     },
     stage::Stage,
 };
 
 pub(super) struct WorkerSlot<S: Stage> {
     pub(super) addr: Addr<Worker<S>>,
+    pub(super) jobs: Sender<Parcel<S::Input>>,
     state: WorkerState,
     local: bool,
     /// Runs undos only, while every other one is busy.
@@ -229,7 +233,13 @@ impl<S: Stage> WorkerSet<S> {
         }
     }
 
-    pub(super) fn add(&mut self, worker: u32, addr: Addr<Worker<S>>, placement: Placement) {
+    pub(super) fn add(
+        &mut self,
+        worker: u32,
+        addr: Addr<Worker<S>>,
+        jobs: Sender<Parcel<S::Input>>,
+        placement: Placement,
+    ) {
         let Placement {
             local,
             spare,
@@ -243,6 +253,7 @@ impl<S: Stage> WorkerSet<S> {
         }
         let slot = Some(WorkerSlot {
             addr,
+            jobs,
             state: WorkerState::Building,
             local,
             spare,
@@ -301,7 +312,7 @@ impl<S: Stage> WorkerSet<S> {
     }
 
     /// Asks all of them to leave.
-    pub(super) fn dismiss_all(&mut self, how: impl Fn() -> ToWorker<S::Input>) {
+    pub(super) fn dismiss_all(&mut self, how: impl Fn() -> ToWorker) {
         for worker in 0..self.slots.len() as u32 {
             self.dismiss(worker, how());
         }
@@ -309,7 +320,7 @@ impl<S: Stage> WorkerSet<S> {
         self.idle_remote.clear();
     }
 
-    fn dismiss(&mut self, worker: u32, how: ToWorker<S::Input>) {
+    fn dismiss(&mut self, worker: u32, how: ToWorker) {
         if let Some(slot) = self.get(worker) {
             slot.addr.do_send(how);
             self.set(worker, WorkerState::Leaving);

@@ -2,17 +2,16 @@
 
 use std::{
     cell::Cell,
-    sync::{Arc, atomic::AtomicBool, mpsc::Sender},
+    sync::{Arc, atomic::AtomicBool, mpsc},
     time::Duration,
 };
 
-use actix::{Message, Recipient};
 use tokio::sync::Semaphore;
 
 use super::{call_end::StageValue, inbox::UndoJob};
 use crate::{
     clock::Nanos,
-    engine::threads::Present,
+    engine::{channel::Sender, threads::Present},
     failure::Failure,
     panic_guard,
     report::StageStats,
@@ -25,8 +24,6 @@ use crate::{
 };
 
 /// From a worker to its pool.
-#[derive(Message)]
-#[rtype(result = "()")]
 pub(crate) enum FromWorker<I> {
     /// It has a stage value.
     Built { worker: u32 },
@@ -103,7 +100,7 @@ pub(crate) struct WorkerEnv<S: Stage> {
     pub(crate) config: Arc<StageConfig>,
     pub(crate) factory: StageFactory<S>,
     pub(crate) copy: Option<CopyInput<S>>,
-    pub(crate) pool: Arc<Recipient<FromWorker<S::Input>>>,
+    pub(crate) pool: Sender<FromWorker<S::Input>>,
     pub(crate) hop: Hop<S::Output>,
     /// Room in the own queue, given back for each task that has left it.
     pub(crate) room: Arc<Semaphore>,
@@ -111,7 +108,7 @@ pub(crate) struct WorkerEnv<S: Stage> {
     /// The pool wants back what has not been started.
     pub(crate) hand_back: Arc<AtomicBool>,
     /// If it has a thread to itself: held until it has let go of its last task.
-    pub(crate) _present: Option<Sender<Present>>,
+    pub(crate) _present: Option<mpsc::Sender<Present>>,
     /// The worker has taken leave of its pool.
     pub(crate) left: Cell<bool>,
 }
@@ -129,7 +126,7 @@ impl<S: Stage> Drop for WorkerEnv<S> {
 
 impl<S: Stage> WorkerEnv<S> {
     pub(super) fn tell(&self, message: FromWorker<S::Input>) {
-        self.pool.do_send(message);
+        self.pool.send(message);
     }
 
     pub(super) fn timeout(&self) -> Duration {

@@ -1,23 +1,20 @@
 //! The inbox of a worker: filled by its actor's mailbox, emptied by its loop.
 
-use std::{
-    cell::{Cell, RefCell},
-    collections::VecDeque,
-    future::poll_fn,
-    sync::Arc,
-    task::Poll,
-};
+use std::{cell::Cell, collections::VecDeque, future::poll_fn, task::Poll};
 
-use actix::{Message, Recipient};
+use actix::Message;
 
 use super::env::FromWorker;
-use crate::{shared::hop::Batch, task::TaskRef};
+use crate::{
+    engine::channel::{Receiver, Sender},
+    shared::hop::Batch,
+    task::TaskRef,
+};
 
-/// From a pool to one of its workers.
+/// From a pool to one of its workers, beside its jobs.
 #[derive(Message)]
 #[rtype(result = "()")]
-pub(crate) enum ToWorker<I: Send + 'static> {
-    Job(Parcel<I>),
+pub(crate) enum ToWorker {
     /// The task that you are on may have been stopped: look.
     CheckStop,
     /// Leave once you have nothing left.
@@ -34,15 +31,14 @@ pub(crate) enum Job<I> {
     Undo(UndoJob),
 }
 
-/// A job on its way. If its worker dies before it takes it, with its mailbox or before the message
-/// has come, it goes back to the pool by itself.
-pub(crate) struct Parcel<I: Send + 'static> {
+/// A job on its way. If its worker dies before it takes it, it goes back to the pool by itself.
+pub(crate) struct Parcel<I> {
     job: Option<Job<I>>,
-    pool: Arc<Recipient<FromWorker<I>>>,
+    pool: Sender<FromWorker<I>>,
 }
 
-impl<I: Send + 'static> Parcel<I> {
-    pub(crate) fn new(job: Job<I>, pool: Arc<Recipient<FromWorker<I>>>) -> Self {
+impl<I> Parcel<I> {
+    pub(crate) fn new(job: Job<I>, pool: Sender<FromWorker<I>>) -> Self {
         let job = Some(job);
         Parcel { job, pool }
     }
@@ -52,14 +48,14 @@ impl<I: Send + 'static> Parcel<I> {
     }
 }
 
-impl<I: Send + 'static> Drop for Parcel<I> {
+impl<I> Drop for Parcel<I> {
     fn drop(&mut self) {
         match self.job.take() {
             None => {}
             Some(Job::Run { batch: rest, .. }) => {
-                self.pool.do_send(FromWorker::HandedBack { rest });
+                self.pool.send(FromWorker::HandedBack { rest });
             }
-            Some(Job::Undo(job)) => self.pool.do_send(FromWorker::UndoHandedBack(job)),
+            Some(Job::Undo(job)) => self.pool.send(FromWorker::UndoHandedBack(job)),
         }
     }
 }
@@ -91,17 +87,17 @@ pub(crate) enum Starts {
     Unfenced,
 }
 
-pub(super) struct Inbox<I: Send + 'static> {
-    jobs: RefCell<VecDeque<Parcel<I>>>,
+pub(super) struct Inbox<I> {
+    jobs: Receiver<Parcel<I>>,
     check_stop: Cell<bool>,
     quit: Cell<bool>,
     suspend: Cell<bool>,
 }
 
-impl<I: Send + 'static> Inbox<I> {
-    pub(super) fn new() -> Self {
+impl<I> Inbox<I> {
+    pub(super) fn new(jobs: Receiver<Parcel<I>>) -> Self {
         Inbox {
-            jobs: RefCell::new(VecDeque::new()),
+            jobs,
             check_stop: Cell::new(false),
             quit: Cell::new(false),
             suspend: Cell::new(false),
@@ -109,10 +105,9 @@ impl<I: Send + 'static> Inbox<I> {
     }
 
     /// The loop is polled after the mailbox, in the same poll of the actor's context, so it needs no
-    /// waking.
-    pub(super) fn put(&self, message: ToWorker<I>) {
+    /// waking. Jobs wake it themselves.
+    pub(super) fn put(&self, message: ToWorker) {
         match message {
-            ToWorker::Job(job) => self.jobs.borrow_mut().push_back(job),
             ToWorker::CheckStop => self.check_stop.set(true),
             ToWorker::Quit => self.quit.set(true),
             ToWorker::Suspend => {
@@ -124,22 +119,22 @@ impl<I: Send + 'static> Inbox<I> {
 
     /// The next job; `None` once the worker is to leave.
     pub(super) async fn next(&self) -> Option<Job<I>> {
-        poll_fn(|_| {
+        poll_fn(|cx| {
             if self.suspend.get() {
                 return Poll::Ready(None);
             }
-            match self.jobs.borrow_mut().pop_front() {
-                Some(job) => Poll::Ready(job.take()),
-                None if self.quit.get() => Poll::Ready(None),
-                None => Poll::Pending,
+            match self.jobs.poll_next(cx) {
+                Poll::Ready(job) => Poll::Ready(job.take()),
+                Poll::Pending if self.quit.get() => Poll::Ready(None),
+                Poll::Pending => Poll::Pending,
             }
         })
         .await
     }
 
-    /// The jobs that it has not begun.
-    pub(super) fn take_all(&self) -> VecDeque<Parcel<I>> {
-        self.jobs.take()
+    /// Takes no more jobs. Returns those that it has not begun.
+    pub(super) fn close(&self) -> VecDeque<Parcel<I>> {
+        self.jobs.close()
     }
 
     /// The pool has asked to look whether the task was stopped, since this was last called.

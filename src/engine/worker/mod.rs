@@ -28,11 +28,11 @@ use tokio::time::sleep;
 use self::{
     call_end::StageValue,
     env::{FromWorker, WorkerEnv},
-    inbox::{Inbox, Job, ToWorker},
+    inbox::{Inbox, Job, Parcel, ToWorker},
     run_batch::run_batch,
     run_undo::run_undo,
 };
-use crate::{panic_guard, stage::Stage};
+use crate::{engine::channel::Receiver, panic_guard, stage::Stage};
 
 /// A worker of a pool.
 pub(crate) struct Worker<S: Stage> {
@@ -42,8 +42,8 @@ pub(crate) struct Worker<S: Stage> {
 }
 
 impl<S: Stage> Worker<S> {
-    pub(super) fn new(env: WorkerEnv<S>) -> Self {
-        let inbox = Rc::new(Inbox::new());
+    pub(super) fn new(env: WorkerEnv<S>, jobs: Receiver<Parcel<S::Input>>) -> Self {
+        let inbox = Rc::new(Inbox::new(jobs));
         let life = Life {
             env,
             inbox: inbox.clone(),
@@ -68,10 +68,10 @@ impl<S: Stage> Actor for Worker<S> {
     }
 }
 
-impl<S: Stage> Handler<ToWorker<S::Input>> for Worker<S> {
+impl<S: Stage> Handler<ToWorker> for Worker<S> {
     type Result = ();
 
-    fn handle(&mut self, message: ToWorker<S::Input>, _: &mut Self::Context) {
+    fn handle(&mut self, message: ToWorker, _: &mut Self::Context) {
         self.inbox.put(message);
     }
 }
@@ -136,13 +136,13 @@ impl<S: Stage> Drop for Life<S> {
         panic_guard::drop_quietly(self.value.take());
         if !self.env.left.get() && !self.inbox.is_suspended() {
             // Jobs that it has not begun go back to the pool, before that hears of the death.
-            panic_guard::catch_quietly(|| drop(self.inbox.take_all()));
+            panic_guard::catch_quietly(|| drop(self.inbox.close()));
         }
     }
 }
 
 /// `false` when the worker is to leave instead.
-async fn wait_to_rebuild<I: Send + 'static>(inbox: &Inbox<I>, delay: Duration) -> bool {
+async fn wait_to_rebuild<I>(inbox: &Inbox<I>, delay: Duration) -> bool {
     let mut delay = pin!(sleep(delay));
     poll_fn(|cx| {
         if inbox.is_leaving() {
