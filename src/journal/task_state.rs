@@ -81,6 +81,7 @@ impl TaskDetails {
         Names {
             key: self.key.as_deref().map(Into::into),
             label: self.label.clone(),
+            ..Names::default()
         }
     }
 
@@ -89,7 +90,7 @@ impl TaskDetails {
         if self.key.is_none() && self.label.is_none() {
             return;
         }
-        let Names { key, label } = self.names();
+        let Names { key, label, .. } = self.names();
         if let Rollback::Stuck(stuck) = &mut outcome.rollback {
             (stuck.key, stuck.label) = (key.clone(), label.clone());
         }

@@ -21,6 +21,8 @@ use self::launch::{Chain, Parts};
 use crate::engine::restore::PoolFeed;
 #[cfg(feature = "testing")]
 use crate::faults::{Fault, Injected, Repeat};
+#[cfg(feature = "tracing")]
+use crate::stage::traced::Traced;
 use crate::{
     engine::{
         channel::channel,
@@ -144,6 +146,8 @@ impl<I: Send + 'static, C: Send + 'static, D: 'static> Pipeline<I, C, D> {
                     faults: faults.clone(),
                 })
             };
+            #[cfg(feature = "tracing")]
+            let factory = factory.map(Traced);
             let (notify, notices) = channel();
             let pool = PoolConfig {
                 shared: launch.shared.clone(),

@@ -99,7 +99,7 @@ impl TaskProgress {
             fraction,
             text,
         } = task.progress()?;
-        let Names { key, label } = task.names();
+        let Names { key, label, .. } = task.names();
         Some(TaskProgress {
             task: task.id(),
             key,

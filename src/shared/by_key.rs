@@ -106,7 +106,15 @@ impl Shared {
                 undos: Some(Ok(undos)),
             } => {
                 let key = Some(key.into());
-                return Ok(ToTakeBack::Done(task, Names { key, label }, undos));
+                return Ok(ToTakeBack::Done(
+                    task,
+                    Names {
+                        key,
+                        label,
+                        ..Names::default()
+                    },
+                    undos,
+                ));
             }
             Found::Ended {
                 task,

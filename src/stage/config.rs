@@ -137,7 +137,7 @@ impl<S> Clone for StageFactory<S> {
     }
 }
 
-#[cfg(feature = "testing")]
+#[cfg(any(feature = "testing", feature = "tracing"))]
 impl<S: 'static> StageFactory<S> {
     /// One that makes something else of each value.
     pub(crate) fn map<T>(self, map: impl Fn(S) -> T + Send + Sync + 'static) -> StageFactory<T> {

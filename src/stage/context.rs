@@ -17,6 +17,8 @@ use super::{
     error::UndoError,
     undo_registration::{register, settle, withdraw},
 };
+#[cfg(feature = "tracing")]
+use crate::task::Names;
 use crate::{
     clock::NEVER,
     panic_guard,
@@ -73,6 +75,16 @@ impl<'a, U: Clone + Debug + Send + 'static> TaskContext<'a, U> {
     /// The task's number.
     pub fn task_id(&self) -> TaskId {
         self.id
+    }
+
+    #[cfg(feature = "tracing")]
+    pub(crate) fn pipeline(&self) -> &'a Shared {
+        self.shared
+    }
+
+    #[cfg(feature = "tracing")]
+    pub(crate) fn names(&self) -> Names {
+        self.task.names()
     }
 
     /// This stage's name.

@@ -15,6 +15,8 @@ pub(crate) mod durability;
 pub(crate) mod stage_fn;
 pub(crate) mod actor_stage;
 pub(crate) mod error;
+#[cfg(feature = "tracing")]
+pub(crate) mod traced;
 
 use std::{fmt::Debug, future::Future};
 

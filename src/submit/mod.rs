@@ -32,6 +32,9 @@ use std::{
 
 use tokio::time::Instant;
 
+#[cfg(feature = "tracing")]
+use crate::task::Trace;
+
 #[cfg(feature = "postgres")]
 pub use self::submitter::{Enqueue, Enqueued, Submitter};
 pub(crate) use self::{answer::answer, error::CLOSED, local_batch::LocalBatch, outbox::Outbox};
@@ -143,6 +146,24 @@ impl<'a, C: Send + 'static, O> Submit<'a, C, O> {
             slow: None,
             output: PhantomData,
         }
+        .traced()
+    }
+
+    /// In a span, if somebody wants one.
+    #[cfg(feature = "tracing")]
+    fn traced(mut self) -> Self {
+        if let Some(trace) = Trace::of_submit(&self.offer.outbox.shared.name)
+            && let Some(names) = self.names()
+        {
+            names.trace = trace;
+        }
+        self
+    }
+
+    #[cfg(not(feature = "tracing"))]
+    #[inline(always)]
+    fn traced(self) -> Self {
+        self
     }
 
     /// Gives the task this long from its acceptance, in queues and at work. Default, and `None`: no

@@ -101,7 +101,7 @@ impl<C: Send + 'static> Offer<'_, C> {
     /// Takes a place and room, or waits for them.
     fn take_room(&mut self, names: Names) -> Option<Next<C>> {
         // One with neither name has tried this before it came here.
-        if names.label.is_some() && names.key.is_none() {
+        if names.key.is_none() && (names.label.is_some() || names.trace.is_some()) {
             let quick = self.admit_quickly(&names, Permits::Needed);
             if quick.is_some() {
                 return quick;

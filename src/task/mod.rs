@@ -1,13 +1,14 @@
 //! A task: its id, its state machine, its record, and the table of those in flight.
 //!
 //! Knows nothing of stages, actors or the pipeline it is in. Bottom first:
-//! [`id`], [`names`], [`counts`], [`outcome`], [`status`] and [`state`] are words that everybody uses; [`undo`],
+//! [`id`], [`trace`], [`names`], [`counts`], [`outcome`], [`status`] and [`state`] are words that everybody uses; [`undo`],
 //! [`limits`], [`details`] and [`atomic_state`] are what a [`record`] is made of; [`ending`] is how
 //! one ends, [`stuck_task`] what is left of one that could not, [`progress`] how far one has come;
 //! [`lent`] are its undos while somebody looks at them;
 //! [`prealloc`], [`timer_wheel`] and [`table`] hold all of them.
 
 pub(crate) mod id;
+pub(crate) mod trace;
 pub(crate) mod names;
 pub(crate) mod counts;
 pub(crate) mod outcome;
@@ -51,4 +52,6 @@ pub(crate) use table::{
     Refusal, Table,
     stuck::{NotReopened, Reopened},
 };
+#[cfg(feature = "tracing")]
+pub(crate) use trace::{Trace, is_wanted as spans_are_wanted};
 pub(crate) use undo::{AnyUndo, Undo, UndoStatus, Undos};

@@ -2,7 +2,7 @@
 
 use std::{fmt, sync::Arc};
 
-use super::id::TaskId;
+use super::{id::TaskId, trace::Trace};
 use crate::text::{cut, one_line};
 
 /// The longest label, in bytes.
@@ -15,6 +15,8 @@ pub(crate) struct Names {
     pub(crate) key: Option<Arc<str>>,
     /// For people.
     pub(crate) label: Option<Arc<str>>,
+    /// For spans.
+    pub(crate) trace: Trace,
 }
 
 impl Names {
@@ -24,9 +26,18 @@ impl Names {
         self.label = (!label.is_empty()).then(|| label.into());
     }
 
+    /// Says in the span of the submit which task it is.
+    pub(crate) fn tell_trace(&self, _task: TaskId) {
+        #[cfg(feature = "tracing")]
+        if let Some(span) = self.trace.span() {
+            span.record("messaging.message.id", _task.0);
+            span.record("messaging.message.conversation_id", self.key.as_deref());
+        }
+    }
+
     /// In a box, if there are any.
     pub(crate) fn boxed(self) -> Option<Box<Self>> {
-        (self.key.is_some() || self.label.is_some()).then(|| Box::new(self))
+        (self.key.is_some() || self.label.is_some() || self.trace.is_some()).then(|| Box::new(self))
     }
 }
 

@@ -165,6 +165,7 @@ impl Task {
     /// Gives it its names. Its outcome is still to come.
     pub(crate) fn set_names(&self, names: Names) {
         if let Some(names) = names.boxed() {
+            names.tell_trace(self.id());
             self.details().names = Some(names);
         }
     }

@@ -78,7 +78,7 @@ pub(super) fn list_left(
         .filter_map(|number| list_undo(shared, task, *number))
         .collect();
     let still_running = running.map(|stage| shared.stage_name(stage).clone());
-    let Names { key, label } = task.names();
+    let Names { key, label, .. } = task.names();
     Stuck {
         task: task.id(),
         key,

@@ -98,7 +98,13 @@ pub(super) fn outcomes(block: OutcomeBlock) -> impl Iterator<Item = (Outcome, Op
     let labels: HashMap<u64, Arc<str>> = block.labels.into_iter().collect();
     let done = block.done.into_iter().map(move |task| {
         let label = labels.get(&task).cloned();
-        Outcome::done(TaskId(task), Names { key: None, label })
+        Outcome::done(
+            TaskId(task),
+            Names {
+                label,
+                ..Names::default()
+            },
+        )
     });
     done.chain(block.rest).map(move |mut outcome| {
         let key = keys.get(&outcome.task.0);

@@ -158,7 +158,7 @@ impl<'a> TaskReader<'a> {
             undo: format!("undo {number} of the task, as the journal has it"),
             error: why.to_owned(),
         });
-        let Names { key, label } = task.details.names();
+        let Names { key, label, .. } = task.details.names();
         let stuck = Stuck {
             task: id,
             key: key.clone(),
@@ -174,7 +174,16 @@ impl<'a> TaskReader<'a> {
             stage: self.stage_of(task),
             failure: Failure::of(FailureKind::Quarantined, why.to_owned()),
         };
-        let outcome = Outcome::new(id, Names { key, label }, end, Rollback::Stuck(stuck));
+        let outcome = Outcome::new(
+            id,
+            Names {
+                key,
+                label,
+                ..Names::default()
+            },
+            end,
+            Rollback::Stuck(stuck),
+        );
         task.details.quarantined = true;
         task.details.stuck = Some(DebugEq(Box::new(outcome.clone())));
         self.recovered.quarantined.push(outcome);

@@ -111,6 +111,7 @@ impl Table {
         let names = Names {
             key: listed.key,
             label: listed.label,
+            ..Names::default()
         };
         let past = rolling_back(rest.end.clone(), std::mem::take(&mut rest.undos), names);
         let task = inner.enter_with_past(blank, id, &Limits::none(false), now, cycles, past);
