@@ -53,6 +53,7 @@
 //! |---|---|---|
 //! | `journal` | pipelines that outlive their process: [`journal`] | SQLite's C code, with rusqlite 0.32 to 0.43 |
 //! | `postgres` | the same in a PostgreSQL database, for several processes at once | the above, tokio-postgres and rustls |
+//! | `tracing` | spans `submit`, `process` and `cancel`, with what the stages log inside of them | tracing |
 //! | `testing` | a kit for tests of your stages: [`testing`] | tokio's clock that stands still |
 //! | `cli` | the program `batrun`, which looks into journals | clap and a table printer |
 //!

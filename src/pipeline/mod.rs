@@ -159,7 +159,8 @@ impl<I: Send + 'static, C: Send + 'static, D: 'static> Pipeline<I, C, D> {
                 room: room.clone(),
                 stats: launch.stats[stage as usize].clone(),
                 threads: launch.threads.clone(),
-                notices: (notify.clone(), notices),
+                notices,
+                notify: notify.clone(),
             };
             let pool = launch.start(move || Pool::new(pool));
             launch.pools.push(pool.clone().recipient());

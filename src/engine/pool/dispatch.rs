@@ -81,7 +81,7 @@ impl<S: Stage> Pool<S> {
                 self.undos.push_front(job);
                 break;
             };
-            let pool = self.own_address.clone();
+            let pool = self.notify.clone();
             worker.jobs.send(Parcel::new(Job::Undo(job), pool));
         }
         let waiting = !self.undos.is_empty();
@@ -126,7 +126,7 @@ impl<S: Stage> Pool<S> {
             let Some(worker) = self.workers.assign(reach, state) else {
                 unreachable!("has_idle has found a worker")
             };
-            let pool = self.own_address.clone();
+            let pool = self.notify.clone();
             worker
                 .jobs
                 .send(Parcel::new(Job::Run { batch, mode }, pool));

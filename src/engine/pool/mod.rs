@@ -61,8 +61,9 @@ pub(crate) struct PoolConfig<S: Stage> {
     pub(crate) room: Arc<Semaphore>,
     pub(crate) stats: Arc<StageStats>,
     pub(crate) threads: Arc<Threads>,
-    /// What its workers say.
-    pub(crate) notices: (Sender<FromWorker<S::Input>>, Receiver<FromWorker<S::Input>>),
+    /// What its workers say, and the end that they say it into.
+    pub(crate) notices: Receiver<FromWorker<S::Input>>,
+    pub(crate) notify: Sender<FromWorker<S::Input>>,
 }
 
 pub(crate) struct Pool<S: Stage> {
@@ -100,8 +101,8 @@ pub(crate) struct Pool<S: Stage> {
     start_timer: bool,
     timer: Option<(Nanos, SpawnHandle)>,
     closing: Option<Closing>,
-    /// The other end of its workers' notices, which each job takes along.
-    own_address: Sender<FromWorker<S::Input>>,
+    /// The end into which its workers say it, which each job takes along.
+    notify: Sender<FromWorker<S::Input>>,
     notices: Rc<Receiver<FromWorker<S::Input>>>,
 }
 
@@ -117,7 +118,8 @@ impl<S: Stage> Pool<S> {
             room,
             stats,
             threads,
-            notices: (own_address, notices),
+            notices,
+            notify,
         } = config;
         Pool {
             throttle: config.rate.map(|rate| rate.throttle()),
@@ -144,7 +146,7 @@ impl<S: Stage> Pool<S> {
             start_timer: false,
             timer: None,
             closing: None,
-            own_address,
+            notify,
             notices: Rc::new(notices),
         }
     }

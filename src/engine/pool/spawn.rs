@@ -59,7 +59,7 @@ impl<S: Stage> Pool<S> {
             config: self.config.clone(),
             factory: self.factory.clone(),
             copy: self.copy,
-            pool: self.own_address.clone(),
+            pool: self.notify.clone(),
             hop: self.hop.clone(),
             room: self.room.clone(),
             stats: self.stats.clone(),
