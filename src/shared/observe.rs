@@ -218,8 +218,10 @@ impl Shared {
         let end = task.is_ending().then(|| task.end(&self.stages)).flatten();
         let count = task.details().undos.len();
         let undos = (0..count).filter_map(|number| self.undo(task, id, number));
-        let undos = undos.collect();
-        (task.id() == id).then_some(TaskDetail { view, end, undos })
+        let undos: Vec<_> = undos.collect();
+        // One that has ended meanwhile has let go of them.
+        let is_whole = task.id() == id && undos.len() == count;
+        is_whole.then_some(TaskDetail { view, end, undos })
     }
 
     fn undo(&self, task: &TaskRef, id: TaskId, number: usize) -> Option<UndoView> {

@@ -36,7 +36,6 @@ mod undo_registration;
 // Failures of stages: panics, values that can't be built, calls that hang.
 mod blocking_hangs;
 mod panics;
-mod spans;
 mod stage_down;
 mod hostile_values;
 mod user_values;

@@ -1,9 +1,15 @@
 //! Spans of a task, with the feature `tracing`: which there are, what each is in, and what they say.
 
+#![allow(clippy::unwrap_used, clippy::panic, missing_docs)]
+
 use std::{
     collections::BTreeMap,
     fmt::Debug,
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, LazyLock, Mutex,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
 };
 
 use batrun::{Failure, Retry, prelude::*};
@@ -14,7 +20,8 @@ use tracing::{
 };
 use tracing_subscriber::{Layer, layer::Context, prelude::*, registry::LookupSpan};
 
-use crate::support::still;
+/// Numbers of registries are used again.
+static NTH: AtomicU64 = AtomicU64::new(0);
 
 /// A span that has been closed.
 #[derive(Clone, Debug, Default)]
@@ -22,6 +29,7 @@ struct Seen {
     name: &'static str,
     parent: Option<u64>,
     id: u64,
+    nth: u64,
     fields: BTreeMap<&'static str, String>,
 }
 
@@ -49,6 +57,7 @@ impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for Spans {
                 .span(id)
                 .and_then(|span| Some(span.parent()?.id().into_u64())),
             id: id.into_u64(),
+            nth: NTH.fetch_add(1, Ordering::SeqCst),
             fields: BTreeMap::new(),
         };
         attributes.record(&mut seen);
@@ -68,22 +77,31 @@ impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for Spans {
 }
 
 impl Spans {
-    fn named(&self, name: &str) -> Vec<Seen> {
+    /// Those of a pipeline, in the order in which they were opened.
+    fn of(&self, pipeline: &str, name: &str) -> Vec<Seen> {
         let closed = self.closed.lock().unwrap();
-        closed
-            .iter()
-            .filter(|seen| seen.name == name)
-            .cloned()
-            .collect()
+        let own = |seen: &&Seen| {
+            let of = seen.fields.get("messaging.destination.name");
+            seen.name == name && of.is_none_or(|of| of == pipeline)
+        };
+        let mut spans: Vec<_> = closed.iter().filter(own).cloned().collect();
+        spans.sort_by_key(|seen| seen.nth);
+        spans
     }
 }
 
-/// Runs this on one thread, with spans seen.
-fn seen<F: Future>(work: impl FnOnce() -> F) -> Spans {
+/// Those of the whole process.
+static SPANS: LazyLock<Spans> = LazyLock::new(|| {
     let spans = Spans::default();
     let subscriber = tracing_subscriber::registry().with(spans.clone());
-    tracing::subscriber::with_default(subscriber, || still(work()));
+    tracing::subscriber::set_global_default(subscriber).unwrap();
     spans
+});
+
+/// Runs this, and returns the spans of the pipeline with this name and those around and inside of them.
+fn seen<F: Future>(work: impl FnOnce() -> F) {
+    LazyLock::force(&SPANS);
+    actix::System::new().block_on(work());
 }
 
 fn seat() -> impl IntoWork<Stage: Stage<Input = u32, Output = u32>> {
@@ -100,12 +118,12 @@ fn pay() -> impl IntoWork<Stage: Stage<Input = u32, Output = u32>> {
         1 => Ok(n),
         _ => Err::<u32, _>(Failure::new("card refused")),
     })
-    .retry(Retry::constant(1, std::time::Duration::from_millis(1)))
+    .retry(Retry::constant(1, Duration::from_millis(1)))
 }
 
 #[test]
 fn spans_of_a_task_are_in_the_one_it_was_submitted_in() {
-    let spans = seen(async || {
+    seen(async || {
         let handle: PipelineHandle<u32, u32> = Pipeline::new("trip")
             .stage(seat())
             .stage(pay())
@@ -117,21 +135,20 @@ fn spans_of_a_task_are_in_the_one_it_was_submitted_in() {
         drop(request);
         assert!(!ticket.outcome().await.unwrap().is_done());
         handle
-            .shutdown(Shutdown::Drain(std::time::Duration::MAX))
+            .shutdown(Shutdown::Drain(Duration::MAX))
             .await
             .unwrap();
     });
-    assert!(spans.open.lock().unwrap().is_empty(), "{:?}", spans.open);
-    let [request] = &spans.named("request")[..] else {
+    let [request] = &SPANS.of("trip", "request")[..] else {
         panic!()
     };
-    let [submit] = &spans.named("submit")[..] else {
+    let [submit] = &SPANS.of("trip", "submit")[..] else {
         panic!()
     };
     assert_eq!(submit.parent, Some(request.id));
     assert_eq!(submit.fields["messaging.destination.name"], "trip");
     assert_eq!(submit.fields["messaging.message.id"], "1");
-    let process = spans.named("process");
+    let process = SPANS.of("trip", "process");
     let stages: Vec<_> = process
         .iter()
         .map(|seen| {
@@ -148,7 +165,7 @@ fn spans_of_a_task_are_in_the_one_it_was_submitted_in() {
         ("pay", "2", Some("failed")),
     ];
     assert_eq!(stages, expected);
-    let [cancel] = &spans.named("cancel")[..] else {
+    let [cancel] = &SPANS.of("trip", "cancel")[..] else {
         panic!()
     };
     assert_eq!(cancel.fields["batrun.stage"], "seat");
@@ -156,7 +173,7 @@ fn spans_of_a_task_are_in_the_one_it_was_submitted_in() {
         assert_eq!(seen.parent, Some(submit.id), "{seen:?}");
     }
     // The stage's own spans are in the one of its call.
-    let [inside] = &spans.named("inside")[..] else {
+    let [inside] = &SPANS.of("trip", "inside")[..] else {
         panic!()
     };
     assert_eq!(inside.parent, Some(process[0].id));
@@ -164,28 +181,28 @@ fn spans_of_a_task_are_in_the_one_it_was_submitted_in() {
 
 #[test]
 fn spans_of_calls_that_panic_or_are_stopped_say_so() {
-    let spans = seen(async || {
+    seen(async || {
         let hangs = stage_fn("hangs", async |n: u32, _: &TaskContext<()>| match n {
             1 => panic!("on purpose"),
             _ => std::future::pending::<Result<u32, Failure>>().await,
         });
         let handle: PipelineHandle<u32, u32> =
-            Pipeline::new("trip").stage(hangs).start().await.unwrap();
+            Pipeline::new("hung").stage(hangs).start().await.unwrap();
         let panics = handle.submit(1).await.unwrap();
         let late = handle
             .submit(2)
-            .timeout(std::time::Duration::from_secs(1))
+            .timeout(Duration::from_millis(30))
             .await
             .unwrap();
         panics.outcome().await.unwrap();
         late.outcome().await.unwrap();
         handle
-            .shutdown(Shutdown::Drain(std::time::Duration::MAX))
+            .shutdown(Shutdown::Drain(Duration::MAX))
             .await
             .unwrap();
     });
-    let mut ends: Vec<_> = spans
-        .named("process")
+    let mut ends: Vec<_> = SPANS
+        .of("hung", "process")
         .iter()
         .map(|seen| seen.fields["error.type"].clone())
         .collect();
@@ -193,8 +210,8 @@ fn spans_of_calls_that_panic_or_are_stopped_say_so() {
     assert_eq!(ends, ["panicked", "stopped"]);
     // Nobody's span was around them.
     assert!(
-        spans
-            .named("submit")
+        SPANS
+            .of("hung", "submit")
             .iter()
             .all(|seen| seen.parent.is_none())
     );
