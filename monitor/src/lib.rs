@@ -22,9 +22,11 @@ mod routes;
 mod assets;
 mod mount;
 mod serve;
+mod report_page;
 
 pub use access::{Access, Action};
 pub use metrics::MonitorCollector;
 pub use monitor::Monitor;
 pub use mount::Mount;
+pub use report_page::ReportPage;
 pub use serve::Serving;
