@@ -4,6 +4,7 @@
 //! them broken. Ctrl-C or SIGTERM drains: the pictures under way are finished, and no new ones are
 //! taken. A second Ctrl-C cancels the tasks under way, and their thumbnails are removed. In each case
 //! the output folder is checked, and the exit code is 0 only if it is as it should be.
+//! With `-- --report out.html` it leaves the final report behind, as a page.
 //!
 //! Without `--release` it runs, but pictures take many times as long.
 //!
@@ -23,6 +24,7 @@ use std::{
 
 use batrun::prelude::*;
 use batrun_actors::WriteFile;
+use batrun_monitor::ReportPage;
 use clap::Parser;
 use image::{DynamicImage, ImageError, ImageFormat, ImageReader, Rgb, RgbImage};
 use indicatif::{ProgressBar, ProgressStyle};
@@ -50,6 +52,9 @@ struct Args {
     /// removed at the end]
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
+    /// Write the final report to this file, as a page
+    #[arg(long, value_name = "FILE")]
+    report: Option<PathBuf>,
 }
 
 #[derive(Clone)]
@@ -184,7 +189,10 @@ async fn run(args: Args) -> Result<bool, Box<dyn Error>> {
         Some(folder) => list(folder).map_err(|error| format!("{}: {error}", folder.display()))?,
         None => make(&scratch.path().join("pictures"), args.pictures)?,
     };
-    let out = args.out.unwrap_or_else(|| scratch.path().join("out"));
+    let out = args
+        .out
+        .clone()
+        .unwrap_or_else(|| scratch.path().join("out"));
     fs::create_dir_all(&out)?;
     if fs::read_dir(&out)?.next().is_some() {
         return Err(format!(
@@ -237,6 +245,10 @@ async fn run(args: Args) -> Result<bool, Box<dyn Error>> {
     ticks.abort();
     bar.finish_and_clear();
     println!("{report}");
+    if let Some(file) = &args.report {
+        fs::write(file, report.to_html())
+            .map_err(|error| format!("{}: {error}", file.display()))?;
+    }
 
     let mut wrong = Vec::new();
     let mut done = Vec::new();

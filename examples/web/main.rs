@@ -3,12 +3,15 @@
 //!
 //! ```sh
 //! cargo run -p batrun-examples-full --example web -- --drive 400       # sends itself requests, then SIGTERM
+//! cargo run -p batrun-examples-full --example web -- --demo            # requests of its own, to watch in a browser
 //! cargo run -p batrun-examples-full --example web                      # and from another terminal:
 //! curl -i localhost:8080/accounts -H 'content-type: application/json' -d '{"name":"ada","pages":3}'
 //! curl -i localhost:8080/accounts/ada
 //! curl localhost:8080/pipeline
 //! curl -i localhost:8080/ready
 //! ```
+//!
+//! Its pipeline is to be watched and steered at <http://localhost:8080/batrun/>.
 //!
 //! Names that begin with `refused-` fail (422), those with `slow-` run into their deadline (504).
 //! When it stops, on SIGINT or SIGTERM, it compares the accounts and the folder with the report; the
@@ -32,6 +35,7 @@ use serde_json::json;
 use service::{AnyError, Service};
 use world::World;
 
+mod demo;
 mod service;
 #[cfg(test)]
 mod tests;
@@ -55,6 +59,10 @@ struct Options {
     /// before the last quarter of them.
     #[arg(long, value_name = "N")]
     drive: Option<usize>,
+    /// Send it requests all the time: good, failing and slow ones, more than it can take now and then, and some
+    /// whose undo gets stuck.
+    #[arg(long, conflicts_with = "drive")]
+    demo: bool,
 }
 
 #[actix_web::main]
@@ -74,7 +82,14 @@ async fn main() -> Result<ExitCode, AnyError> {
     let world = Arc::new(World::new(folder.path()));
     let service = Service::start(port, LIMIT, &world).await?;
     println!("listening on http://{}", service.address);
+    println!(
+        "the pipeline is shown on http://{}/batrun/",
+        service.address
+    );
     let driver = options.drive.map(|n| rt::spawn(drive(n, service.address)));
+    let demo = options
+        .demo
+        .then(|| rt::spawn(demo::run(service.address, world.clone())));
 
     // A pipeline that ends by itself has nothing left to serve for.
     select(
@@ -92,6 +107,11 @@ async fn main() -> Result<ExitCode, AnyError> {
         created = answers.created;
     }
     println!("\n{report}");
+    if let Some(demo) = demo {
+        demo.abort();
+        println!("world: not looked at, since the demo spoils some accounts");
+        return Ok(ExitCode::SUCCESS);
+    }
     match world.check(&report, &created) {
         Ok(accounts) => {
             println!("world: {accounts} accounts, each with its file, and nothing left of others");

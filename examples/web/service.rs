@@ -10,8 +10,9 @@ use actix_web::{
     http::{StatusCode, header},
     post, rt, web,
 };
-use batrun::{SubmitError, prelude::*};
+use batrun::{SubmitError, prelude::*, report::Recorder};
 use batrun_actors::WriteFile;
+use batrun_monitor::Monitor;
 use serde::Deserialize;
 use serde_json::json;
 
@@ -118,6 +119,8 @@ async fn start_pipeline(world: &Arc<World>) -> Result<Accounts, batrun::Error> {
         // The name guards the file, so the file has to be removed before the name is free.
         .order(Order::Lifo)
         .max_in_flight(IN_FLIGHT)
+        // So that the monitor has the timelines of tasks that are still at work, too.
+        .recorder(Recorder::bytes(4 << 20))
         .stage(Reserve(world.clone()).capacity(IN_FLIGHT))
         .stage(welcome.named("welcome").workers(2).capacity(4))
         .stage(Activate(world.clone()).workers(8).capacity(4))
@@ -137,7 +140,10 @@ async fn create(
     limit: web::Data<Limit>,
     account: web::Json<NewAccount>,
 ) -> HttpResponse {
-    let ticket = match accounts.submit(account.into_inner()).timeout(limit.0).now() {
+    let account = account.into_inner();
+    let label = account.name.0.clone();
+    let submit = accounts.submit(account).label(label).timeout(limit.0);
+    let ticket = match submit.now() {
         Ok(ticket) => ticket,
         Err(TrySubmitError::Full(_)) => {
             return HttpResponse::TooManyRequests()
@@ -207,6 +213,7 @@ fn bad_json(error: JsonPayloadError, _: &actix_web::HttpRequest) -> actix_web::E
 pub(crate) struct Service {
     pub(crate) address: SocketAddr,
     pub(crate) accounts: Accounts,
+    monitor: Monitor,
     server: ServerHandle,
     serving: rt::task::JoinHandle<io::Result<()>>,
 }
@@ -224,6 +231,8 @@ impl Service {
             web::Data::from(world.clone()),
         );
         let limit = web::Data::new(Limit(limit));
+        let monitor = Monitor::new().watch(&accounts);
+        let watching = monitor.clone();
         let server = HttpServer::new(move || {
             App::new()
                 .app_data(data.clone())
@@ -234,6 +243,7 @@ impl Service {
                 .service(find_account)
                 .service(show_pipeline)
                 .service(ready)
+                .service(watching.mount("/batrun"))
         })
         .workers(2)
         // With its own signal handling, the server would stop before the pipeline.
@@ -244,6 +254,7 @@ impl Service {
         Ok(Service {
             address,
             accounts,
+            monitor,
             server: server.handle(),
             serving: rt::spawn(server),
         })
@@ -255,6 +266,8 @@ impl Service {
     /// for tasks that nobody has told to end, and cut connections off after its own timeout.
     pub(crate) async fn stop(self, grace: Duration) -> Result<Report, AnyError> {
         let report = self.accounts.shutdown(Shutdown::Drain(grace)).await;
+        // Pages that are open in browsers would keep the server waiting.
+        self.monitor.close();
         self.server.stop(true).await;
         self.serving.await??;
         Ok(report?)
