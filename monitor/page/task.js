@@ -37,7 +37,7 @@ export function task(sample, state) {
         view && may("cancel") ? h("button", { type: "button", "data-act": "cancel-one", "data-task": id }, "Cancel") : null,
         detail.where === "stuck" && may("retry") ? h("button", { type: "button", "data-act": "retry", "data-task": id }, "Try again") : null,
         detail.where === "stuck" && may("resolve") ? h("button", { type: "button", "data-act": "resolve", "data-task": id }, "Resolve") : null),
-      h("dl", null, facts(view, outcome).map(([term, value]) => h("div", null, h("dt", null, term), h("dd", null, value))))),
+      h("dl", null, facts(view, outcome).map(([term, value]) => h("div", { class: term === "outcome" ? "full" : false }, h("dt", null, term), h("dd", null, value))))),
     detail.undos?.length ? undos(detail) : null,
     detail.timeline ? timeline(detail.timeline, state) : h("p", { class: "note" }, "There is no timeline of this task. A recorder keeps those of running ones: Pipeline::recorder."),
   ];
