@@ -81,7 +81,7 @@ function options(place, series) {
     legend: { show: false },
     cursor: { y: false, points: { size: 5 } },
     scales: { y: { range: (_, low, high) => [0, Math.max(high ?? 1, 0.01) * 1.1] } },
-    axes: [{ ...axis, space: 70, values: (_, ticks) => ticks.map((tick) => clock(tick * 1000).slice(0, 5)) }, { ...axis, size: 46, values: (_, ticks) => ticks.map(rate) }],
+    axes: [{ ...axis, space: 70, values: (_, ticks) => ticks.map((tick) => clock(tick * 1000).slice(0, ticks[1] - ticks[0] < 60 ? 8 : 5)) }, { ...axis, size: 46, values: (_, ticks) => ticks.map(rate) }],
     series: [{}, ...series.map((line, at) => ({
       label: line.name,
       stroke: colour(line.tone ? `--${line.tone}` : `--c${at % 6}`),
