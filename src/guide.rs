@@ -8,6 +8,7 @@
 //! [testing]: crate::guide::testing
 //! [actors]: crate::guide::actors
 //! [operations]: crate::guide::operations
+//! [monitor]: crate::guide::monitor
 //! [what_happens]: crate::guide::what_happens
 //! [clocks]: crate::guide::clocks
 //! [guarantees]: crate::guide::guarantees
@@ -29,6 +30,7 @@ macro_rules! pages {
         /// [testing]: crate::guide::testing
         /// [actors]: crate::guide::actors
         /// [operations]: crate::guide::operations
+        /// [monitor]: crate::guide::monitor
         /// [what_happens]: crate::guide::what_happens
         /// [clocks]: crate::guide::clocks
         /// [guarantees]: crate::guide::guarantees
@@ -64,6 +66,10 @@ pages! {
         "API: [`actor`](crate::actor), [`Work::actor`](crate::Work::actor).";
     operations = "docs/guide/operations.md",
         "API: [`report`](crate::report).";
+    // Its code runs as tests of the crate `batrun-monitor`.
+    #[cfg(not(doctest))]
+    monitor = "docs/guide/monitor.md",
+        "API: the crate `batrun-monitor`; [`Control`](crate::Control), [`report`](crate::report).";
     what_happens = "docs/guide/what_happens.md",
         "API: [`error`](crate::error), [`report`](crate::report).";
     clocks = "docs/guide/clocks.md",

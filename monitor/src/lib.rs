@@ -1,4 +1,26 @@
-//! Shows and steers batrun pipelines, inside your application.
+//! Shows and steers batrun pipelines, inside your application: a page, a JSON API, server-sent events and metrics.
+//!
+//! ```no_run
+//! use actix_web::{App, HttpServer};
+//! use batrun::prelude::*;
+//! use batrun_monitor::Monitor;
+//!
+//! # async fn serve(accounts: PipelineHandle<String, String>) -> std::io::Result<()> {
+//! let monitor = Monitor::new().watch(&accounts); // more .watch(..) for more pipelines
+//! HttpServer::new(move || App::new().service(monitor.mount("/batrun")))
+//!     .bind("127.0.0.1:8080")?
+//!     .run()
+//!     .await // http://127.0.0.1:8080/batrun/
+//! # }
+//! ```
+//!
+//! - [`Monitor`] watches pipelines, weakly, and is mounted ([`Mount`]) or served alone ([`Serving`]).
+//! - [`Access`] is what the sender of a request may see and do. Default: everything from this machine, nothing from
+//!   elsewhere.
+//! - [`MonitorCollector`] has the metrics for a registry of yours.
+//! - [`ReportPage`] makes a page of a final report.
+//!
+//! The guide's page `docs/guide/monitor.md`, in `batrun::guide`, says the rest.
 
 // Bottom first: a module imports only from those above it.
 mod access;
@@ -30,3 +52,8 @@ pub use monitor::Monitor;
 pub use mount::Mount;
 pub use report_page::ReportPage;
 pub use serve::Serving;
+
+/// The code of the guide's page runs as tests.
+#[cfg(doctest)]
+#[doc = include_str!("../../docs/guide/monitor.md")]
+struct Guide;
