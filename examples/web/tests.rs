@@ -316,3 +316,24 @@ async fn a_client_that_leaves_has_its_account_all_the_same() {
     // A stop resumes.
     test.stop(&["ada".to_owned()]).await;
 }
+
+#[actix_web::test]
+async fn its_pipeline_is_shown_and_an_open_page_does_not_keep_it() {
+    let test = Test::start(LONG).await;
+    assert_eq!(test.create("ada").await.status, 201);
+    let (status, shown) = test.get("/batrun/api/v1/pipelines").await;
+    let accounts = &shown["pipelines"][0];
+    assert_eq!((status, &accounts["name"]), (200, &json!("accounts")));
+    assert_eq!(accounts["counts"]["done"], "1");
+
+    let stream = format!("http://{}/batrun/api/v1/stream", test.service.address);
+    let mut page = test.client.get(stream).force_close().send().await.unwrap();
+    assert_eq!(page.status(), 200);
+    test.stop(&["ada".to_owned()]).await;
+    let samples = page.body().await.unwrap();
+    let samples = std::str::from_utf8(&samples).unwrap();
+    assert!(
+        samples.contains("\"accounts\"") && samples.contains("event: bye"),
+        "{samples}"
+    );
+}
