@@ -296,7 +296,7 @@ pub(crate) fn ended_task(call: &Call, ended: EndedTask) -> Value {
         "end": kind(&outcome.end),
         "stage": stage,
         "error": error.map(|error| texts.show(&error)),
-        "text": texts.show_any(&outcome),
+        "text": texts.show_line(&outcome),
         "rollback": {
             "state": state,
             "undone": undone,
@@ -353,7 +353,7 @@ fn stuck_task(call: &Call, stuck: &Stuck) -> Value {
         "key": key(call, stuck.key.as_deref()),
         "label": label(call, stuck.label.as_deref()),
         "still_running": stuck.still_running,
-        "text": call.texts().show_any(&shown),
+        "text": call.texts().show_line(&shown),
         "undos": left(call, stuck),
     })
 }
@@ -458,7 +458,7 @@ pub(crate) fn search(call: &Call) -> Answer {
                 if !values {
                     without_values(outcome);
                 }
-                let text = call.texts().show_any(&*outcome);
+                let text = call.texts().show_line(&*outcome);
                 add(
                     outcome.task,
                     "ended",

@@ -57,9 +57,26 @@ impl Texts {
         cut(text)
     }
 
+    /// On one line, and with nothing in it that turns the direction of what follows.
+    pub(crate) fn show_line(&self, text: impl fmt::Display) -> String {
+        one_line(&self.show_any(text))
+    }
+
     pub(crate) fn show_any(&self, text: impl fmt::Display) -> String {
         self.show(&text.to_string())
     }
+}
+
+fn one_line(text: &str) -> String {
+    let mut line = String::with_capacity(text.len());
+    for letter in text.chars() {
+        let turns = matches!(letter, '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+        match letter.is_control() || turns {
+            true => line.extend(letter.escape_default()),
+            false => line.push(letter),
+        }
+    }
+    line
 }
 
 fn cut(mut text: String) -> String {
@@ -113,6 +130,12 @@ mod tests {
     fn long_texts_are_cut_between_characters() {
         let long = Texts::default().show(&"ä".repeat(5_000));
         assert_eq!(long, "ä".repeat(2_048) + " …");
+    }
+
+    #[test]
+    fn a_line_is_one_line() {
+        let line = Texts::default().show_line("a\u{1b}[2J\nb\u{202e}c <b>\u{2028}");
+        assert_eq!(line, r"a\u{1b}[2J\nb\u{202e}c <b>\u{2028}");
     }
 
     #[test]

@@ -1,0 +1,10 @@
+//! The monitor as a browser, a program and a stranger meet it.
+#![allow(clippy::unwrap_used)]
+
+mod actions;
+mod doors;
+mod metrics;
+mod roles;
+mod server;
+mod support;
+mod views;
