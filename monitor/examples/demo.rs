@@ -59,7 +59,10 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
             }
         },
     )
-    .cancel_with(async |_: String, _: &CancelContext| Ok(sleep(Duration::from_millis(8)).await))
+    .cancel_with(async |_: String, _: &CancelContext| {
+        sleep(Duration::from_millis(8)).await;
+        Ok(())
+    })
     .workers(2)
     .capacity(16);
 
@@ -72,7 +75,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         work(&order, 3, 40).await;
         match dice(&order, 4 + u64::from(task.attempt())) % 12 {
             0 => Err(Failure::new("the bank doesn't answer")),
-            1 if dice(&order, 9) % 4 == 0 => Err(Failure::permanent("card refused")),
+            1 if dice(&order, 9).is_multiple_of(4) => Err(Failure::permanent("card refused")),
             _ => Ok(order),
         }
     })
@@ -102,7 +105,10 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
             _ => Ok(order),
         }
     })
-    .cancel_with(async |_: String, _: &CancelContext| Ok(sleep(Duration::from_millis(30)).await))
+    .cancel_with(async |_: String, _: &CancelContext| {
+        sleep(Duration::from_millis(30)).await;
+        Ok(())
+    })
     .workers(3)
     .capacity(12);
 

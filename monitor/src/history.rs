@@ -267,6 +267,64 @@ impl Ring {
 mod tests {
     use super::*;
 
+    fn sums(accepted: u64) -> Sums {
+        Sums {
+            accepted,
+            done: 0,
+            failed: 0,
+            stages: Vec::new(),
+        }
+    }
+
+    fn snapshot() -> Snapshot {
+        serde_json::from_value(json!({
+            "pipeline": "p", "accepted": 0, "done": 0, "failed": 0, "timed_out": 0, "cancelled": 0, "taken_back": 0,
+            "suspended": 0, "released": 0, "in_flight": 4, "in_flight_limit": 9, "stuck": 0, "stuck_limit": 9,
+            "refused": { "full": 0, "closed": 0, "stuck": 0, "suspended": 0 }, "paused": false, "draining": false,
+            "ended": false, "started_at": { "secs_since_epoch": 0, "nanos_since_epoch": 0 },
+            "uptime": { "secs": 1, "nanos": 0 }, "stages": [], "progress": [],
+        }))
+        .unwrap()
+    }
+
+    fn shown(ring: &Ring) -> (u64, Value, Value) {
+        let all = ring.json(0, &[]);
+        let pipeline = &all["pipeline"];
+        (
+            all["until"].as_u64().unwrap(),
+            pipeline["accepted"].clone(),
+            pipeline["in_flight"].clone(),
+        )
+    }
+
+    #[test]
+    fn a_ring_has_a_value_for_each_step() {
+        let mut ring = Ring::new(1_000, 3, 0);
+        for (at, accepted) in [(10_000, 5), (10_400, 6), (11_000, 9), (12_000, 9)] {
+            ring.add(at, &snapshot(), &sums(accepted));
+        }
+        assert_eq!(shown(&ring), (12_000, json!([4.0, 0.0]), json!([4.0, 4.0])));
+        // Nobody has looked for four seconds, in which eight came.
+        ring.add(16_000, &snapshot(), &sums(17));
+        assert_eq!(
+            shown(&ring),
+            (16_000, json!([2.0, 2.0, 2.0]), json!([null, null, 4.0]))
+        );
+        // Nothing has happened for a day.
+        ring.add(86_416_000, &snapshot(), &sums(17));
+        assert_eq!(
+            shown(&ring),
+            (86_416_000, json!([0.0, 0.0, 0.0]), json!([4.0, 4.0, 4.0]))
+        );
+        // The clock was set back.
+        ring.add(20_000, &snapshot(), &sums(17));
+        ring.add(21_000, &snapshot(), &sums(18));
+        assert_eq!(
+            shown(&ring),
+            (21_000, json!([0.0, 0.0, 1.0]), json!([4.0, 4.0, 4.0]))
+        );
+    }
+
     #[test]
     fn quantiles_are_those_of_the_time_between_two_readings() {
         let reading = |times: &[(u32, u64)]| -> Vec<u64> {

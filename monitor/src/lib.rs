@@ -22,6 +22,8 @@
 //!
 //! The guide's page `docs/guide/monitor.md`, in `batrun::guide`, says the rest.
 
+#![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used))]
+
 // Bottom first: a module imports only from those above it.
 mod access;
 mod answer;

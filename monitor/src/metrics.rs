@@ -85,6 +85,9 @@ struct Seen {
     rollbacks: TimeHistogram,
 }
 
+/// A metric's name, its help, and its value.
+type Of<T> = (&'static str, &'static str, fn(&T) -> u64);
+
 type Labels<'a> = Vec<(&'static str, &'a str)>;
 
 impl Scrape {
@@ -179,7 +182,7 @@ impl Scrape {
                 ("reason", "suspended", refused.suspended),
             ]
         })?;
-        let gauges: [(&str, &str, fn(&Snapshot) -> u64); 7] = [
+        let gauges: [Of<Snapshot>; 7] = [
             (
                 "batrun_tasks_in_flight",
                 "Tasks that were accepted and have no outcome yet",
@@ -265,7 +268,7 @@ impl Scrape {
     }
 
     fn stages(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
-        let gauges: [(&str, &str, fn(&StageSnapshot) -> u64); 7] = [
+        let gauges: [Of<StageSnapshot>; 7] = [
             (
                 "batrun_stage_queued",
                 "Tasks in the queue of the stage",
@@ -325,9 +328,8 @@ impl Scrape {
             let oldest = stage.oldest_queued.unwrap_or_default().as_secs_f64();
             metric.encode_family(labels)?.encode_gauge(&oldest)
         })?;
-        drop(metric);
 
-        let counters: [(&str, &str, fn(&StageSnapshot) -> u64); 4] = [
+        let counters: [Of<StageSnapshot>; 4] = [
             (
                 "batrun_stage_attempts_started",
                 "Attempts that were started",

@@ -66,7 +66,7 @@ impl Signal {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         let began = state.looked;
         state.resting = resting;
-        while !state.ended && !(resting && state.looked != began) {
+        while !(state.ended || resting && state.looked != began) {
             let left = until.saturating_duration_since(Instant::now());
             if left.is_zero() {
                 break;

@@ -158,7 +158,59 @@ impl Reader {
 
 #[cfg(test)]
 mod tests {
+    use futures::StreamExt;
+
     use super::*;
+
+    fn sampled(at: u64) -> Arc<Sampled> {
+        Arc::new(Sampled {
+            at,
+            ..Sampled::default()
+        })
+    }
+
+    #[tokio::test]
+    async fn a_slow_reader_gets_the_newest_sample_and_no_other() {
+        let (sender, newest) = watch::channel(sampled(1_000));
+        let streams = Streams::default();
+        let events = streams
+            .open(sampled(1_000), newest, 1_000, Access::look())
+            .ok()
+            .unwrap();
+        let mut events = Box::pin(events);
+        let mut next =
+            async || String::from_utf8(events.next().await.unwrap().unwrap().to_vec()).unwrap();
+        assert!(
+            next()
+                .await
+                .starts_with("event: sample\ndata: {\"now\":1000,")
+        );
+        for at in 2..=1_000 {
+            sender.send_replace(sampled(at * 1_000));
+        }
+        assert!(next().await.contains("\"now\":1000000,"));
+        // One that was closed meanwhile says so at once.
+        sender.send_replace(Arc::new(Sampled {
+            closed: true,
+            ..Sampled::default()
+        }));
+        assert_eq!(next().await, "event: bye\ndata: {}\n\n");
+        assert!(events.next().await.is_none());
+        drop(events);
+        assert_eq!(streams.count(), 0);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_stream_ends_after_its_time() {
+        let (_sender, newest) = watch::channel(sampled(1_000));
+        let streams = Streams::default();
+        let events = streams
+            .open(sampled(1_000), newest, 1_000, Access::look())
+            .ok()
+            .unwrap();
+        let all: Vec<_> = events.collect().await;
+        assert_eq!(all.len(), 2);
+    }
 
     #[test]
     fn the_thirty_third_stream_has_no_place_until_one_is_free() {

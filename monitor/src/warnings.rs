@@ -210,3 +210,153 @@ fn minutes(time: Duration) -> String {
         minutes => format!("{} h", minutes / 60),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    /// A pipeline that is well, with these changes to itself and to its first stage.
+    fn pipeline(changes: Value, stage_changes: Value) -> Snapshot {
+        let stage = |name: &str| {
+            json!({
+                "name": name, "queued": 0, "capacity": 16, "workers": 2, "target": 2, "busy": 0, "resizable": true,
+                "paused": false, "health": { "state": "up" }, "started": 0, "finished": 0, "failed": 0, "retried": 0,
+                "panicked": 0, "stopped": 0, "cancelled": 0, "cancel_failures": 0, "wait_sum": 0, "work_sum": 0,
+            })
+        };
+        let mut first = stage("reserve");
+        merge(&mut first, stage_changes);
+        let mut all = json!({
+            "pipeline": "p", "accepted": 9, "done": 0, "failed": 0, "timed_out": 0, "cancelled": 0, "taken_back": 0,
+            "suspended": 0, "released": 0, "in_flight": 9, "in_flight_limit": 100, "stuck": 0, "stuck_limit": 10,
+            "refused": { "full": 0, "closed": 0, "stuck": 0, "suspended": 0 }, "paused": false, "draining": false,
+            "ended": false, "started_at": { "secs_since_epoch": 0, "nanos_since_epoch": 0 },
+            "uptime": { "secs": 1, "nanos": 0 }, "stages": [first, stage("pay")], "progress": [],
+        });
+        merge(&mut all, changes);
+        serde_json::from_value(all).unwrap()
+    }
+
+    fn merge(into: &mut Value, changes: Value) {
+        for (name, value) in changes.as_object().unwrap() {
+            into[name] = value.clone();
+        }
+    }
+
+    fn said(changes: Value, stage_changes: Value) -> Vec<String> {
+        let before = pipeline(json!({}), json!({}));
+        let now = pipeline(changes, stage_changes);
+        of(&now, Some(&before))
+            .into_iter()
+            .map(|warning| warning.text)
+            .collect()
+    }
+
+    #[test]
+    fn nothing_is_wrong_with_a_pipeline_that_works() {
+        let busy = json!({ "queued": 15, "busy": 2, "oldest_queued": { "secs": 59, "nanos": 0 } });
+        let works = json!({ "done": 100, "failed": 99 });
+        assert_eq!(said(works, busy), [""; 0]);
+    }
+
+    #[test]
+    fn each_trouble_has_its_sentence() {
+        let full = json!({ "queued": 16, "busy": 2 });
+        let limited = json!({
+            "queued": 16, "busy": 0, "rate": { "count": 1, "per": { "secs": 1, "nanos": 0 }, "burst": 1 },
+        });
+        let down = |state: &str| json!({ "health": { "state": state, "failures": 12, "error": "no route" } });
+        let waits = |secs: u64| json!({ "oldest_queued": { "secs": secs, "nanos": 0 } });
+        let none = || json!({});
+        let cases = [
+            (
+                json!({ "suspended_why": "disk full" }),
+                none(),
+                "suspended: disk full",
+            ),
+            (
+                none(),
+                down("down"),
+                "reserve: no worker can be built (12 in a row): no route",
+            ),
+            (
+                none(),
+                down("failing"),
+                "reserve: a worker can't be built (12 in a row): no route",
+            ),
+            (json!({ "stuck": 1 }), none(), "1 task is stuck"),
+            (
+                json!({ "stuck": 10 }),
+                none(),
+                "10 tasks are stuck, as many as may be, so none is accepted",
+            ),
+            (
+                json!({ "failed": 3, "timed_out": 2, "done": 5 }),
+                none(),
+                "5 of the last 10 tasks failed or timed out",
+            ),
+            (json!({ "paused": true }), none(), "paused: 9 tasks wait"),
+            (
+                none(),
+                json!({ "paused": true, "queued": 1 }),
+                "reserve is paused: 1 task waits",
+            ),
+            (
+                none(),
+                full,
+                "reserve is the bottleneck: 16/16 queued, 2/2 busy",
+            ),
+            (
+                none(),
+                limited,
+                "reserve is the bottleneck: 16/16 queued, 0/2 busy, held by its rate limit",
+            ),
+            (
+                json!({ "refused": { "full": 7, "closed": 0, "stuck": 0, "suspended": 0 } }),
+                none(),
+                "7 submits found no room in the last seconds",
+            ),
+            (
+                none(),
+                waits(250),
+                "the oldest task waits for reserve since 4 min",
+            ),
+            (
+                none(),
+                waits(7_200),
+                "the oldest task waits for reserve since 2 h",
+            ),
+        ];
+        for (changes, stage_changes, text) in cases {
+            assert_eq!(said(changes, stage_changes), [text]);
+        }
+    }
+
+    #[test]
+    fn the_worst_five_come_first() {
+        let all = json!({
+            "suspended_why": "disk full", "stuck": 2, "failed": 5, "refused": { "full": 1, "closed": 0, "stuck": 0, "suspended": 0 },
+        });
+        let stage = json!({
+            "queued": 16, "busy": 2, "health": { "state": "down", "failures": 10, "error": "no" },
+            "oldest_queued": { "secs": 90, "nanos": 0 },
+        });
+        let said = said(all, stage);
+        assert_eq!(said.len(), MOST);
+        assert!(
+            said[0].starts_with("suspended") && said[1].starts_with("reserve: no worker"),
+            "{said:?}"
+        );
+    }
+
+    #[test]
+    fn of_an_ended_pipeline_only_what_is_left_is_said() {
+        let said = said(
+            json!({ "ended": true, "stuck": 10, "paused": true }),
+            json!({ "queued": 16 }),
+        );
+        assert_eq!(said, ["10 tasks are stuck"]);
+    }
+}

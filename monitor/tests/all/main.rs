@@ -1,5 +1,5 @@
 //! The monitor as a browser, a program and a stranger meet it.
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod actions;
 mod doors;
