@@ -2,16 +2,14 @@
 
 mod charts;
 mod html;
+mod not_done;
 mod words;
 
-use batrun::{
-    Outcome,
-    report::Report,
-    state::{Rollback, Stuck},
-};
+use batrun::report::Report;
 
 use charts::{outcome_bar, time_chart};
 use html::Html;
+use not_done::{failures, producers, stuck};
 use words::{duration, grouped};
 
 /// A report as a page of HTML: the pipeline's picture, its numbers and times, its last failures, and what is stuck.
@@ -232,96 +230,6 @@ fn stages(page: &mut Html, report: &Report) {
         }),
     );
     page.close("section");
-}
-
-fn producers(page: &mut Html, report: &Report) {
-    if report.producer_errors.is_empty() {
-        return;
-    }
-    page.section("Producers that ended with an error");
-    let rows = report
-        .producer_errors
-        .iter()
-        .map(|error| vec![error.producer.to_string(), html::guarded(&error.failure)]);
-    page.table(&["producer", "error"], rows);
-    page.close("section");
-}
-
-fn failures(page: &mut Html, report: &Report) {
-    if report.last_failures.is_empty() {
-        return;
-    }
-    page.section("Last failures");
-    page.element(
-        "p",
-        "note",
-        "The last 20 tasks that were not done, the latest first.",
-    );
-    page.table(
-        &["task", "outcome", "rollback"],
-        report.last_failures.iter().rev().map(|outcome| {
-            vec![
-                named(outcome),
-                html::guarded(&outcome.end),
-                rollback(&outcome.rollback),
-            ]
-        }),
-    );
-    page.close("section");
-}
-
-fn named(outcome: &Outcome) -> String {
-    let name = outcome.label.as_ref().or(outcome.key.as_ref());
-    name.map_or_else(
-        || outcome.task.to_string(),
-        |name| format!("{} {name}", outcome.task),
-    )
-}
-
-fn rollback(rollback: &Rollback) -> String {
-    match rollback {
-        Rollback::None => "nothing to undo".to_owned(),
-        Rollback::Complete { undos: 1 } => "1 undo ran".to_owned(),
-        Rollback::Complete { undos } => format!("{undos} undos ran"),
-        Rollback::Stuck(stuck) => format!("stuck: {} left", stuck.undos.len()),
-        other => format!("{other:?}"),
-    }
-}
-
-fn stuck(page: &mut Html, report: &Report) {
-    if report.stuck.is_empty() {
-        return;
-    }
-    page.section("Stuck, to be looked at by a person");
-    for task in &report.stuck {
-        page.element("h3", "", &stuck_name(task));
-        if let Some(stage) = &task.still_running {
-            page.element(
-                "p",
-                "problem",
-                &format!("A call of {stage} had not returned."),
-            );
-        }
-        page.table(
-            &["stage", "undo that is left", "error"],
-            task.undos.iter().map(|undo| {
-                vec![
-                    undo.stage.to_string(),
-                    undo.undo.clone(),
-                    undo.error.clone(),
-                ]
-            }),
-        );
-    }
-    page.close("section");
-}
-
-fn stuck_name(task: &Stuck) -> String {
-    let name = task.label.as_ref().or(task.key.as_ref());
-    name.map_or_else(
-        || format!("Task {}", task.task),
-        |name| format!("Task {} “{name}”", task.task),
-    )
 }
 
 #[cfg(test)]

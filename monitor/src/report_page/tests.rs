@@ -1,8 +1,13 @@
+#![allow(clippy::unwrap_used)]
+
 use std::{collections::HashMap, time::Duration};
 
 use batrun::prelude::*;
 
-use super::*;
+use super::{
+    words::{duration, grouped},
+    *,
+};
 
 const HOSTILE: &str = "<script>alert(1)</script>\" onload='x' &amp; \u{202e}evil\u{7}";
 
