@@ -170,7 +170,7 @@ fn a_drain_is_confirmed_by_the_name_and_its_report_stays() {
         page.press("[data-act=\"drain\"]").await;
         page.fill("name", "another one").await;
         page.confirm().await;
-        page.until("document.getElementById('said')?.querySelector('.bad') !== null")
+        page.until("document.querySelector('#said .bad') !== null")
             .await;
         // The browser has written down the refusal.
         page.forget_complaints().await;
