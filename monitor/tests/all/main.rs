@@ -4,6 +4,7 @@
 mod actions;
 mod anything;
 mod doors;
+mod keys;
 mod metrics;
 mod roles;
 mod server;
