@@ -10,7 +10,7 @@ use bytes::Bytes;
 use serde::Deserialize;
 use serde_json::Value;
 
-use crate::{access::Access, answer::Refused, live::Watched, monitor::Inner, texts::Texts};
+use crate::{access::Access, answer::Refused, live::Watched, shared::Inner, texts::Texts};
 
 /// A request that may be handled on any thread.
 pub(crate) struct Call {

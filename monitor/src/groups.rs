@@ -3,10 +3,7 @@
 use batrun::report::EndedTask;
 use serde::Serialize;
 
-use crate::{
-    look::end_of,
-    texts::{Texts, masked, millis},
-};
+use crate::texts::{Texts, end_of, masked, millis};
 
 /// Tasks that ended in the same stage, with errors that differ by numbers only.
 #[derive(Debug, Serialize)]

@@ -1,26 +1,21 @@
-//! The monitor: the pipelines that it watches, and what all its mounts share.
+//! The monitor: the pipelines that it watches, and the ways in which it is served.
 
 use std::{
-    fmt,
     net::ToSocketAddrs,
-    sync::{Arc, Mutex, PoisonError, RwLock, atomic::AtomicU64},
-    time::{Duration, Instant},
+    sync::{Arc, PoisonError},
 };
 
 use actix_web::HttpRequest;
 use batrun::{Control, PipelineHandle};
-use tokio::sync::watch;
 
 use crate::{
     access::Access,
-    doors::{ActionLimit, Doors},
+    doors::Doors,
     live::Watched,
     metrics::MonitorCollector,
     mount::Mount,
-    sample::Sampled,
-    sampler::Signal,
     serve::{self, Serving},
-    streams::Streams,
+    shared::Inner,
     texts::Texts,
 };
 
@@ -46,54 +41,8 @@ use crate::{
 /// ```
 #[derive(Clone, Debug, Default)]
 pub struct Monitor {
-    pub(crate) inner: Arc<Inner>,
+    inner: Arc<Inner>,
     doors: Doors,
-}
-
-/// What all mounts and threads of a monitor share.
-#[derive(Default)]
-pub(crate) struct Inner {
-    pub(crate) watched: RwLock<Vec<Arc<Watched>>>,
-    pub(crate) texts: RwLock<Texts>,
-    pub(crate) buckets: RwLock<Option<Vec<f64>>>,
-    pub(crate) newest: watch::Sender<Arc<Sampled>>,
-    /// The last sample, and when it was taken.
-    pub(crate) fresh: Mutex<Option<(Instant, Arc<Sampled>)>>,
-    pub(crate) signal: Arc<Signal>,
-    pub(crate) streams: Streams,
-    pub(crate) actions: ActionLimit,
-    /// What sampling has cost, in nanoseconds.
-    pub(crate) cost: AtomicU64,
-}
-
-impl fmt::Debug for Inner {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Inner")
-            .field("pipelines", &self.pipelines().len())
-            .finish_non_exhaustive()
-    }
-}
-
-impl Drop for Inner {
-    fn drop(&mut self) {
-        self.signal.end();
-    }
-}
-
-impl Inner {
-    pub(crate) fn pipelines(&self) -> Vec<Arc<Watched>> {
-        self.watched
-            .read()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone()
-    }
-
-    pub(crate) fn texts(&self) -> Texts {
-        self.texts
-            .read()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone()
-    }
 }
 
 impl Monitor {
@@ -177,7 +126,14 @@ impl Monitor {
     /// The address can't be used; or it can be reached from elsewhere, and no [`access`](Self::access) says who may
     /// do what.
     pub fn serve(&self, address: impl ToSocketAddrs) -> std::io::Result<Serving> {
-        serve::start(self, address, self.doors.hook.is_some())
+        let served = self.clone();
+        let mount = move || served.mount("");
+        serve::start(
+            self.inner.clone(),
+            mount,
+            address,
+            self.doors.hook.is_some(),
+        )
     }
 
     /// The metrics as a `Collector`, for a registry of prometheus-client that your program has anyway:
@@ -189,13 +145,6 @@ impl Monitor {
     /// Ends all streams, so that a server that stops need not wait for them. Call it before
     /// `ServerHandle::stop`. They end as well once all pipelines have ended.
     pub fn close(&self) {
-        let closed = Sampled {
-            closed: true,
-            ..Sampled::default()
-        };
-        self.inner.newest.send_replace(Arc::new(closed));
+        self.inner.close();
     }
 }
-
-/// A sample that is no older than this is new enough.
-pub(crate) const FRESH: Duration = Duration::from_millis(250);

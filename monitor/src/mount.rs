@@ -19,8 +19,9 @@ use crate::{
     assets,
     call::Call,
     doors::{Doors, secure},
-    monitor::Inner,
-    routes::{ROUTES, Route, Run},
+    route::{Route, Run},
+    routes::ROUTES,
+    shared::Inner,
 };
 
 /// The bytes of a body.

@@ -4,13 +4,12 @@ use serde_json::{Map, Value, json};
 
 use crate::{
     answer::{Refused, Reply},
-    call::Call,
-    routes::{ROUTES, Route, Run},
+    route::{Route, Run},
 };
 
-pub(crate) fn document(_: &Call) -> Result<Reply, Refused> {
+pub(crate) fn document(routes: &[Route]) -> Result<Reply, Refused> {
     let mut paths: Map<String, Value> = Map::new();
-    for route in ROUTES {
+    for route in routes {
         let method = if route.action.is_some() {
             "post"
         } else {

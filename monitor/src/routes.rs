@@ -6,31 +6,9 @@ use crate::{
     answer::{Refused, Reply},
     call::Call,
     look, metrics, openapi,
+    route::{Handler, Route, Run},
+    search,
 };
-
-/// How a route is answered.
-#[derive(Clone, Copy)]
-pub(crate) enum Run {
-    /// At once.
-    Now(Handler),
-    /// On a thread that may wait: it walks over all tasks, or runs code of the application's.
-    Apart(Handler),
-    /// With a stream.
-    Stream,
-}
-
-type Handler = fn(&Call) -> Result<Reply, Refused>;
-
-/// A route.
-pub(crate) struct Route {
-    pub(crate) path: &'static str,
-    /// Changes something, and is a POST; none is a GET.
-    pub(crate) action: Option<Action>,
-    pub(crate) run: Run,
-    pub(crate) about: &'static str,
-    /// The parameters of its query, or the fields of its body.
-    pub(crate) takes: &'static [&'static str],
-}
 
 const fn get(
     path: &'static str,
@@ -70,14 +48,14 @@ use Run::{Apart, Now, Stream};
 pub(crate) const ROUTES: &[Route] = &[
     get("metrics", Apart(metrics::metrics), &[], "All metrics, as OpenMetrics or as Prometheus' text"),
     get("health", Now(look::health), &[], "200 if all pipelines are ready, else 503"),
-    get("api/v1/openapi.json", Now(openapi::document), &[], "This document"),
+    get("api/v1/openapi.json", Now(document), &[], "This document"),
     get("api/v1/pipelines", Now(look::pipelines), &[], "All pipelines as they are now"),
     get("api/v1/stream", Stream, &["every"], "The same as server-sent events, each 1, 2, 5, 10 or 30 seconds"),
     get("api/v1/pipelines/{p}", Now(look::pipeline), &[], "One pipeline as it is now"),
     get("api/v1/pipelines/{p}/history", Now(look::history), &["range"], "The last 5m, 1h or 24h"),
     get("api/v1/pipelines/{p}/tasks", Apart(look::tasks), &["phase", "stage", "older_ms", "q", "after", "limit"], "Tasks in flight"),
     get("api/v1/pipelines/{p}/tasks/{id}", Apart(look::task), &[], "A task, with its undos and its timeline"),
-    get("api/v1/pipelines/{p}/search", Apart(look::search), &["q"], "Tasks by their number, key or label"),
+    get("api/v1/pipelines/{p}/search", Apart(search::search), &["q"], "Tasks by their number, key or label"),
     get("api/v1/pipelines/{p}/ended", Apart(look::ended), &["before", "limit"], "The last tasks that were not done, and their groups"),
     get("api/v1/pipelines/{p}/stuck", Apart(look::stuck), &[], "The stuck tasks"),
     get("api/v1/pipelines/{p}/report", Now(look::report), &[], "The final report, once the pipeline has ended"),
@@ -94,3 +72,7 @@ pub(crate) const ROUTES: &[Route] = &[
     post("api/v1/pipelines/{p}/drain", Action::Drain, act::drain, &["name", "grace_seconds"], "Ends the pipeline once its tasks are done"),
     post("api/v1/pipelines/{p}/abort", Action::Abort, act::abort, &["name"], "Cancels all tasks and ends the pipeline"),
 ];
+
+fn document(_: &Call) -> Result<Reply, Refused> {
+    openapi::document(ROUTES)
+}

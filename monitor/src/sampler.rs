@@ -2,90 +2,29 @@
 //! changes, and once a minute otherwise.
 
 use std::{
-    sync::{Arc, Condvar, Mutex, PoisonError, Weak, atomic::Ordering},
+    sync::{Arc, PoisonError, Weak, atomic::Ordering},
     thread,
     time::{Duration, Instant},
 };
 
 use crate::{
-    monitor::{FRESH, Inner},
     sample::{self, Sampled},
+    shared::Inner,
+    signal::Signal,
 };
 
 const TICK: Duration = Duration::from_secs(1);
 /// Nobody looks, and nothing changes.
 const REST: Duration = Duration::from_secs(60);
-/// One who has asked looks for so long.
-const LOOK: Duration = Duration::from_secs(15);
+/// A sample that is no older than this is new enough.
+const FRESH: Duration = Duration::from_millis(250);
 /// Ticks without a change before it rests.
 const QUIET: u32 = 3;
-
-/// What wakes the sampler.
-#[derive(Debug, Default)]
-pub(crate) struct Signal {
-    state: Mutex<State>,
-    changed: Condvar,
-}
-
-#[derive(Debug, Default)]
-struct State {
-    started: bool,
-    ended: bool,
-    resting: bool,
-    looked: Option<Instant>,
-}
-
-impl Signal {
-    fn with<T>(&self, change: impl FnOnce(&mut State) -> T) -> T {
-        change(&mut self.state.lock().unwrap_or_else(PoisonError::into_inner))
-    }
-
-    pub(crate) fn end(&self) {
-        self.with(|state| state.ended = true);
-        self.changed.notify_all();
-    }
-
-    /// Somebody looks.
-    pub(crate) fn look(&self, now: Instant) {
-        let wake = self.with(|state| {
-            state.looked = Some(now);
-            state.resting
-        });
-        if wake {
-            self.changed.notify_all();
-        }
-    }
-
-    fn looked(&self, now: Instant) -> bool {
-        let looked = self.with(|state| state.looked);
-        looked.is_some_and(|looked| now.saturating_duration_since(looked) < LOOK)
-    }
-
-    /// Waits; `false` once the monitor is gone.
-    fn wait(&self, until: Instant, resting: bool) -> bool {
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        let began = state.looked;
-        state.resting = resting;
-        while !(state.ended || resting && state.looked != began) {
-            let left = until.saturating_duration_since(Instant::now());
-            if left.is_zero() {
-                break;
-            }
-            let woken = self.changed.wait_timeout(state, left);
-            state = woken.unwrap_or_else(PoisonError::into_inner).0;
-        }
-        state.resting = false;
-        !state.ended
-    }
-}
 
 impl Inner {
     /// Starts the sampler, unless it runs.
     pub(crate) fn start_sampling(self: &Arc<Self>) {
-        if self
-            .signal
-            .with(|state| std::mem::replace(&mut state.started, true))
-        {
+        if !self.signal.start() {
             return;
         }
         let (inner, signal) = (Arc::downgrade(self), self.signal.clone());

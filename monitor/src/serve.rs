@@ -3,20 +3,20 @@
 use std::{
     fmt, io,
     net::{SocketAddr, ToSocketAddrs},
-    sync::mpsc,
+    sync::{Arc, mpsc},
     thread,
 };
 
 use actix_web::{App, HttpServer, dev::ServerHandle, rt};
 
-use crate::monitor::Monitor;
+use crate::{mount::Mount, shared::Inner};
 
 /// A monitor that serves itself; made by [`Monitor::serve`](crate::Monitor::serve). It stops when this is
 /// dropped. It prints as its URL.
 #[must_use = "it stops when this is dropped"]
 pub struct Serving {
     address: SocketAddr,
-    monitor: Monitor,
+    inner: Arc<Inner>,
     server: ServerHandle,
     thread: Option<thread::JoinHandle<()>>,
 }
@@ -49,7 +49,7 @@ impl fmt::Debug for Serving {
 
 impl Drop for Serving {
     fn drop(&mut self) {
-        self.monitor.close();
+        self.inner.close();
         // The command is sent at once; its future only says when it is done.
         drop(self.server.stop(false));
         if let Some(thread) = self.thread.take() {
@@ -59,7 +59,8 @@ impl Drop for Serving {
 }
 
 pub(crate) fn start(
-    monitor: &Monitor,
+    inner: Arc<Inner>,
+    mount: impl Fn() -> Mount + Clone + Send + 'static,
     address: impl ToSocketAddrs,
     is_guarded: bool,
 ) -> io::Result<Serving> {
@@ -76,13 +77,12 @@ pub(crate) fn start(
         ));
     }
     let (started, ready) = mpsc::sync_channel(1);
-    let served = monitor.clone();
     let thread = thread::Builder::new()
         .name("batrun-monitor-web".to_owned())
         .spawn(move || {
             rt::System::new().block_on(async move {
-                let mounted = served.clone();
-                let server = HttpServer::new(move || App::new().service(mounted.mount("")))
+                let mount = mount.clone();
+                let server = HttpServer::new(move || App::new().service(mount()))
                     .workers(1)
                     .disable_signals()
                     .shutdown_timeout(1)
@@ -107,7 +107,7 @@ pub(crate) fn start(
     log::info!("the monitor serves on http://{address}/");
     Ok(Serving {
         address,
-        monitor: monitor.clone(),
+        inner,
         server,
         thread: Some(thread),
     })

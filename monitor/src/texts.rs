@@ -6,7 +6,10 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use batrun::{Outcome, state::Rollback};
+use batrun::{
+    Outcome,
+    state::{End, Rollback},
+};
 use serde::{Serialize, Serializer};
 
 /// A whole number as a string, since JavaScript's numbers end at 2^53.
@@ -102,6 +105,16 @@ pub(crate) fn without_values(outcome: &mut Outcome) {
 
 /// In place of a value.
 pub(crate) const HIDDEN: &str = "(hidden)";
+
+/// The stage in which a task ended, and its error.
+pub(crate) fn end_of(end: &End) -> (Option<&str>, Option<String>) {
+    match end {
+        End::Failed { stage, failure } => (Some(stage), Some(failure.to_string())),
+        End::TimedOut { stage } => (Some(stage), Some("timed out".to_owned())),
+        End::Cancelled { stage, .. } => (Some(stage), Some("cancelled".to_owned())),
+        _ => (None, None),
+    }
+}
 
 /// The text with each run of digits as one sign, so that errors that differ by a number are one group.
 pub(crate) fn masked(text: &str) -> String {

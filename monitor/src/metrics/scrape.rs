@@ -1,29 +1,22 @@
-//! `/metrics`: read from the counters that the pipelines have anyway, at the scrape. Labels are names of pipelines
-//! and stages, and words of ours: never a number, a key or an error, which have no end.
+//! One reading of all pipelines, and its metrics.
 
 use std::{
     fmt,
-    sync::{Arc, Weak, atomic::Ordering},
+    sync::{PoisonError, atomic::Ordering},
     time::Duration,
 };
 
-use actix_web::http::StatusCode;
 use batrun::{
     Control,
     report::{Snapshot, StageHealth, StageSnapshot, StageTimes, TimeHistogram},
 };
 use prometheus_client::{
-    collector::Collector,
-    encoding::{DescriptorEncoder, MetricEncoder, NoLabelSet, prometheus_text, text},
+    encoding::{DescriptorEncoder, MetricEncoder, NoLabelSet},
     metrics::MetricType,
-    registry::{Registry, Unit},
+    registry::Unit,
 };
 
-use crate::{
-    answer::{Refused, Reply},
-    call::Call,
-    monitor::Inner,
-};
+use crate::shared::Inner;
 
 /// The upper bounds of buckets, in seconds.
 const BUCKETS: [f64; 17] = [
@@ -31,48 +24,8 @@ const BUCKETS: [f64; 17] = [
     300.0,
 ];
 
-pub(crate) fn metrics(call: &Call) -> Result<Reply, Refused> {
-    let mut registry = Registry::default();
-    registry.register_collector(Box::new(MonitorCollector(Arc::downgrade(&call.inner))));
-    let mut body = String::new();
-    let (kind, result) = match call.accept.contains("application/openmetrics-text") {
-        true => (
-            "application/openmetrics-text; version=1.0.0; charset=utf-8",
-            text::encode(&mut body, &registry),
-        ),
-        false => (
-            "text/plain; version=0.0.4; charset=utf-8",
-            prometheus_text::encode(&mut body, &registry),
-        ),
-    };
-    result.map_err(|_| Refused::unavailable("the metrics can't be written"))?;
-    Ok(Reply {
-        status: StatusCode::OK,
-        kind,
-        body: body.into_bytes(),
-    })
-}
-
-/// The metrics of a monitor for a registry of yours; made by [`Monitor::collector`](crate::Monitor::collector).
-pub struct MonitorCollector(pub(crate) Weak<Inner>);
-
-impl fmt::Debug for MonitorCollector {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("MonitorCollector")
-    }
-}
-
-impl Collector for MonitorCollector {
-    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
-        match self.0.upgrade() {
-            Some(inner) => Scrape::new(&inner).write(&inner, &mut encoder),
-            None => Ok(()),
-        }
-    }
-}
-
 /// All pipelines as they are now.
-struct Scrape {
+pub(super) struct Scrape {
     pipelines: Vec<Seen>,
     bounds: Vec<f64>,
 }
@@ -91,7 +44,7 @@ type Of<T> = (&'static str, &'static str, fn(&T) -> u64);
 type Labels<'a> = Vec<(&'static str, &'a str)>;
 
 impl Scrape {
-    fn new(inner: &Inner) -> Self {
+    pub(super) fn new(inner: &Inner) -> Self {
         let mut pipelines: Vec<Seen> = Vec::new();
         for watched in inner.pipelines() {
             let control: &Control = &watched.control;
@@ -112,7 +65,7 @@ impl Scrape {
         let bounds = inner
             .buckets
             .read()
-            .unwrap_or_else(std::sync::PoisonError::into_inner)
+            .unwrap_or_else(PoisonError::into_inner)
             .clone();
         Scrape {
             pipelines,
@@ -120,7 +73,7 @@ impl Scrape {
         }
     }
 
-    fn write(&self, inner: &Inner, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
+    pub(super) fn write(&self, inner: &Inner, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
         if !self.pipelines.is_empty() {
             self.tasks(encoder)?;
             self.stages(encoder)?;
