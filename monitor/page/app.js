@@ -137,6 +137,7 @@ function tabs(sample) {
   const bad = BigInt(sample.counts.failed) + BigInt(sample.counts.timed_out);
   const tab = (view, text) => h("a", { href: `#/${sample.p}/${view}`, "aria-current": state.view === view ? "page" : false }, text);
   return h("div", { class: "bar views" },
+    h("h1", { class: "hidden" }, `${sample.name}: ${state.view}`),
     h("nav", { "aria-label": "Views" }, tab("overview", "Overview"), tab("tasks", `Tasks ${sample.in_flight}`), tab("failures", `Failures ${bad}`), tab("stuck", `Stuck ${sample.stuck}`), sample.ended || sample.draining ? tab("report", "Report") : null),
     h("div", { class: "acts" },
       sample.paused ? may("resume") && h("button", { type: "button", "data-act": "resume" }, "Resume") : may("pause") && h("button", { type: "button", "data-act": "pause" }, "Pause"),
