@@ -18,6 +18,9 @@ use crate::{
 /// The events of a task are kept if it is not done, if one of its attempts was repeated, or if it is among those
 /// that [`one_in`](Self::one_in) chooses. Those of all others are thrown away once they are done.
 ///
+/// It costs each task some 200 ns a stage: see `cargo bench -p batrun-benches --bench watching`. A pipeline without one
+/// pays nothing.
+///
 /// ```
 /// use batrun::{prelude::*, report::Recorder};
 ///
