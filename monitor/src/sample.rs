@@ -185,8 +185,7 @@ fn shown<'a>(
         oldest_queued_ns: stage.oldest_queued.map(Whole::from),
         workers: stage.workers,
         workers_target: stage.target,
-        // Read one after the other, so that a worker may be seen at two tasks.
-        workers_busy: stage.busy.min(stage.workers),
+        workers_busy: stage.busy,
         resizable: stage.resizable,
         rate_limit: stage.rate.map(rate),
         paused: stage.paused,

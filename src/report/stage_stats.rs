@@ -133,7 +133,8 @@ impl StageStats {
             oldest_queued: oldest.map(Duration::from_nanos),
             workers: self.workers.load(Ordering::Relaxed),
             target: settings.workers,
-            busy,
+            // The tasks are counted one after the other, so that a worker may be seen at two.
+            busy: busy.min(self.workers.load(Ordering::Relaxed)),
             resizable: !settings.fixed_size,
             rate: settings.rate,
             paused: self.paused.load(Ordering::SeqCst) & PausedBy::Stage as u8 != 0,
