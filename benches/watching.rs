@@ -1,4 +1,4 @@
-//! What it costs to look on: a recorder, a snapshot a second and a list of tasks, beside a pipeline that nobody
+//! The cost of looking on: a recorder, a snapshot a second and a list of tasks, beside a pipeline that nobody
 //! watches; and one look at many tasks in flight.
 //!
 //! `cargo bench -p batrun-benches --bench watching`

@@ -1,4 +1,4 @@
-//! What axe-core finds on each view: nothing that keeps people with a screen reader, a keyboard or weak eyes out.
+//! axe-core looks at each view, and finds nothing that keeps people with a screen reader, a keyboard or weak eyes out.
 
 use std::{env, fs, path::Path};
 

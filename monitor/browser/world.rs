@@ -131,7 +131,7 @@ impl World {
         format!("http://{}/deep/batrun/", self.0.address.get())
     }
 
-    /// What the API says of the pipeline.
+    /// The pipeline, as the API has it.
     pub(crate) async fn sample(&self) -> Value {
         let address = format!("{}api/v1/pipelines/0", self.address());
         let mut answer = awc::Client::new().get(address).send().await.unwrap();

@@ -1,4 +1,4 @@
-//! What somebody may do, as the application's hook says it.
+//! The rights of a request's sender, as the application's hook gives them.
 
 use std::{fmt, sync::Arc};
 
@@ -66,7 +66,7 @@ impl fmt::Display for Action {
     }
 }
 
-/// What the sender of a request may see and do. Made for each request by the hook that
+/// The rights of a request's sender, to see and to do. Made for each request by the hook that
 /// [`Mount::access`](crate::Mount::access) takes.
 ///
 /// ```

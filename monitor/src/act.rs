@@ -1,4 +1,4 @@
-//! What there is to do. Whether the sender may do it was checked before.
+//! The actions. The sender's right to them was checked before.
 
 use std::{ops::ControlFlow, time::Duration};
 

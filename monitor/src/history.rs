@@ -54,7 +54,7 @@ impl History {
     }
 }
 
-/// What counts up from the pipeline's start.
+/// Counts that go up from the pipeline's start.
 #[derive(Clone, Debug)]
 struct Sums {
     accepted: u64,
@@ -168,7 +168,7 @@ impl Ring {
         }
         let steps = step - self.last;
         let row = self.row(before, sums, (at - since) as f64 / 1_000.0, snapshot);
-        // What happened while nobody sampled is spread over the time, as nothing else is known of it.
+        // Counts of a time in which nobody sampled are spread over it, as nothing else is known of them.
         let same = before.accepted == sums.accepted
             && before.done == sums.done
             && before.failed == sums.failed;
@@ -211,7 +211,7 @@ impl Ring {
         row.into()
     }
 
-    /// What was not seen isn't known.
+    /// A time that nobody has seen has no values.
     fn forget_levels(&self, row: &mut [f32]) {
         row[3] = f32::NAN;
         for stage in 0..self.stages {

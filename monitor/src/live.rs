@@ -28,7 +28,7 @@ struct Live {
     history: History,
 }
 
-/// What happens in a second.
+/// Events of a second.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Rates {
     pub(crate) accepted: f64,

@@ -1,4 +1,4 @@
-//! What there is to see. Values are hidden from those who may not see them, on every path alike.
+//! The answers to lookups. Values are hidden from those who may not see them, on every path alike.
 
 use actix_web::http::StatusCode;
 use batrun::{

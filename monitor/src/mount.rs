@@ -149,7 +149,7 @@ async fn page(request: HttpRequest) -> HttpResponse {
     })
 }
 
-/// What the doors have found.
+/// The rights that the doors have found.
 fn access(request: &HttpRequest) -> Access {
     request.extensions().get().cloned().unwrap_or_default()
 }

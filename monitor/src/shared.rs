@@ -1,4 +1,4 @@
-//! What all mounts and threads of a monitor share.
+//! The state that all mounts and threads of a monitor share.
 
 use std::{
     fmt,
@@ -13,7 +13,7 @@ use crate::{
     texts::Texts,
 };
 
-/// What all mounts and threads of a monitor share.
+/// The state that all mounts and threads of a monitor share.
 #[derive(Default)]
 pub(crate) struct Inner {
     pub(crate) watched: RwLock<Vec<Arc<Watched>>>,
@@ -25,7 +25,7 @@ pub(crate) struct Inner {
     pub(crate) signal: Arc<Signal>,
     pub(crate) streams: Streams,
     pub(crate) actions: ActionLimit,
-    /// What sampling has cost, in nanoseconds.
+    /// The cost of sampling so far, in nanoseconds.
     pub(crate) cost: AtomicU64,
 }
 

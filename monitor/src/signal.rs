@@ -1,4 +1,4 @@
-//! What wakes the thread that takes samples.
+//! The signal that wakes the thread that takes samples.
 
 use std::{
     sync::{Condvar, Mutex, PoisonError},
@@ -8,7 +8,7 @@ use std::{
 /// One who has asked looks for so long.
 const LOOK: Duration = Duration::from_secs(15);
 
-/// What wakes the sampler.
+/// Wakes the sampler.
 #[derive(Debug, Default)]
 pub(crate) struct Signal {
     state: Mutex<State>,

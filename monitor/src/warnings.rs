@@ -1,4 +1,4 @@
-//! What is wrong, in words.
+//! Troubles of a pipeline, in words.
 
 use std::time::Duration;
 

@@ -27,7 +27,7 @@ use crate::{
     task::{Counts, StageName, Stuck, Task, TaskId},
 };
 
-/// What is told of a pipeline, and what stays of it.
+/// The state that a pipeline shows, and what stays of it.
 pub(crate) struct Board {
     pub(crate) name: Arc<str>,
     pub(crate) started_at: SystemTime,
@@ -52,7 +52,7 @@ pub(crate) struct Board {
     last: Mutex<LastState>,
 }
 
-/// What was true when the last part of the pipeline was dropped.
+/// The state when the last part of the pipeline was dropped.
 #[derive(Clone, Default)]
 pub(crate) struct LastState {
     pub(crate) counts: Counts,
@@ -105,7 +105,7 @@ impl Board {
         self.draining.store(true, Ordering::Relaxed);
     }
 
-    /// What is in flight at that time is cancelled.
+    /// Tasks in flight at that time are cancelled.
     pub(crate) fn set_abort_at(&self, at: Nanos) {
         self.abort_at.fetch_min(at, Ordering::Relaxed);
     }
@@ -130,7 +130,7 @@ impl Board {
         TimeHistogram::new(rollbacks.0.clone(), rollbacks.1)
     }
 
-    /// What the recorder has of a task in flight.
+    /// The events that the recorder has of a task in flight.
     pub(crate) fn live_timeline(&self, task: &Task) -> Option<Timeline> {
         let (events, left_out) = self.recorder.as_ref()?.look(task)?;
         Some(self.timeline(task.id(), events, left_out, true))

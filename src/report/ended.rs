@@ -50,7 +50,7 @@ pub enum Cursor {
 pub(crate) struct EndedTasks(Mutex<List<EndedTask>>);
 
 impl EndedTasks {
-    /// What it replaces is dropped under no lock: a failure is the user's.
+    /// The one that makes room is dropped under no lock: a failure is the user's.
     pub(crate) fn add(&self, outcome: Outcome, rollback_time: Duration) {
         let at = SystemTime::now();
         let mut list = panic_guard::lock(&self.0);

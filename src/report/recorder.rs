@@ -146,7 +146,7 @@ impl LiveEvents {
         }
         let before = events.capacity();
         events.reserve(more);
-        // What an allocator gives on top.
+        // An allocator gives this on top.
         let extra = (events.capacity() - before).saturating_sub(more);
         self.bytes.fetch_add(size_of::<Event>() * extra, order);
         true
@@ -269,7 +269,7 @@ mod tests {
         for task in &tasks {
             live.take(task, |_| {});
         }
-        // What small tasks need stays for the next ones.
+        // Memory that small tasks need stays for the next ones.
         assert!(live.used() <= 200 * 2 * PIECE * size_of::<Event>());
         // A slot beyond all chunks is none of its business.
         live.started(&task(u32::MAX, 9), 0, 1, Cycles(2));

@@ -121,7 +121,7 @@ impl TaskPage {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct TaskDetail {
-    /// What a list shows.
+    /// The task as a list shows it.
     #[serde(flatten)]
     pub view: TaskView,
     /// Its end, if that is decided.
@@ -142,7 +142,7 @@ pub struct UndoView {
     /// The undo, as its `Debug` shows it, cut to 4,096 bytes; none while a stage is at work on it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub undo: Option<String>,
-    /// What became of it.
+    /// Its state.
     pub state: UndoState,
     /// The error of its last try.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -151,7 +151,7 @@ pub struct UndoView {
     pub tries: u32,
 }
 
-/// What became of an undo so far.
+/// The state of an undo.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]

@@ -43,12 +43,12 @@ pub struct TimelineEvent {
     pub at: Option<Duration>,
     /// The stage.
     pub stage: StageName,
-    /// What happened.
+    /// The kind of event.
     #[serde(flatten)]
     pub kind: TimelineKind,
 }
 
-/// What happened to a task.
+/// A kind of event of a task.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", tag = "event")]
 #[non_exhaustive]

@@ -64,7 +64,7 @@ pub(crate) struct Shared {
     /// By stage: it is an actor of the user's, whose size is fixed.
     pub(crate) fixed_size: Vec<bool>,
     pub(crate) max_undos: usize,
-    /// What may be told of it when it is gone.
+    /// Kept for those who ask when it is gone.
     pub(crate) board: Arc<Board>,
     /// No stage work starts. Each stage has a switch of its own besides, which its workers read.
     pub(crate) paused: AtomicBool,

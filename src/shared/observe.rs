@@ -18,7 +18,7 @@ use crate::{
 /// The longest text of an undo that is shown, in bytes.
 const MAX_UNDO_BYTES: usize = 4_096;
 
-/// What the tasks in flight say of a stage.
+/// A stage's load, from the tasks in flight.
 #[derive(Clone, Copy, Default)]
 struct StageLoad {
     busy: usize,
@@ -111,7 +111,7 @@ impl Shared {
         }
     }
 
-    /// What stays once everything else is gone.
+    /// The state that stays once everything else is gone.
     pub(crate) fn last_state(&self) -> LastState {
         LastState {
             counts: self.table.counts(),
@@ -253,7 +253,7 @@ impl Shared {
         })
     }
 
-    /// What the recorder has of a task in flight.
+    /// The events that the recorder has of a task in flight.
     pub(crate) fn live_timeline(&self, id: TaskId) -> Option<Timeline> {
         let task = self.table.find(id)?;
         let timeline = self.board.live_timeline(&task);

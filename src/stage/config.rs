@@ -90,7 +90,7 @@ impl StageConfig {
         }
     }
 
-    /// What a snapshot shows of them.
+    /// The settings that a snapshot shows.
     pub(crate) fn shown(&self) -> PoolSettings {
         PoolSettings {
             capacity: self.capacity,

@@ -50,7 +50,7 @@ impl Trace {
         (!span.is_disabled()).then_some(Trace { span: Some(span) })
     }
 
-    /// What it was submitted in.
+    /// The span that it was submitted in.
     pub(crate) fn span(&self) -> Option<&Span> {
         self.span.as_ref()
     }

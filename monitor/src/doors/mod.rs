@@ -28,7 +28,7 @@ pub(crate) struct Doors {
     pub(crate) hook: Option<Arc<Hook>>,
     /// Origins besides the request's own, as `https://host[:port]`.
     pub(crate) trusted: Vec<String>,
-    /// Who may show the page in a frame.
+    /// The origins that may show the page in a frame.
     pub(crate) ancestors: Vec<String>,
 }
 
@@ -43,7 +43,7 @@ impl fmt::Debug for Doors {
 }
 
 impl Doors {
-    /// What the sender may do, or why the request goes no further.
+    /// Returns the sender's rights, or the reason why the request goes no further.
     pub(crate) fn admit(&self, request: &HttpRequest) -> Result<Access, Refused> {
         let access = match &self.hook {
             Some(hook) => hook(request),

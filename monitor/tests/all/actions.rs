@@ -1,4 +1,4 @@
-//! What there is to do is done.
+//! Actions act.
 
 use std::time::Duration;
 

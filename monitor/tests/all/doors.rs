@@ -81,7 +81,7 @@ async fn a_proxy_on_this_machine_opens_nothing() {
         assert_eq!(status, 403, "{name}");
         assert!(text.contains("proxy"), "{text}");
     }
-    // Who says who may, decides about proxies, too.
+    // A hook decides about proxies, too.
     let mount = Monitor::new().mount("/batrun").access(|_| Access::look());
     let request = get("health")
         .insert_header(("x-forwarded-for", "10.0.0.1"))

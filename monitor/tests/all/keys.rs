@@ -90,7 +90,7 @@ async fn keys_are_shown_and_searched_only_by_those_who_may_see_values() {
         let path = format!("search?q={SECRET_KEY}-{job}");
         let found = asked(&path, true).await.json();
         assert_eq!(found["hits"][0]["where"], place, "{found}");
-        // Whether there is such a key is nobody else's business.
+        // Not even that there is such a key is for others to know.
         let hidden = asked(&path, false).await.json();
         assert_eq!(hidden["hits"].as_array().unwrap().len(), 0, "{hidden}");
         assert!(hidden["covered"].as_str().unwrap().contains("no keys"));

@@ -86,7 +86,7 @@ async fn each_route_is_open_to_those_who_may_and_to_nobody_else() {
             }
         }
     }
-    // What is no route is closed as well.
+    // Paths without a route are closed as well.
     for path in ["", "index.html", "nothing", "api/v1/nothing"] {
         let mount = monitor(&shop).mount("/batrun").access(|_| Access::none());
         assert_eq!(ask(mount, get(path)).await.status, 403, "{path}");

@@ -1,4 +1,4 @@
-//! What there is to see is what there is.
+//! Answers show the pipeline as it is.
 
 use actix_web::{App, test};
 use batrun::{Shutdown, prelude::*};

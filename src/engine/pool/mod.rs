@@ -61,7 +61,7 @@ pub(crate) struct PoolConfig<S: Stage> {
     pub(crate) room: Arc<Semaphore>,
     pub(crate) stats: Arc<StageStats>,
     pub(crate) threads: Arc<Threads>,
-    /// What its workers say, and the end that they say it into.
+    /// The notices of its workers, and the end that they are put into.
     pub(crate) notices: Receiver<FromWorker<S::Input>>,
     pub(crate) notify: Sender<FromWorker<S::Input>>,
 }

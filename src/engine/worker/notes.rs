@@ -1,4 +1,4 @@
-//! What a worker tells the recorder, if there is one. Nothing of it is on the way of tasks where there is none.
+//! A worker tells the recorder of its calls, if there is one. Nothing of it is on the way of tasks where there is none.
 
 use super::run_batch::BatchRun;
 use crate::{

@@ -12,7 +12,6 @@ pub(super) struct Statements<'c> {
     connection: &'c Connection,
     insert_task: Option<CachedStatement<'c>>,
     update_task: Option<CachedStatement<'c>>,
-    update_context: Option<CachedStatement<'c>>,
     delete_task: Option<CachedStatement<'c>>,
     delete_undos: Option<CachedStatement<'c>>,
     put_undo: Option<CachedStatement<'c>>,
@@ -50,7 +49,6 @@ impl<'c> Statements<'c> {
             connection,
             insert_task: None,
             update_task: None,
-            update_context: None,
             delete_task: None,
             delete_undos: None,
             put_undo: None,
@@ -85,30 +83,13 @@ impl<'c> Statements<'c> {
                     context.checksum,
                 ])?;
             }
-            RowOp::UpdateTask(row, Some(context)) => {
-                prepared(
-                    &mut self.update_context,
-                    connection,
-                    "UPDATE task SET stage = ?2, state = ?3, stuck = ?4, more = ?5, sum = ?6, context = ?7, \
-                         context_sum = ?8 WHERE id = ?1",
-                )?
-                .execute(params![
-                    signed(row.id),
-                    row.stage,
-                    &*row.state,
-                    row.stuck,
-                    row.details,
-                    row.checksum,
-                    context.bytes,
-                    context.checksum,
-                ])?;
-            }
-            RowOp::UpdateTask(row, None) => {
+            RowOp::UpdateTask(row, context) => {
+                let context = context.as_ref();
                 prepared(
                     &mut self.update_task,
                     connection,
-                    "UPDATE task SET stage = ?2, state = ?3, stuck = ?4, more = ?5, sum = ?6 \
-                     WHERE id = ?1",
+                    "UPDATE task SET stage = ?2, state = ?3, stuck = ?4, more = ?5, sum = ?6, \
+                         context = coalesce(?7, context), context_sum = coalesce(?8, context_sum) WHERE id = ?1",
                 )?
                 .execute(params![
                     signed(row.id),
@@ -117,6 +98,8 @@ impl<'c> Statements<'c> {
                     row.stuck,
                     row.details,
                     row.checksum,
+                    context.map(|context| &context.bytes),
+                    context.map(|context| context.checksum),
                 ])?;
             }
             RowOp::DeleteTask { task, has_undos } => {

@@ -1,4 +1,4 @@
-//! What a [`Control`] can do to its pipeline. Nothing here waits.
+//! The actions of a [`Control`]. Nothing here waits.
 
 use std::sync::Arc;
 

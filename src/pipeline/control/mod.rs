@@ -226,7 +226,7 @@ impl Control {
     }
 }
 
-/// What happened to a task.
+/// The events of a task.
 impl Control {
     /// The events of a task, in order: of one that has ended other than done, as long as there is room for it
     /// (1 MiB for all of them), and with a [recorder](crate::Pipeline::recorder) those of tasks in flight and of
