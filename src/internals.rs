@@ -1,7 +1,7 @@
 //! The engine's parts, each by itself, for this crate's own benches: thin wrappers that add nothing
 //! of their own to what is measured. No promise holds for anything in here.
 
-use std::sync::Weak;
+use std::sync::{Arc, Weak};
 
 use crate::{
     clock::{Cycles, NEVER},
@@ -10,7 +10,7 @@ use crate::{
         reporter::rollback_plan::{NextStep, RollbackPlan},
     },
     policy::{OnStuck, Order},
-    report::StageStats,
+    report::{PoolSettings, StageStats},
     shared::hop,
     task::{Limits, Table, TaskOwner, TaskRef, Undo, UndoStatus, timer_wheel::TimerWheel},
 };
@@ -85,7 +85,7 @@ impl Queue {
     /// Of the first stage.
     pub fn empty() -> Self {
         Queue {
-            queue: queue::Queue::new(0),
+            queue: queue::Queue::new(0, Arc::new(StageStats::new(PoolSettings::default()))),
             evicted: Evicted::default(),
         }
     }

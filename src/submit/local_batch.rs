@@ -42,6 +42,10 @@ pub(crate) struct LocalBatch {
     /// A `Batch<C>`; the thread-local can't name `C`.
     batch: Box<dyn Any + Send>,
     lease: Option<RecordLease>,
+    /// The size of the next lease. What isn't used has to be given back, which costs as much as it was to get.
+    next_lease: usize,
+    /// Number of tasks that this poll has submitted and sent on.
+    submitted: usize,
     /// Memory for the next lease.
     records: Vec<BlankRecord>,
     reading: Reading,
@@ -54,6 +58,8 @@ impl LocalBatch {
             outbox: Arc::as_ptr(outbox).addr(),
             batch: Box::new(Batch::<C>::new()),
             lease: None,
+            next_lease: 1,
+            submitted: 0,
             records: Vec::new(),
             reading: Reading::take(&outbox.shared.clock),
             dropped_tickets: Vec::new(),
@@ -84,6 +90,8 @@ impl LocalBatch {
         *batch = CURRENT.with(|current| current.replace(before));
         if let Some(filled) = batch {
             filled.send(outbox);
+            // The next poll is likely to submit as many.
+            filled.next_lease = mem::take(&mut filled.submitted).clamp(1, BATCH);
         }
         outbox.flush();
         polled
@@ -105,6 +113,7 @@ impl LocalBatch {
         if batch.is_empty() && lease.is_none() && self.dropped_tickets.is_empty() {
             return;
         }
+        self.submitted += batch.len();
         let unused = lease.as_ref().map_or(0, RecordLease::left);
         let table = &outbox.shared.table;
         self.records = table.enter(
@@ -150,8 +159,12 @@ impl LocalBatch {
         let most = match permits {
             Permits::Held => 1,
             // No more than fits into the message that is being filled: a whole one if that was sent.
-            Permits::Needed => outbox.take_most_permits(BATCH - waiting % BATCH),
+            Permits::Needed => {
+                let fits = BATCH - waiting % BATCH;
+                outbox.take_most_permits(self.next_lease.min(fits))
+            }
         };
+        self.next_lease = (2 * self.next_lease).min(BATCH);
         if most == 0 {
             return Ok(false);
         }

@@ -54,6 +54,7 @@ mod embedding;
 mod logging;
 mod nothing_left;
 mod pause_resize_rate;
+mod waiting;
 mod shutdowns;
 
 // Records of each change: a ledger of the user's own.

@@ -53,7 +53,18 @@ impl<S: Stage> Pool<S> {
         if !self.is_closing() && !self.stats.is_paused() && !self.shared.is_suspended() {
             self.dispatch_tasks(ctx);
         }
-        self.stats.queued.store(self.queue.len(), Ordering::Relaxed);
+        self.queue.backlog().set_open(self.may_take());
+    }
+
+    /// Workers that wait with each task may take the next one by themselves. As soon as there is anything to
+    /// think about, the pool hands out what is next.
+    fn may_take(&self) -> bool {
+        self.calls_wait
+            && self.undos.is_empty()
+            && self.throttle.is_none()
+            && !self.down
+            && !self.is_closing()
+            && !self.shared.is_suspended()
     }
 
     /// Undos go to any free worker, or else to the spare one.
@@ -109,6 +120,13 @@ impl<S: Stage> Pool<S> {
             let batch = self
                 .queue
                 .take(self.batch_size(self.workers.is_next_local(reach)));
+            if batch.is_empty() {
+                // A worker on another thread was quicker, from before there was a throttle.
+                if let Some(throttle) = &mut self.throttle {
+                    throttle.give_back(1);
+                }
+                break;
+            }
             let mode = BatchMode {
                 // As long as stopped tasks may turn up, the worker that gets them must fence.
                 starts: if self.is_quick() && self.to_let_go.is_empty() {

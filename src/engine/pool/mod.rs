@@ -1,7 +1,7 @@
 //! A pool: the actor that holds a stage's queue and hands batches of it to the stage's workers.
 //!
-//! [`dispatch`] is the way of a task through it, [`release`] is how a stop reaches one. [`queue`] and
-//! [`workers`] are its books, [`spawn`] gives it as many workers as it is to have, and [`from_worker`]
+//! [`dispatch`] is the way of a task through it, [`release`] is how a stop reaches one. [`queue`] and [`workers`]
+//! are its books, [`spawn`] gives it as many workers as it is to have, and [`from_worker`]
 //! does what these ask for.
 
 mod dispatch;
@@ -131,9 +131,9 @@ impl<S: Stage> Pool<S> {
             copy,
             hop,
             room,
+            queue: Queue::new(stage, stats.clone()),
             stats,
             threads,
-            queue: Queue::new(stage),
             undos: VecDeque::new(),
             workers: WorkerSet::new(),
             to_let_go: Vec::new(),
@@ -186,6 +186,7 @@ impl<S: Stage> Pool<S> {
             return;
         }
         self.closing = Some(closing);
+        self.queue.backlog().set_open(false);
         self.workers.dismiss_all(|| match closing {
             Closing::WhenIdle => ToWorker::Quit,
             Closing::Suspended => ToWorker::Suspend,

@@ -1,63 +1,23 @@
 //! Tasks that wait for a stage: in its queue, or for their next attempt.
 
-use std::collections::VecDeque;
+use std::sync::Arc;
 
 use crate::{
     clock::Nanos,
+    engine::backlog::Backlog,
     panic_guard,
+    report::StageStats,
     shared::hop::Batch,
     task::{StageIx, State, TaskRef, fence},
 };
 
 pub(crate) struct Queue<I> {
     stage: StageIx,
-    /// Batches as they came, so that nearly none has to be moved.
-    pieces: VecDeque<Piece<I>>,
-    len: usize,
+    backlog: Arc<Backlog<I>>,
     /// Waiting for their next attempt, in the order in which they failed.
     resting: Vec<Resting<I>>,
     /// Number of tasks in here that were stopped, as far as is known.
     dead: usize,
-}
-
-/// A batch of which some may have been taken.
-struct Piece<I> {
-    tasks: VecDeque<TaskRef>,
-    values: VecDeque<I>,
-    /// The batch that it came in, emptied, so that its memory goes back where it came from.
-    shell: Batch<I>,
-}
-
-impl<I> Piece<I> {
-    fn new(mut shell: Batch<I>) -> Self {
-        Piece {
-            tasks: std::mem::take(&mut shell.tasks).into(),
-            values: std::mem::take(&mut shell.values).into(),
-            shell,
-        }
-    }
-
-    fn whole(mut self) -> Batch<I> {
-        self.shell.tasks = std::mem::take(&mut self.tasks).into();
-        self.shell.values = std::mem::take(&mut self.values).into();
-        std::mem::replace(&mut self.shell, Batch::new())
-    }
-
-    /// The first `most` of more than that.
-    fn first(&mut self, most: usize) -> Batch<I> {
-        let mut first = Batch::new();
-        first.tasks.extend(self.tasks.drain(..most));
-        first.values.extend(self.values.drain(..most));
-        first
-    }
-}
-
-impl<I> Drop for Piece<I> {
-    fn drop(&mut self) {
-        for value in self.values.drain(..) {
-            panic_guard::drop_quietly(value);
-        }
-    }
 }
 
 struct Resting<I> {
@@ -88,66 +48,41 @@ impl Evicted {
 }
 
 impl<I> Queue<I> {
-    pub(crate) fn new(stage: StageIx) -> Self {
+    pub(crate) fn new(stage: StageIx, stats: Arc<StageStats>) -> Self {
         Queue {
             stage,
-            pieces: VecDeque::new(),
-            len: 0,
+            backlog: Arc::new(Backlog::new(stats)),
             resting: Vec::new(),
             dead: 0,
         }
     }
 
+    /// Those that wait for a worker.
+    pub(super) fn backlog(&self) -> &Arc<Backlog<I>> {
+        &self.backlog
+    }
+
     pub(super) fn len(&self) -> usize {
-        self.len
+        self.backlog.len()
     }
 
     pub(super) fn is_empty(&self) -> bool {
-        self.len == 0
+        self.len() == 0
     }
 
     /// Takes in tasks from elsewhere. Those that were stopped on the way are handed out: the
     /// stopper may not know that they came here.
     pub(crate) fn push(&mut self, batch: Batch<I>, evicted: &mut Evicted) {
-        let batch = open(batch, evicted);
-        if !batch.is_empty() {
-            self.len += batch.len();
-            self.pieces.push_back(Piece::new(batch));
-        }
+        self.backlog.push(open(batch, evicted));
     }
 
     /// Puts tasks back that were taken and not started.
     pub(super) fn put_back(&mut self, batch: Batch<I>, evicted: &mut Evicted) {
-        let batch = open(batch, evicted);
-        if !batch.is_empty() {
-            self.len += batch.len();
-            self.pieces.push_front(Piece::new(batch));
-        }
+        self.backlog.put_back(open(batch, evicted));
     }
 
     pub(crate) fn take(&mut self, most: usize) -> Batch<I> {
-        let Some(mut piece) = self.pieces.pop_front() else {
-            return Batch::new();
-        };
-        if piece.tasks.len() > most {
-            let first = piece.first(most);
-            self.pieces.push_front(piece);
-            self.len -= most;
-            return first;
-        }
-        let mut batch = piece.whole();
-        while let Some(next) = self.pieces.front_mut()
-            && batch.len() < most
-        {
-            let missing = most - batch.len();
-            if next.tasks.len() > missing {
-                batch.append(&mut next.first(missing));
-            } else if let Some(next) = self.pieces.pop_front() {
-                batch.append(&mut next.whole());
-            }
-        }
-        self.len -= batch.len();
-        batch
+        self.backlog.take(most)
     }
 
     pub(super) fn has_resting(&self) -> bool {
@@ -201,7 +136,8 @@ impl<I> Queue<I> {
     /// to, and returns `false`.
     pub(super) fn purge(&mut self, count: usize, evicted: &mut Evicted) -> bool {
         self.dead += count;
-        if self.len > SHORT && self.dead * 2 < self.len {
+        let len = self.len();
+        if len > SHORT && self.dead * 2 < len {
             return false;
         }
         self.sweep(evicted);
@@ -213,9 +149,9 @@ impl<I> Queue<I> {
         if std::mem::take(&mut self.dead) == 0 {
             return;
         }
-        self.len = 0;
-        for piece in std::mem::take(&mut self.pieces) {
-            self.push(piece.whole(), evicted);
+        // Under no lock while values are dropped. A worker that finds nothing meanwhile says that it is idle.
+        for batch in self.backlog.take_all() {
+            self.push(batch, evicted);
         }
     }
 
@@ -223,17 +159,12 @@ impl<I> Queue<I> {
     /// their key. None that waits for another attempt.
     #[cfg(feature = "journal")]
     pub(super) fn last(&self, most: usize) -> Vec<TaskRef> {
-        let tasks = self
-            .pieces
-            .iter()
-            .rev()
-            .flat_map(|piece| piece.tasks.iter().rev());
-        let can_go = |task: &&TaskRef| {
+        let can_go = |task: &TaskRef| {
             task.attempt() == 1
                 && !task.is_ending()
                 && (!task.has_ticket() || task.names().key.is_some())
         };
-        tasks.filter(can_go).take(most).cloned().collect()
+        self.backlog.last(most, can_go)
     }
 
     /// Takes out all tasks that wait for a worker, except those that are being cleaned up: the reporter

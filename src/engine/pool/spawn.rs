@@ -62,6 +62,7 @@ impl<S: Stage> Pool<S> {
             pool: self.notify.clone(),
             hop: self.hop.clone(),
             room: self.room.clone(),
+            backlog: self.queue.backlog().clone(),
             stats: self.stats.clone(),
             hand_back: self.hand_back.clone(),
             left: Cell::new(false),

@@ -11,7 +11,7 @@ use tokio::sync::Semaphore;
 use super::{call_end::StageValue, inbox::UndoJob};
 use crate::{
     clock::Nanos,
-    engine::{channel::Sender, threads::Present},
+    engine::{backlog::Backlog, channel::Sender, threads::Present},
     failure::Failure,
     panic_guard,
     report::StageStats,
@@ -104,6 +104,8 @@ pub(crate) struct WorkerEnv<S: Stage> {
     pub(crate) hop: Hop<S::Output>,
     /// Room in the own queue, given back for each task that has left it.
     pub(crate) room: Arc<Semaphore>,
+    /// The tasks that wait for a worker.
+    pub(crate) backlog: Arc<Backlog<S::Input>>,
     pub(crate) stats: Arc<StageStats>,
     /// The pool wants back what has not been started.
     pub(crate) hand_back: Arc<AtomicBool>,

@@ -1,6 +1,11 @@
 //! The inbox of a worker: filled by its actor's mailbox, emptied by its loop.
 
-use std::{cell::Cell, collections::VecDeque, future::poll_fn, task::Poll};
+use std::{
+    cell::{Cell, RefCell},
+    collections::VecDeque,
+    future::poll_fn,
+    task::{Poll, Waker},
+};
 
 use actix::Message;
 
@@ -21,6 +26,8 @@ pub(crate) enum ToWorker {
     Quit,
     /// Drop what you are at and leave.
     Suspend,
+    /// From itself: its life is over.
+    Stop,
 }
 
 /// A piece of work for a worker.
@@ -92,6 +99,8 @@ pub(super) struct Inbox<I> {
     check_stop: Cell<bool>,
     quit: Cell<bool>,
     suspend: Cell<bool>,
+    /// Wakes the loop.
+    waker: RefCell<Option<Waker>>,
 }
 
 impl<I> Inbox<I> {
@@ -101,11 +110,19 @@ impl<I> Inbox<I> {
             check_stop: Cell::new(false),
             quit: Cell::new(false),
             suspend: Cell::new(false),
+            waker: RefCell::default(),
         }
     }
 
-    /// The loop is polled after the mailbox, in the same poll of the actor's context, so it needs no
-    /// waking. Jobs wake it themselves.
+    /// The loop is the only one that looks; it is one task, so that its waker stays the same.
+    pub(super) async fn opened(&self) {
+        poll_fn(|cx| {
+            self.waker.replace(Some(cx.waker().clone()));
+            Poll::Ready(())
+        })
+        .await;
+    }
+
     pub(super) fn put(&self, message: ToWorker) {
         match message {
             ToWorker::CheckStop => self.check_stop.set(true),
@@ -114,6 +131,10 @@ impl<I> Inbox<I> {
                 self.suspend.set(true);
                 self.quit.set(true);
             }
+            ToWorker::Stop => {}
+        }
+        if let Some(waker) = &*self.waker.borrow() {
+            waker.wake_by_ref();
         }
     }
 

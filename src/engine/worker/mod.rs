@@ -1,11 +1,13 @@
 //! A worker: an actor that owns a stage value and awaits one call of it at a time.
 //!
-//! Its whole life is one future, spawned once in its context. Calls that are ready at once (most are,
-//! in a pipeline that hurries) cost no allocation and no wake.
+//! Its whole life is one future, spawned once on its thread, beside the actor's context: what a call waits
+//! for wakes that future alone. Calls that are ready at once (most are, in a pipeline that hurries) cost no
+//! allocation and no wake.
 
 pub(crate) mod env;
 pub(crate) mod inbox;
 mod run_batch;
+mod batch_end;
 mod waiting;
 mod transitions;
 pub(crate) mod call_end;
@@ -16,13 +18,13 @@ pub(crate) mod death;
 
 use std::{
     future::{Future, poll_fn},
-    pin::{Pin, pin},
+    pin::pin,
     rc::Rc,
     task::Poll,
     time::Duration,
 };
 
-use actix::{Actor, ActorContext, ActorFutureExt, AsyncContext, Context, Handler};
+use actix::{Actor, ActorContext, Addr, AsyncContext, Context, Handler};
 use tokio::time::sleep;
 
 use self::{
@@ -38,7 +40,7 @@ use crate::{engine::channel::Receiver, panic_guard, stage::Stage};
 pub(crate) struct Worker<S: Stage> {
     inbox: Rc<Inbox<S::Input>>,
     /// Taken when the actor starts.
-    life: Option<Pin<Box<dyn Future<Output = ()>>>>,
+    life: Option<Life<S>>,
 }
 
 impl<S: Stage> Worker<S> {
@@ -51,10 +53,13 @@ impl<S: Stage> Worker<S> {
         };
         Worker {
             inbox,
-            life: Some(Box::pin(life.until_it_leaves())),
+            life: Some(life),
         }
     }
 }
+
+// Its life is moved out before it is pinned.
+impl<S: Stage> Unpin for Worker<S> {}
 
 impl<S: Stage> Actor for Worker<S> {
     type Context = Context<Self>;
@@ -63,16 +68,32 @@ impl<S: Stage> Actor for Worker<S> {
         // Bounds are permits of ours: actix's own bound is soft.
         ctx.set_mailbox_capacity(0);
         if let Some(life) = self.life.take() {
-            ctx.spawn(actix::fut::wrap_future(life).map(|(), _: &mut Self, ctx| ctx.stop()));
+            let over = Over(ctx.address());
+            actix_rt::spawn(async move {
+                let _over = over;
+                life.until_it_leaves().await;
+            });
         }
+    }
+}
+
+/// Stops the actor once its life is over, whatever has ended that.
+struct Over<S: Stage>(Addr<Worker<S>>);
+
+impl<S: Stage> Drop for Over<S> {
+    fn drop(&mut self) {
+        self.0.do_send(ToWorker::Stop);
     }
 }
 
 impl<S: Stage> Handler<ToWorker> for Worker<S> {
     type Result = ();
 
-    fn handle(&mut self, message: ToWorker, _: &mut Self::Context) {
-        self.inbox.put(message);
+    fn handle(&mut self, message: ToWorker, ctx: &mut Self::Context) {
+        match message {
+            ToWorker::Stop => ctx.stop(),
+            message => self.inbox.put(message),
+        }
     }
 }
 
@@ -123,6 +144,7 @@ impl<S: Stage> Life<S> {
     }
 
     async fn until_it_leaves(mut self) {
+        self.inbox.opened().await;
         self.live().await;
         panic_guard::drop_quietly(self.value.take());
         self.env.left.set(true);

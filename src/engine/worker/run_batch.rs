@@ -6,7 +6,6 @@
 
 use std::{
     future::{Future, poll_fn},
-    mem,
     pin::pin,
     sync::atomic::Ordering,
     task::{Context, Poll, Waker},
@@ -16,7 +15,7 @@ use tokio::sync::Semaphore;
 
 use super::{
     call_end::{CallEnd, Flow, StageValue},
-    env::{FromWorker, WaitReason, WorkerEnv},
+    env::{WaitReason, WorkerEnv},
     inbox::{BatchMode, Inbox, Starts},
     tally::Tally,
     transitions::Call,
@@ -40,7 +39,7 @@ const BUDGET_NS: Nanos = 200_000;
 pub(super) struct BatchRun<'a, S: Stage> {
     pub(super) env: &'a WorkerEnv<S>,
     pub(super) inbox: &'a Inbox<S::Input>,
-    mode: BatchMode,
+    pub(super) mode: BatchMode,
     /// Not started yet, the next one last.
     pub(super) rest: Batch<S::Input>,
     /// Finished, to be sent on together.
@@ -48,12 +47,12 @@ pub(super) struct BatchRun<'a, S: Stage> {
     /// Room at the next stage for that many more results.
     pub(super) reserved: usize,
     /// Tasks that have left the queue and whose room there has not been given back yet.
-    left_queue: usize,
+    pub(super) left_queue: usize,
     /// The time, as of the last call's end.
     pub(super) reading: Reading,
     pub(super) tally: Tally,
-    /// It had to wait for something.
-    waited: bool,
+    /// The first thing that it had to wait for.
+    pub(super) waited: Option<WaitReason>,
     /// It waits for the record of a start: the call has not begun.
     pub(super) preparing: bool,
     /// Its pool knows that it is over.
@@ -73,22 +72,32 @@ enum FirstPoll<O> {
     Pending,
 }
 
-/// Runs a batch.
+/// Runs a batch, and the tasks after it as long as each has to wait for something.
 pub(super) async fn run_batch<S: Stage>(
     env: &WorkerEnv<S>,
     inbox: &Inbox<S::Input>,
     stage: &mut S,
-    batch: Batch<S::Input>,
-    mode: BatchMode,
+    mut batch: Batch<S::Input>,
+    mut mode: BatchMode,
 ) -> StageValue {
-    let mut run = BatchRun::new(env, inbox, batch, mode);
-    let began = run.reading.cycles;
     // Calls are polled by hand, with the waker of this very future.
     let waker = poll_fn(|cx| Poll::Ready(cx.waker().clone())).await;
-    let value = run.run(stage, &waker).await;
-    run.end(value, began);
-    value
+    loop {
+        let mut run = BatchRun::new(env, inbox, batch, mode);
+        let began = run.reading.cycles;
+        let value = run.run(stage, &waker).await;
+        match run.end(value, began) {
+            Some(next) => (batch, mode) = (next, WAITS),
+            None => return value,
+        }
+    }
 }
+
+/// The mode of a task that a worker takes by itself, which its pool takes for waiting.
+const WAITS: BatchMode = BatchMode {
+    starts: Starts::Fenced,
+    expected_to_wait: true,
+};
 
 impl<'a, S: Stage> BatchRun<'a, S> {
     fn new(
@@ -110,7 +119,7 @@ impl<'a, S: Stage> BatchRun<'a, S> {
             left_queue: 0,
             reading: Reading::take(clock),
             tally: Tally::new(clock),
-            waited: false,
+            waited: None,
             preparing: false,
             over: false,
             unrecorded: AllRecorded::default(),
@@ -383,66 +392,6 @@ impl<'a, S: Stage> BatchRun<'a, S> {
     fn count_call(&mut self, began: Cycles) {
         let took = self.reading.cycles.since(began);
         let (clock, stats) = (&self.env.shared.clock, &self.env.stats);
-        self.tally.call(took, self.waited, clock, stats);
-    }
-
-    /// About to wait: sends on what is finished, and hands back the rest of the batch, the room that
-    /// was reserved for it, and the room in the own queue.
-    pub(super) fn step_aside(&mut self, reason: WaitReason) {
-        let first = !mem::replace(&mut self.waited, true);
-        self.flush();
-        let mut rest = mem::replace(&mut self.rest, Batch::new());
-        // Also without anything to hand back: its pool must know that it isn't free soon.
-        if first && !self.mode.expected_to_wait || !rest.is_empty() {
-            rest.reverse();
-            self.env.tell(FromWorker::Waits {
-                worker: self.env.worker,
-                rest,
-                reason,
-            });
-        }
-    }
-
-    /// Sends on what is finished, gives back what was reserved, and adds up the counts.
-    pub(super) fn flush(&mut self) {
-        let env = self.env;
-        if let Some(room) = &env.hop.room
-            && self.reserved > 0
-        {
-            room.add_permits(mem::take(&mut self.reserved));
-        }
-        if !self.out.is_empty() {
-            let out = mem::replace(&mut self.out, Batch::new());
-            if self.unrecorded.is_empty() {
-                env.hop.send(out);
-            } else {
-                self.send_once_recorded(out);
-            }
-        }
-        if self.left_queue > 0 {
-            env.room.add_permits(mem::take(&mut self.left_queue));
-        }
-        self.tally.flush(&env.shared.clock, &env.stats);
-    }
-
-    /// Tells the pool that the batch is over, and hands back what is left of it.
-    fn end(mut self, value: StageValue, began: Cycles) {
-        let clock = &self.env.shared.clock;
-        // The time that a call takes of its thread; unknown where calls wait for something, so that a batch
-        // would only be handed back.
-        let took = clock.to_nanos(clock.cycles().since(began));
-        let pace = took.checked_div(self.tally.calls).filter(|_| !self.waited);
-        self.flush();
-        self.over = true;
-        if self.inbox.is_suspended() {
-            return;
-        }
-        let mut rest = mem::replace(&mut self.rest, Batch::new());
-        rest.reverse();
-        let worker = self.env.worker;
-        self.env.tell(match value {
-            StageValue::Keep => FromWorker::Idle { worker, rest, pace },
-            StageValue::Rebuild => FromWorker::Rebuilds { worker, rest },
-        });
+        self.tally.call(took, self.waited.is_some(), clock, stats);
     }
 }
