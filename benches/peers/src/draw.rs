@@ -5,7 +5,7 @@ use std::path::Path;
 use plotters::prelude::*;
 
 use crate::{
-    plots::{Point, Sweep},
+    plots::{Point, Sweep, Unit},
     table::grouped,
 };
 
@@ -53,7 +53,11 @@ pub fn plot(path: &Path, sweep: Sweep, points: &[&Point]) -> anyhow::Result<()> 
         .label_style(text(17, &BLACK))
         .axis_desc_style(text(17, &BLACK))
         .x_desc(axis)
-        .y_desc("ns a task and stage")
+        .y_desc(match sweep.unit() {
+            Unit::HopNs => "ns a task and stage",
+            Unit::TasksPerSecond => "tasks a second",
+            Unit::CpuUs => "µs of processor time a task",
+        })
         .x_labels(if sweep == Sweep::Failing {
             11
         } else {
@@ -91,6 +95,8 @@ fn text(size: u32, colour: &RGBColor) -> TextStyle<'static> {
 fn x(sweep: Sweep, value: u64) -> f64 {
     match sweep {
         Sweep::Failing => value as f64,
+        // None at all stands one step before 10 µs.
+        Sweep::WaitingTime => (value.max(1) as f64).log10(),
         _ => (value as f64).log2(),
     }
 }
@@ -99,6 +105,9 @@ fn label(sweep: Sweep, x: f64) -> String {
     match (sweep, power(x)) {
         (Sweep::Failing, _) => format!("{x:.0} %"),
         (_, None) => String::new(),
+        (Sweep::WaitingTime, Some(0)) => "0".to_owned(),
+        (Sweep::WaitingTime, Some(power @ ..3)) => format!("{} µs", 10_u64.pow(power)),
+        (Sweep::WaitingTime, Some(power)) => format!("{} ms", 10_u64.pow(power - 3)),
         (Sweep::Payload, Some(power @ 10..)) => format!("{} KiB", 1_u64 << (power - 10)),
         (Sweep::Payload, Some(power)) => format!("{} B", 1_u64 << power),
         (_, Some(power)) => grouped((1_u64 << power) as f64),
@@ -138,6 +147,21 @@ fn words(sweep: Sweep) -> (&'static str, &'static str, &'static str) {
             "A hop, by the share of tasks that fail",
             "3 stages of 4 workers that register an undo each; tasks fail in the third, and all is taken back",
             "tasks that fail",
+        ),
+        Sweep::WaitingWorkers => (
+            "Stages that wait, by the number of workers",
+            "3 stages that each wait for 1 ms",
+            "workers in each stage",
+        ),
+        Sweep::WaitingCpu => (
+            "The cost of a task that waits, by the number of workers",
+            "3 stages that each wait for 1 ms",
+            "workers in each stage",
+        ),
+        Sweep::WaitingTime => (
+            "Stages that wait, by the time that they wait",
+            "3 stages of 256 workers",
+            "time that each stage waits",
         ),
     }
 }

@@ -1,5 +1,5 @@
-//! batrun alone, one parameter of hop swept at a time: the cost of a task and stage as that
-//! parameter grows. Each point runs in a process of its own, in rounds that go over all points.
+//! batrun alone, one parameter of hop or io swept at a time: the cost of a task and stage, or the tasks a
+//! second, as that parameter grows. Each point runs in a process of its own, in rounds that go over all points.
 
 use std::{
     fs::{self, File},
@@ -17,6 +17,7 @@ use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
 
 use crate::{
+    child::cpu_time,
     draw,
     parent::{Came, Parent},
     table::median,
@@ -32,16 +33,57 @@ const FIRST_TASKS: u64 = 10_000;
 const MOST_TASKS: u64 = 5_000_000;
 
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum, Serialize)]
-#[serde(rename_all = "lowercase")]
+#[serde(rename_all = "kebab-case")]
 pub enum Sweep {
     Workers,
     Stages,
     Capacity,
     Payload,
     Failing,
+    /// Stages that wait for 1 ms, by their workers.
+    WaitingWorkers,
+    /// The same: the processor time.
+    WaitingCpu,
+    /// By the time that they wait, in microseconds.
+    WaitingTime,
+}
+
+/// The figure that a sweep shows.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Unit {
+    HopNs,
+    TasksPerSecond,
+    CpuUs,
+}
+
+impl Unit {
+    pub fn name(self) -> &'static str {
+        match self {
+            Unit::HopNs => "ns/task/stage",
+            Unit::TasksPerSecond => "tasks/s",
+            Unit::CpuUs => "CPU us/task",
+        }
+    }
+
+    fn of(self, line: &Line, tasks: u64, stages: usize) -> f64 {
+        let tasks = tasks as f64;
+        match self {
+            Unit::HopNs => line.seconds * 1e9 / tasks / stages as f64,
+            Unit::TasksPerSecond => tasks / line.seconds,
+            Unit::CpuUs => line.cpu_seconds * 1e6 / tasks,
+        }
+    }
 }
 
 impl Sweep {
+    pub fn unit(self) -> Unit {
+        match self {
+            Sweep::WaitingWorkers | Sweep::WaitingTime => Unit::TasksPerSecond,
+            Sweep::WaitingCpu => Unit::CpuUs,
+            _ => Unit::HopNs,
+        }
+    }
+
     fn values(self) -> &'static [u64] {
         match self {
             Sweep::Workers => &[1, 4, 16, 64, 256, 1024],
@@ -49,6 +91,8 @@ impl Sweep {
             Sweep::Capacity => &[1, 4, 16, 64, 256, 1024, 4096, 16384, 65536],
             Sweep::Payload => &[16, 64, 256, 1024, 4096, 16384, 65536],
             Sweep::Failing => &[0, 1, 5, 10, 25, 50, 100],
+            Sweep::WaitingWorkers | Sweep::WaitingCpu => &[16, 64, 256, 1024, 4096],
+            Sweep::WaitingTime => &[0, 10, 100, 1_000, 10_000, 100_000],
         }
     }
 
@@ -59,6 +103,9 @@ impl Sweep {
             Sweep::Capacity => "capacity",
             Sweep::Payload => "payload",
             Sweep::Failing => "failing",
+            Sweep::WaitingWorkers => "waiting-workers",
+            Sweep::WaitingCpu => "waiting-cpu",
+            Sweep::WaitingTime => "waiting-time",
         }
     }
 }
@@ -71,6 +118,8 @@ struct Shape {
     payload: usize,
     /// In percent. If it is set, the stages register undos.
     failing: Option<u64>,
+    /// The time that each stage waits for.
+    waits: Option<Duration>,
 }
 
 impl Shape {
@@ -81,6 +130,7 @@ impl Shape {
             capacity: None,
             payload: 16,
             failing: None,
+            waits: None,
         };
         let size = value as usize;
         match sweep {
@@ -89,6 +139,12 @@ impl Shape {
             Sweep::Capacity => shape.capacity = Some(size),
             Sweep::Payload => shape.payload = size,
             Sweep::Failing => shape.failing = Some(value),
+            Sweep::WaitingWorkers | Sweep::WaitingCpu => {
+                (shape.workers, shape.waits) = (size, Some(Duration::from_millis(1)));
+            }
+            Sweep::WaitingTime => {
+                (shape.workers, shape.waits) = (256, Some(Duration::from_micros(value)));
+            }
         }
         shape
     }
@@ -111,6 +167,7 @@ pub struct Point {
 #[derive(Clone, Serialize, Deserialize)]
 pub struct Line {
     seconds: f64,
+    cpu_seconds: f64,
     exact: bool,
 }
 
@@ -147,7 +204,7 @@ pub fn run(out: &Path, quick: bool) -> anyhow::Result<bool> {
                 tasks.push(((FIRST_TASKS as f64 * seconds / line.seconds) as u64).min(MOST_TASKS));
             } else {
                 let stages = Shape::new(sweep, value).stages;
-                figures[at].push(line.seconds * 1e9 / count as f64 / stages as f64);
+                figures[at].push(sweep.unit().of(&line, count, stages));
             }
         }
     }
@@ -158,7 +215,7 @@ pub fn run(out: &Path, quick: bool) -> anyhow::Result<bool> {
         .map(|(at, (sweep, value))| Point {
             sweep,
             value,
-            unit: "ns/task/stage",
+            unit: sweep.unit().name(),
             median: median(figures[at].clone()),
             min: figures[at].iter().copied().fold(f64::INFINITY, f64::min),
             max: figures[at].iter().copied().fold(0.0, f64::max),
@@ -181,10 +238,10 @@ pub fn run(out: &Path, quick: bool) -> anyhow::Result<bool> {
                 tasks,
                 ..
             } = point;
-            let name = sweep.name();
+            let (name, unit) = (sweep.name(), point.unit);
             let counts = if point.exact { "exact" } else { "NOT EXACT" };
             println!(
-                "{name:<9}{value:>7}{median:>9.1} ns ({min:.1}-{max:.1}), {tasks} tasks, {counts}"
+                "{name:<15}{value:>7}{median:>9.1} {unit} ({min:.1}-{max:.1}), {tasks} tasks, {counts}"
             );
         }
     }
@@ -236,6 +293,7 @@ pub fn point(sweep: Sweep, value: u64, tasks: u64) -> anyhow::Result<Line> {
     for at in 0..shape.stages {
         let last = at + 1 == shape.stages;
         pipeline = match shape.failing {
+            None if shape.waits.is_some() => pipeline.stage(sized(Waits(shape.waits), at, &shape)),
             None => pipeline.stage(sized(Older, at, &shape)),
             Some(share) => {
                 let failing = if last { share } else { 0 };
@@ -244,7 +302,9 @@ pub fn point(sweep: Sweep, value: u64, tasks: u64) -> anyhow::Result<Line> {
             }
         };
     }
+    let cpu = cpu_time();
     let report = actix_rt::System::new().block_on(pipeline.run())?;
+    let cpu_seconds = (cpu_time() - cpu).as_secs_f64();
     let began = began.lock().map_err(|_| anyhow!("a panic"))?;
     let seconds = began
         .context("nothing was submitted")?
@@ -257,7 +317,11 @@ pub fn point(sweep: Sweep, value: u64, tasks: u64) -> anyhow::Result<Line> {
     let exact = counts.done == tasks - failed
         && counts.failed == failed
         && cancels.load(Relaxed) == failed * shape.stages as u64;
-    Ok(Line { seconds, exact })
+    Ok(Line {
+        seconds,
+        cpu_seconds,
+        exact,
+    })
 }
 
 fn sized<S>(stage: S, at: usize, shape: &Shape) -> Work<S>
@@ -284,6 +348,23 @@ impl Stage for Older {
     type Undo = ();
 
     async fn run(&mut self, mut item: Item, _: &TaskContext<'_, ()>) -> Result<Item, Failure> {
+        item.age += 1;
+        Ok(item)
+    }
+}
+
+#[derive(Clone)]
+struct Waits(Option<Duration>);
+
+impl Stage for Waits {
+    type Input = Item;
+    type Output = Item;
+    type Undo = ();
+
+    async fn run(&mut self, mut item: Item, _: &TaskContext<'_, ()>) -> Result<Item, Failure> {
+        if let Some(wait) = self.0.filter(|wait| !wait.is_zero()) {
+            tokio::time::sleep(wait).await;
+        }
         item.age += 1;
         Ok(item)
     }

@@ -1,4 +1,5 @@
-//! durare, durable execution in the form of DBOS: a workflow of three steps, each checkpointed in the database.
+//! durare, durable execution in the form of DBOS: a workflow of three steps, each checkpointed in the database: one
+//! on a server, or a file of SQLite's.
 //!
 //! Written as its README shows it: `#[durare::workflow]`, `#[durare::step]`, and a workflow is started in this
 //! process and awaited. It has no way to commit the checkpoints of several workflows at once; so its pool has a
@@ -6,22 +7,34 @@
 //! number of workflows under way is the number of tasks in flight. `durare-saga` is its own example `saga`: a
 //! flight, a hotel and a car are booked, and in one of a hundred trips no car is left, so that the hotel and the
 //! flight are cancelled, each in a step of its own, too. The saga undoes in the order that its author writes.
+//!
+//! In a file its own settings, `synchronous = NORMAL`, sync nothing before the next step; so its pool is made as its
+//! `connect` makes it, with `FULL`.
 
-use std::sync::{
-    Arc, OnceLock,
-    atomic::{AtomicU64, Ordering::Relaxed},
+use std::{
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+    time::{Duration, Instant},
 };
 
 use anyhow::{Context, ensure};
-use durare::{DurableContext, DurableEngine, Error, PostgresProvider, Result, WorkflowOptions};
+use durare::{
+    DurableContext, DurableEngine, Error, PostgresProvider, Result, SqliteProvider, StateProvider,
+    WorkflowOptions,
+};
 use futures::{StreamExt, TryStreamExt, stream};
 use serde::{Deserialize, Serialize};
-use sqlx::postgres::PgPoolOptions;
+use sqlx::{
+    postgres::PgPoolOptions,
+    sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous},
+};
 use tokio::runtime::Builder;
 
 use crate::{
     cluster::{Place, connections, finish},
-    durable::{Passed, in_flight},
+    durable::{Folder, Passed, in_flight},
     work::{Item, Measure, Params, fails},
 };
 
@@ -104,20 +117,59 @@ pub fn run_saga(params: &Params, place: &Place) -> anyhow::Result<Measure> {
     runtime.block_on(measure(params, place, true))
 }
 
+/// In a file.
+pub fn run_on_disk(params: &Params) -> anyhow::Result<Measure> {
+    let runtime = Builder::new_multi_thread().enable_all().build()?;
+    runtime.block_on(async {
+        let folder = Folder::new()?;
+        let options = SqliteConnectOptions::new()
+            .filename(folder.file("durare.db"))
+            .create_if_missing(true)
+            .foreign_keys(true)
+            .journal_mode(SqliteJournalMode::Wal)
+            .synchronous(SqliteSynchronous::Full)
+            .busy_timeout(Duration::from_secs(60));
+        let pool = SqlitePoolOptions::new()
+            .max_connections(5)
+            .connect_with(options)
+            .await?;
+        let provider = SqliteProvider::from_pool(pool);
+        let mut began = None;
+        let begin = || began = Some(Instant::now());
+        let (passed, done) = run_all(params, Arc::new(provider), false, begin).await?;
+        let seconds = began.context("it was not begun")?.elapsed().as_secs_f64();
+        Ok(passed.finish(done, seconds))
+    })
+}
+
 async fn measure(params: &Params, place: &Place, saga: bool) -> anyhow::Result<Measure> {
-    let passed = Arc::new(Passed::new(params));
-    PASSED
-        .set(passed.clone())
-        .ok()
-        .context("it runs once a process")?;
     let pool = PgPoolOptions::new()
         .max_connections(connections(params) + 1)
         .connect(&place.address())
         .await?;
     let provider = PostgresProvider::from_pool(pool);
-    let engine = DurableEngine::builder(Arc::new(provider)).build().await?;
+    let mut clock = None;
+    let begin = || clock = Some(place.begin());
+    let (passed, done) = run_all(params, Arc::new(provider), saga, begin).await?;
+    let took = clock.context("it was not begun")?.end();
+    Ok(finish(&passed, done, took))
+}
+
+/// Runs the tasks, after a word that it begins. Returns what they have passed, and their number.
+async fn run_all(
+    params: &Params,
+    provider: Arc<dyn StateProvider>,
+    saga: bool,
+    begin: impl FnOnce(),
+) -> anyhow::Result<(Arc<Passed>, u64)> {
+    let passed = Arc::new(Passed::new(params));
+    PASSED
+        .set(passed.clone())
+        .ok()
+        .context("it runs once a process")?;
+    let engine = DurableEngine::builder(provider).build().await?;
     engine.launch().await?;
-    let clock = place.begin();
+    begin();
     let engine = &engine;
     let ends: Vec<bool> = stream::iter(0..params.tasks)
         .map(|id| async move {
@@ -132,7 +184,6 @@ async fn measure(params: &Params, place: &Place, saga: bool) -> anyhow::Result<M
         .buffer_unordered(in_flight(params))
         .try_collect()
         .await?;
-    let took = clock.end();
     let cancelled = ends.iter().filter(|booked| !**booked).count() as u64;
     let wanted = if saga { params.tasks / 100 } else { 0 };
     ensure!(
@@ -143,5 +194,5 @@ async fn measure(params: &Params, place: &Place, saga: bool) -> anyhow::Result<M
         CANCELLED.load(Relaxed) == 2 * wanted,
         "not every booking was cancelled once"
     );
-    Ok(finish(&passed, ends.len() as u64, took))
+    Ok((passed, ends.len() as u64))
 }

@@ -48,7 +48,7 @@ pub const SYSTEMS: [&str; 13] = [
 ];
 
 /// The systems that keep their tasks on disk.
-pub const DURABLE: [&str; 4] = ["batrun", "raw-file", "rusqlite", "steno-sqlite"];
+pub const DURABLE: [&str; 5] = ["batrun", "raw-file", "rusqlite", "steno-sqlite", "durare"];
 
 /// Those that keep them in a PostgreSQL database.
 pub const CLUSTER: [&str; 7] = [
@@ -97,6 +97,7 @@ pub fn run(system: &str, params: &Params) -> Option<anyhow::Result<Measure>> {
             "raw-file" => raw_file::run(params),
             "rusqlite" => rusqlite::run(params),
             "steno-sqlite" => steno_sqlite::run(params),
+            "durare" => Some(durare::run_on_disk(params)),
             _ => None,
         };
     }
@@ -148,6 +149,7 @@ pub fn share(system: &str, workload: Workload) -> f64 {
         ("steno", Workload::Io | Workload::Alone) => 0.1,
         ("steno-sqlite", Workload::Durable1 | Workload::Durable64) => 0.1,
         ("steno-sqlite", Workload::Durable4096) => 0.2,
+        ("durare", Workload::Durable64 | Workload::Durable4096) => 0.02,
         ("durare" | "durare-saga", Workload::Cluster64 | Workload::Cluster4096) => 0.05,
         ("apalis-postgres" | "graphile-worker", Workload::Cluster64 | Workload::Cluster4096) => {
             0.25
