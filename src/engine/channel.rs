@@ -21,6 +21,8 @@ struct State<T> {
     messages: VecDeque<T>,
     /// Waits for a message.
     waker: Option<Waker>,
+    /// The receiver waits for each message, also for one that is only left for it.
+    is_eager: bool,
     closed: bool,
 }
 
@@ -28,6 +30,7 @@ pub(crate) fn channel<T>() -> (Sender<T>, Receiver<T>) {
     let state = Arc::new(Mutex::new(State {
         messages: VecDeque::new(),
         waker: None,
+        is_eager: true,
         closed: false,
     }));
     (Sender(state.clone()), Receiver(state))
@@ -42,6 +45,15 @@ impl<T> Clone for Sender<T> {
 impl<T> Sender<T> {
     /// Wakes the receiver if it waits.
     pub(crate) fn send(&self, message: T) {
+        self.put(message, true);
+    }
+
+    /// The same, but a receiver that isn't eager finds it when it wakes for something else.
+    pub(crate) fn leave(&self, message: T) {
+        self.put(message, false);
+    }
+
+    fn put(&self, message: T, wakes: bool) {
         let mut state = panic_guard::lock(&self.0);
         if state.closed {
             drop(state);
@@ -49,7 +61,10 @@ impl<T> Sender<T> {
             return panic_guard::drop_quietly(message);
         }
         state.messages.push_back(message);
-        let waker = state.waker.take();
+        let waker = match wakes || state.is_eager {
+            true => state.waker.take(),
+            false => None,
+        };
         drop(state);
         if let Some(waker) = waker {
             waker.wake();
@@ -78,6 +93,20 @@ impl<T> Receiver<T> {
             return Poll::Pending;
         }
         Poll::Ready(())
+    }
+
+    /// Says if it is to be woken for a message that is left for it. If there is one by now, it is woken at once.
+    pub(crate) fn set_eager(&self, eager: bool) {
+        let mut state = panic_guard::lock(&self.0);
+        state.is_eager = eager;
+        let waker = match eager && !state.messages.is_empty() {
+            true => state.waker.take(),
+            false => None,
+        };
+        drop(state);
+        if let Some(waker) = waker {
+            waker.wake();
+        }
     }
 
     /// The first message, if there is one.
@@ -109,5 +138,52 @@ impl<T> State<T> {
 impl<T> Drop for Receiver<T> {
     fn drop(&mut self) {
         self.close().into_iter().for_each(panic_guard::drop_quietly);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::task::Wake;
+
+    use super::*;
+
+    #[derive(Default)]
+    struct Wakes(Mutex<u32>);
+
+    impl Wake for Wakes {
+        fn wake(self: Arc<Self>) {
+            *panic_guard::lock(&self.0) += 1;
+        }
+    }
+
+    #[test]
+    fn g07_a_message_that_is_left_wakes_an_eager_receiver_and_is_found_by_any() {
+        let (sender, receiver) = channel();
+        let wakes = Arc::new(Wakes::default());
+        let waker = Waker::from(wakes.clone());
+        let mut cx = Context::from_waker(&waker);
+        let woken = || std::mem::take(&mut *panic_guard::lock(&wakes.0));
+        assert!(receiver.poll_any(&mut cx).is_pending());
+        sender.leave(1);
+        assert_eq!(woken(), 1);
+
+        receiver.set_eager(false);
+        assert_eq!((receiver.take(), receiver.take()), (Some(1), None));
+        assert!(receiver.poll_any(&mut cx).is_pending());
+        sender.leave(2);
+        assert_eq!((woken(), receiver.len()), (0, 1));
+        // One that has to be heard takes the other along.
+        sender.send(3);
+        assert_eq!(woken(), 1);
+        assert!(receiver.poll_any(&mut cx).is_ready());
+        assert_eq!((receiver.take(), receiver.take()), (Some(2), Some(3)));
+
+        // It comes before the receiver says that it waits for all of them: no message is missed.
+        assert!(receiver.poll_any(&mut cx).is_pending());
+        sender.leave(4);
+        assert_eq!(woken(), 0);
+        receiver.set_eager(true);
+        assert_eq!(woken(), 1);
+        assert_eq!(receiver.take(), Some(4));
     }
 }

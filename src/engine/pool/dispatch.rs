@@ -37,12 +37,18 @@ impl<S: Stage> Handler<TaskMsg<S::Input>> for Pool<S> {
 
     fn handle(&mut self, message: TaskMsg<S::Input>, ctx: &mut Self::Context) {
         let mut evicted = Evicted::default();
+        // Some may be idle by now.
+        let heard = self.listen(&mut evicted, ctx);
         self.queue.push(message.batch, &mut evicted);
         self.let_go(evicted);
+        self.let_go_of_stopped();
         if self.down {
             self.fail_all();
         }
         self.dispatch(ctx);
+        if heard {
+            self.stop_if_closed(ctx);
+        }
     }
 }
 
@@ -54,6 +60,10 @@ impl<S: Stage> Pool<S> {
             self.dispatch_tasks(ctx);
         }
         self.queue.backlog().set_open(self.may_take());
+        let eager = !self.queue.is_empty() || !self.undos.is_empty() || !self.to_let_go.is_empty();
+        if std::mem::replace(&mut self.is_eager, eager) != eager {
+            self.notices.set_eager(eager);
+        }
     }
 
     /// Workers that wait with each task may take the next one by themselves. As soon as there is anything to

@@ -27,21 +27,25 @@ impl<S: Stage> StreamHandler<()> for Pool<S> {
 impl<S: Stage> Pool<S> {
     /// Handles what its workers have said so far, and hands out what that makes possible, once.
     pub(super) fn hear(&mut self, ctx: &mut Context<Self>) {
-        let count = self.notices.len();
-        if count == 0 {
-            return;
-        }
         let mut evicted = Evicted::default();
+        if self.listen(&mut evicted, ctx) {
+            self.let_go(evicted);
+            self.let_go_of_stopped();
+            self.dispatch(ctx);
+            self.stop_if_closed(ctx);
+        }
+    }
+
+    /// Takes in what its workers have said so far; `false` if that is nothing.
+    pub(super) fn listen(&mut self, evicted: &mut Evicted, ctx: &mut Context<Self>) -> bool {
+        let count = self.notices.len();
         // One by one: if something panics, the others are still there.
         for _ in 0..count {
             if let Some(notice) = self.notices.take() {
-                self.hear_one(notice, &mut evicted, ctx);
+                self.hear_one(notice, evicted, ctx);
             }
         }
-        self.let_go(evicted);
-        self.let_go_of_stopped();
-        self.dispatch(ctx);
-        self.stop_if_closed(ctx);
+        count > 0
     }
 
     fn hear_one(

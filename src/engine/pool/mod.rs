@@ -104,6 +104,8 @@ pub(crate) struct Pool<S: Stage> {
     /// The end into which its workers say it, which each job takes along.
     notify: Sender<FromWorker<S::Input>>,
     notices: Rc<Receiver<FromWorker<S::Input>>>,
+    /// It waits for a worker to be idle, or through with its batch.
+    is_eager: bool,
 }
 
 impl<S: Stage> Pool<S> {
@@ -148,6 +150,7 @@ impl<S: Stage> Pool<S> {
             closing: None,
             notify,
             notices: Rc::new(notices),
+            is_eager: true,
         }
     }
 

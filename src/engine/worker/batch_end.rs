@@ -20,12 +20,18 @@ impl<S: Stage> BatchRun<'_, S> {
         let mut rest = mem::replace(&mut self.rest, Batch::new());
         // Also without anything to hand back: its pool must know that it isn't free soon.
         if first && !self.mode.expected_to_wait || !rest.is_empty() {
+            let is_news = !rest.is_empty();
             rest.reverse();
-            self.env.tell(FromWorker::Waits {
+            let waits = FromWorker::Waits {
                 worker: self.env.worker,
                 rest,
                 reason,
-            });
+            };
+            if is_news {
+                self.env.tell(waits);
+            } else {
+                self.env.leave(waits);
+            }
         }
     }
 
@@ -74,10 +80,13 @@ impl<S: Stage> BatchRun<'_, S> {
         let mut rest = mem::replace(&mut self.rest, Batch::new());
         rest.reverse();
         let worker = self.env.worker;
-        self.env.tell(match value {
-            StageValue::Keep => FromWorker::Idle { worker, rest, pace },
-            StageValue::Rebuild => FromWorker::Rebuilds { worker, rest },
-        });
+        match value {
+            StageValue::Keep if rest.is_empty() => {
+                self.env.leave(FromWorker::Idle { worker, rest, pace });
+            }
+            StageValue::Keep => self.env.tell(FromWorker::Idle { worker, rest, pace }),
+            StageValue::Rebuild => self.env.tell(FromWorker::Rebuilds { worker, rest }),
+        }
         None
     }
 

@@ -131,6 +131,11 @@ impl<S: Stage> WorkerEnv<S> {
         self.pool.send(message);
     }
 
+    /// The same, of something that the pool need not know of before it has something to hand out.
+    pub(super) fn leave(&self, message: FromWorker<S::Input>) {
+        self.pool.leave(message);
+    }
+
     pub(super) fn timeout(&self) -> Duration {
         self.config.timeout.unwrap_or_default()
     }

@@ -136,7 +136,7 @@ async fn call_cancel<S: Stage>(
         let timer = timer.get_or_insert_with(|| {
             // Nobody is to wait for this worker to be free.
             let worker = env.worker;
-            env.tell(FromWorker::UndoWaits { worker });
+            env.leave(FromWorker::UndoWaits { worker });
             Box::pin(sleep(env.config.cancel_timeout))
         });
         timer.as_mut().poll(cx).map(|()| CallEnd::TimedOut)
