@@ -169,6 +169,7 @@ fn spans_of_a_task_are_in_the_one_it_was_submitted_in() {
         panic!()
     };
     assert_eq!(cancel.fields["batrun.stage"], "seat");
+    assert_eq!(cancel.fields["batrun.undo"], "0");
     for seen in process.iter().chain([cancel]) {
         assert_eq!(seen.parent, Some(submit.id), "{seen:?}");
     }
@@ -209,7 +210,7 @@ fn spans_of_calls_that_panic_or_are_stopped_say_so() {
         .iter()
         .map(|seen| seen.fields["error.type"].clone())
         .collect();
-    assert_eq!(ends, ["panicked", "stopped"]);
+    assert_eq!(ends, ["panicked", "cancelled"]);
     // Nobody's span was around them.
     assert!(
         SPANS

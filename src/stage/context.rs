@@ -17,8 +17,6 @@ use super::{
     error::UndoError,
     undo_registration::{register, settle, withdraw},
 };
-#[cfg(feature = "tracing")]
-use crate::task::Names;
 use crate::{
     clock::NEVER,
     panic_guard,
@@ -83,8 +81,8 @@ impl<'a, U: Clone + Debug + Send + 'static> TaskContext<'a, U> {
     }
 
     #[cfg(feature = "tracing")]
-    pub(crate) fn names(&self) -> Names {
-        self.task.names()
+    pub(crate) fn task(&self) -> &'a TaskRef {
+        self.task
     }
 
     /// This stage's name.
@@ -329,6 +327,9 @@ pub struct CancelContext<'a> {
     pub(crate) stage: StageIx,
     pub(crate) generation: u32,
     pub(crate) attempt: u32,
+    /// Its place among the task's undos.
+    #[cfg(feature = "tracing")]
+    pub(crate) undo: usize,
 }
 
 impl CancelContext<'_> {

@@ -6,7 +6,7 @@ use super::{CancelContext, Stage, TaskContext};
 use crate::{
     failure::Failure,
     shared::Shared,
-    task::{Names, TaskId, spans_are_wanted},
+    task::{EndReason, Names, TaskId, TaskRef, spans_are_wanted},
 };
 
 /// Another stage, whose calls it puts into spans if somebody wants those.
@@ -32,15 +32,19 @@ impl<S: Stage> Stage for Traced<S> {
         if !spans_are_wanted() {
             return self.0.run(input, task).await;
         }
-        let (id, stage, attempt) = (task.task_id(), task.stage(), task.attempt());
-        let call = Call::new(
-            "process",
-            task.pipeline(),
-            &task.names(),
-            id,
-            stage,
-            attempt,
-        );
+        let (shared, record) = (task.pipeline(), task.task());
+        let facts = Facts {
+            task: task.task_id(),
+            stage: task.stage(),
+            attempt: task.attempt(),
+            undo: None,
+        };
+        let call = Call {
+            span: facts.span(shared, &record.names()),
+            shared,
+            task: Some(record),
+            ended: false,
+        };
         let result = self.0.run(input, task).instrument(call.span.clone()).await;
         call.ended(result)
     }
@@ -49,10 +53,20 @@ impl<S: Stage> Stage for Traced<S> {
         if !spans_are_wanted() {
             return self.0.cancel(undo, cancel).await;
         }
-        let (id, stage, attempt) = (cancel.task_id(), cancel.stage(), cancel.attempt());
-        let names = cancel.shared.table.find(id).map(|task| task.names());
-        let names = names.unwrap_or_default();
-        let call = Call::new("cancel", cancel.shared, &names, id, stage, attempt);
+        let shared = cancel.shared;
+        let names = shared.table.find(cancel.id).map(|task| task.names());
+        let facts = Facts {
+            task: cancel.task_id(),
+            stage: cancel.stage(),
+            attempt: cancel.attempt(),
+            undo: Some(cancel.undo),
+        };
+        let call = Call {
+            span: facts.span(shared, &names.unwrap_or_default()),
+            shared,
+            task: None,
+            ended: false,
+        };
         let result = self
             .0
             .cancel(undo, cancel)
@@ -62,21 +76,17 @@ impl<S: Stage> Stage for Traced<S> {
     }
 }
 
-/// A call's span. Dropped before it has ended, it was stopped or has panicked.
-struct Call {
-    span: Span,
-    ended: bool,
+/// The facts that a call's span has.
+struct Facts<'a> {
+    task: TaskId,
+    stage: &'a str,
+    attempt: u32,
+    /// The number of the undo that runs, if it isn't the stage.
+    undo: Option<usize>,
 }
 
-impl Call {
-    fn new(
-        what: &'static str,
-        shared: &Shared,
-        names: &Names,
-        task: TaskId,
-        stage: &str,
-        attempt: u32,
-    ) -> Self {
+impl Facts<'_> {
+    fn span(&self, shared: &Shared, names: &Names) -> Span {
         // The macro takes a name that is known beforehand.
         macro_rules! span {
             ($name:literal, $($parent:tt)*) => {
@@ -91,22 +101,33 @@ impl Call {
                     messaging.operation.name = $name,
                     messaging.operation.r#type = "process",
                     messaging.destination.name = &*shared.name,
-                    messaging.message.id = task.0,
+                    messaging.message.id = self.task.0,
                     messaging.message.conversation_id = names.key.as_deref(),
-                    batrun.stage = stage,
-                    batrun.attempt = attempt,
+                    batrun.stage = self.stage,
+                    batrun.attempt = self.attempt,
+                    batrun.undo = self.undo,
                 )
             };
         }
-        let span = match (names.trace.span(), what) {
-            (Some(parent), "cancel") => span!("cancel", parent: parent,),
-            (Some(parent), _) => span!("process", parent: parent,),
-            (None, "cancel") => span!("cancel", parent: None,),
-            (None, _) => span!("process", parent: None,),
-        };
-        Call { span, ended: false }
+        match (names.trace.span(), self.undo) {
+            (Some(parent), Some(_)) => span!("cancel", parent: parent,),
+            (Some(parent), None) => span!("process", parent: parent,),
+            (None, Some(_)) => span!("cancel", parent: None,),
+            (None, None) => span!("process", parent: None,),
+        }
     }
+}
 
+/// A call in its span. Dropped before it has ended, it was stopped or has panicked.
+struct Call<'a> {
+    span: Span,
+    shared: &'a Shared,
+    /// The task that is worked on. An undo isn't stopped by its task's end.
+    task: Option<&'a TaskRef>,
+    ended: bool,
+}
+
+impl Call<'_> {
     fn ended<T>(mut self, result: Result<T, Failure>) -> Result<T, Failure> {
         self.ended = true;
         if result.is_err() {
@@ -119,16 +140,28 @@ impl Call {
         self.span.record("otel.status_code", "ERROR");
         self.span.record("error.type", why);
     }
+
+    /// The reason why it was dropped.
+    fn why(&self) -> &'static str {
+        if std::thread::panicking() {
+            return "panicked";
+        }
+        let details = self.task.map(|task| task.details());
+        match details.as_ref().and_then(|details| details.end.as_deref()) {
+            Some(EndReason::TimedOut(_)) => "timed_out",
+            Some(EndReason::Cancelled(..)) => "cancelled",
+            Some(_) => "stopped",
+            None if self.shared.is_suspended() => "stopped",
+            // The limit of an attempt.
+            None => "timed_out",
+        }
+    }
 }
 
-impl Drop for Call {
+impl Drop for Call<'_> {
     fn drop(&mut self) {
         if !self.ended {
-            self.failed(if std::thread::panicking() {
-                "panicked"
-            } else {
-                "stopped"
-            });
+            self.failed(self.why());
         }
     }
 }

@@ -56,6 +56,8 @@ pub(super) async fn run_undo<S: Stage>(
                 stage: env.stage,
                 generation,
                 attempt,
+                #[cfg(feature = "tracing")]
+                undo: number,
             };
             let result;
             (result, value) = call_cancel(env, inbox, stage, undo, &context).await;
