@@ -74,6 +74,7 @@ impl Monitor {
             .fresh
             .lock()
             .unwrap_or_else(PoisonError::into_inner) = None;
+        self.inner.signal.wake();
         self
     }
 
