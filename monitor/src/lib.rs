@@ -49,6 +49,8 @@ mod routes;
 mod assets;
 mod mount;
 mod serve;
+#[cfg(unix)]
+mod serve_unix;
 mod monitor;
 mod report_page;
 
@@ -58,6 +60,8 @@ pub use monitor::Monitor;
 pub use mount::Mount;
 pub use report_page::ReportPage;
 pub use serve::Serving;
+#[cfg(unix)]
+pub use serve_unix::ServingUnix;
 
 /// The code of the guide's page runs as tests.
 #[cfg(doctest)]

@@ -8,6 +8,8 @@ use std::{
 use actix_web::HttpRequest;
 use batrun::{Control, PipelineHandle};
 
+#[cfg(unix)]
+use crate::serve_unix;
 use crate::{
     access::Access,
     doors::Doors,
@@ -135,6 +137,27 @@ impl Monitor {
             address,
             self.doors.hook.is_some(),
         )
+    }
+
+    /// The same on a socket in the file system, which only this process's user and root may open: its file has the
+    /// mode 0600. Give the file other rights to let others in, or its folder. A socket that was left behind is
+    /// replaced. Without an [`access`](Self::access) everybody who can open it may do everything; a request that came
+    /// through a proxy is refused, since that one may be open to the world.
+    ///
+    /// `curl --unix-socket /run/shop/monitor http://localhost/api/v1/pipelines` asks it, and
+    /// `ssh -L 8080:/run/shop/monitor host` brings its page to your browser, at `http://localhost:8080/`.
+    ///
+    /// # Errors
+    /// The path can't be used: somebody listens on it, or there is a file that is no socket.
+    #[cfg(unix)]
+    pub fn serve_unix(
+        &self,
+        path: impl AsRef<std::path::Path>,
+    ) -> std::io::Result<crate::ServingUnix> {
+        let mut served = self.clone();
+        served.doors.on_socket = true;
+        let mount = move || served.mount("");
+        serve_unix::start(self.inner.clone(), mount, path.as_ref())
     }
 
     /// The metrics as a `Collector`, for a registry of prometheus-client that your program has anyway:

@@ -16,9 +16,7 @@ use crate::{mount::Mount, shared::Inner};
 #[must_use = "it stops when this is dropped"]
 pub struct Serving {
     address: SocketAddr,
-    inner: Arc<Inner>,
-    server: ServerHandle,
-    thread: Option<thread::JoinHandle<()>>,
+    _server: Running,
 }
 
 impl Serving {
@@ -47,17 +45,7 @@ impl fmt::Debug for Serving {
     }
 }
 
-impl Drop for Serving {
-    fn drop(&mut self) {
-        self.inner.close();
-        // The command is sent at once; its future only says when it is done.
-        drop(self.server.stop(false));
-        if let Some(thread) = self.thread.take() {
-            thread.join().ok();
-        }
-    }
-}
-
+/// Serves on an address.
 pub(crate) fn start(
     inner: Arc<Inner>,
     mount: impl Fn() -> Mount + Clone + Send + 'static,
@@ -76,39 +64,81 @@ pub(crate) fn start(
             ),
         ));
     }
-    let (started, ready) = mpsc::sync_channel(1);
-    let thread = thread::Builder::new()
-        .name("batrun-monitor-web".to_owned())
-        .spawn(move || {
-            rt::System::new().block_on(async move {
-                let mount = mount.clone();
-                let server = HttpServer::new(move || App::new().service(mount()))
-                    .workers(1)
-                    .disable_signals()
-                    .shutdown_timeout(1)
-                    .bind(addresses.as_slice());
-                let server = match server {
-                    Ok(server) => server,
-                    Err(error) => return drop(started.send(Err(error))),
-                };
-                let address = server.addrs().first().copied();
-                let server = server.run();
-                let address = address.ok_or_else(|| io::Error::other("the server has no address"));
-                started
-                    .send(address.map(|address| (address, server.handle())))
-                    .ok();
-                if let Err(error) = server.await {
-                    log::error!("the monitor's server ended: {error}");
-                }
-            });
-        })?;
-    let gone = || io::Error::other("the monitor's thread ended before it served");
-    let (address, server) = ready.recv().map_err(|_| gone())??;
+    let (server, address) = Running::start(inner, mount, At::Addresses(addresses))?;
+    let address = address.ok_or_else(|| io::Error::other("the server has no address"))?;
     log::info!("the monitor serves on http://{address}/");
     Ok(Serving {
         address,
-        inner,
-        server,
-        thread: Some(thread),
+        _server: server,
     })
+}
+
+/// The place where it is served.
+pub(crate) enum At {
+    Addresses(Vec<SocketAddr>),
+    #[cfg(unix)]
+    Socket(std::os::unix::net::UnixListener),
+}
+
+/// A server on a thread of its own, until this is dropped.
+pub(crate) struct Running {
+    inner: Arc<Inner>,
+    server: ServerHandle,
+    thread: Option<thread::JoinHandle<()>>,
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.inner.close();
+        // The command is sent at once; its future only says when it is done.
+        drop(self.server.stop(false));
+        if let Some(thread) = self.thread.take() {
+            thread.join().ok();
+        }
+    }
+}
+
+impl Running {
+    /// Returns the first address, too, if it is served on any.
+    pub(crate) fn start(
+        inner: Arc<Inner>,
+        mount: impl Fn() -> Mount + Clone + Send + 'static,
+        at: At,
+    ) -> io::Result<(Self, Option<SocketAddr>)> {
+        let (started, ready) = mpsc::sync_channel(1);
+        let thread = thread::Builder::new()
+            .name("batrun-monitor-web".to_owned())
+            .spawn(move || {
+                rt::System::new().block_on(async move {
+                    let mount = mount.clone();
+                    let server = HttpServer::new(move || App::new().service(mount()))
+                        .workers(1)
+                        .disable_signals()
+                        .shutdown_timeout(1);
+                    let server = match at {
+                        At::Addresses(addresses) => server.bind(addresses.as_slice()),
+                        #[cfg(unix)]
+                        At::Socket(socket) => server.listen_uds(socket),
+                    };
+                    let server = match server {
+                        Ok(server) => server,
+                        Err(error) => return drop(started.send(Err(error))),
+                    };
+                    let address = server.addrs().first().copied();
+                    let server = server.run();
+                    started.send(Ok((address, server.handle()))).ok();
+                    if let Err(error) = server.await {
+                        log::error!("the monitor's server ended: {error}");
+                    }
+                });
+            })?;
+        let gone = || io::Error::other("the monitor's thread ended before it served");
+        let (address, server) = ready.recv().map_err(|_| gone())??;
+        let running = Running {
+            inner,
+            server,
+            thread: Some(thread),
+        };
+        Ok((running, address))
+    }
 }

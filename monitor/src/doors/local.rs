@@ -15,7 +15,7 @@ const PROXIED: [&str; 7] = [
     "via",
 ];
 
-pub(super) fn access(request: &HttpRequest) -> Result<Access, Refused> {
+pub(super) fn access(request: &HttpRequest, on_socket: bool) -> Result<Access, Refused> {
     let not_local = |why: &str| {
         Err(Refused::forbidden(format!(
             "this monitor answers only requests from its own machine, and {why}; to let others in, say \
@@ -23,7 +23,8 @@ pub(super) fn access(request: &HttpRequest) -> Result<Access, Refused> {
         )))
     };
     let peer = request.peer_addr();
-    if !peer.is_some_and(|peer| peer.ip().to_canonical().is_loopback()) {
+    let is_local = |peer: std::net::SocketAddr| peer.ip().to_canonical().is_loopback();
+    if !on_socket && !peer.is_some_and(is_local) {
         return not_local("this one came from elsewhere");
     }
     let headers = request.headers();
@@ -35,7 +36,7 @@ pub(super) fn access(request: &HttpRequest) -> Result<Access, Refused> {
     let named = request.uri().authority().map(|host| host.as_str());
     let mut hosts = headers.get_all(header::HOST).map(|host| host.to_str().ok());
     let host = hosts.next().flatten();
-    let all_local = [named, host].into_iter().flatten().all(is_local);
+    let all_local = [named, host].into_iter().flatten().all(names_this_machine);
     if hosts.next().is_some() || !all_local || (named.is_none() && host.is_none()) {
         return not_local("this one asks for another host than localhost, 127.0.0.1 or [::1]");
     }
@@ -43,7 +44,7 @@ pub(super) fn access(request: &HttpRequest) -> Result<Access, Refused> {
 }
 
 /// A host, with or without a port.
-fn is_local(host: &str) -> bool {
+fn names_this_machine(host: &str) -> bool {
     ["localhost", "127.0.0.1", "[::1]"]
         .into_iter()
         .any(|local| {
@@ -66,7 +67,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_names_of_this_machine_are_local() {
+    fn d1_only_names_of_this_machine_are_local() {
         for host in [
             "localhost",
             "LOCALHOST:80",
@@ -74,7 +75,7 @@ mod tests {
             "[::1]",
             "[::1]:1",
         ] {
-            assert!(is_local(host), "{host}");
+            assert!(names_this_machine(host), "{host}");
         }
         for host in [
             "",
@@ -91,7 +92,7 @@ mod tests {
             "::1",
             "löcalhost",
         ] {
-            assert!(!is_local(host), "{host}");
+            assert!(!names_this_machine(host), "{host}");
         }
     }
 }

@@ -30,6 +30,8 @@ pub(crate) struct Doors {
     pub(crate) trusted: Vec<String>,
     /// The origins that may show the page in a frame.
     pub(crate) ancestors: Vec<String>,
+    /// Requests come through a socket's file, whose rights say who may.
+    pub(crate) on_socket: bool,
 }
 
 impl fmt::Debug for Doors {
@@ -47,7 +49,7 @@ impl Doors {
     pub(crate) fn admit(&self, request: &HttpRequest) -> Result<Access, Refused> {
         let access = match &self.hook {
             Some(hook) => hook(request),
-            None => local::access(request)?,
+            None => local::access(request, self.on_socket)?,
         };
         if !access.may_look() {
             return Err(Refused::forbidden(
@@ -122,7 +124,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn ten_actions_pass_at_once_and_ten_a_second_then() {
+    fn d2_ten_actions_pass_at_once_and_ten_a_second_then() {
         let limit = ActionLimit::default();
         let start = Instant::now() + Duration::from_secs(1);
         let passed = |now| (0..30).filter(|_| limit.take(now).is_ok()).count();

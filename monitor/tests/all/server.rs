@@ -15,9 +15,9 @@ use batrun_monitor::{Access, Monitor};
 use crate::support::{Job, monitor, shop};
 
 /// Far longer than anything takes: only a test that hangs waits for it.
-const HANGS: Duration = Duration::from_secs(60);
+pub(crate) const HANGS: Duration = Duration::from_secs(60);
 
-fn serve(
+pub(crate) fn serve(
     monitor: &Monitor,
 ) -> (
     SocketAddr,
@@ -66,7 +66,10 @@ async fn next(texts: mpsc::Receiver<String>) -> (String, mpsc::Receiver<String>)
     next.await.unwrap()
 }
 
-async fn stops(server: ServerHandle, serving: rt::task::JoinHandle<std::io::Result<()>>) {
+pub(crate) async fn stops(
+    server: ServerHandle,
+    serving: rt::task::JoinHandle<std::io::Result<()>>,
+) {
     rt::time::timeout(HANGS, server.stop(true))
         .await
         .expect("the server waits for a stream");
@@ -115,7 +118,7 @@ async fn a_stream_ends_with_its_pipelines() {
 }
 
 #[actix_web::test]
-async fn it_serves_alone_on_this_machine_only() {
+async fn d1_it_serves_alone_on_this_machine_only() {
     let shop = shop().await;
     let serving = monitor(&shop).serve("127.0.0.1:0").unwrap();
     let address = serving.address();
@@ -148,4 +151,63 @@ async fn it_serves_alone_on_this_machine_only() {
             .serve("0.0.0.0:0")
             .unwrap(),
     );
+}
+
+/// A request by way of a socket's file.
+#[cfg(unix)]
+fn through(path: &std::path::Path, headers: &str) -> std::io::Result<String> {
+    let mut stream = std::os::unix::net::UnixStream::connect(path)?;
+    let request = format!("GET /api/v1/pipelines HTTP/1.1\r\nConnection: close\r\n{headers}\r\n");
+    stream.write_all(request.as_bytes())?;
+    let mut text = String::new();
+    stream.read_to_string(&mut text)?;
+    Ok(text)
+}
+
+#[cfg(unix)]
+#[actix_web::test]
+async fn d1_a_socket_is_its_users_and_no_proxys() {
+    use std::os::unix::fs::PermissionsExt;
+
+    let shop = shop().await;
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("monitor");
+    let serving = monitor(&shop).serve_unix(&path).unwrap();
+    assert_eq!(serving.path(), path);
+    let mode = std::fs::metadata(&path).unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o600);
+    // Nothing is left of its making.
+    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
+    let cases = [
+        ("Host: localhost\r\n", "200"),
+        ("Host: localhost\r\nX-Forwarded-For: 127.0.0.1\r\n", "403"),
+        ("Host: localhost\r\nForwarded: for=127.0.0.1\r\n", "403"),
+        ("Host: evil.example\r\n", "403"),
+    ];
+    for (headers, status) in cases {
+        let path = path.clone();
+        let ask = rt::task::spawn_blocking(move || through(&path, headers).unwrap());
+        let text = ask.await.unwrap();
+        assert!(
+            text.starts_with(&format!("HTTP/1.1 {status}")),
+            "{headers}: {text}"
+        );
+    }
+    // It is in use, and stays what it is.
+    let error = monitor(&shop).serve_unix(&path).unwrap_err();
+    assert!(error.to_string().contains("somebody listens"), "{error}");
+    drop(serving);
+    assert!(!path.exists());
+
+    // One that was left behind is replaced; anything else is not.
+    drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
+    assert!(path.exists());
+    let serving = monitor(&shop).serve_unix(&path).unwrap();
+    // Another one's file isn't removed with it.
+    std::fs::remove_file(&path).unwrap();
+    std::fs::write(&path, "precious").unwrap();
+    drop(serving);
+    let error = monitor(&shop).serve_unix(&path).unwrap_err();
+    assert!(error.to_string().contains("no socket"), "{error}");
+    assert_eq!(std::fs::read_to_string(&path).unwrap(), "precious");
 }
