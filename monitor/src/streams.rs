@@ -170,7 +170,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_slow_reader_gets_the_newest_sample_and_no_other() {
+    async fn d2_a_slow_reader_gets_the_newest_sample_and_no_other() {
         let (sender, newest) = watch::channel(sampled(1_000));
         let streams = Streams::default();
         let events = streams
@@ -213,7 +213,7 @@ mod tests {
     }
 
     #[test]
-    fn the_thirty_third_stream_has_no_place_until_one_is_free() {
+    fn d2_the_thirty_third_stream_has_no_place_until_one_is_free() {
         let (streams, now) = (Streams::default(), Instant::now());
         let mut places: Vec<_> = (0..MOST).filter_map(|_| streams.enter(now).ok()).collect();
         assert_eq!((places.len(), streams.count()), (MOST, MOST));

@@ -104,7 +104,7 @@ const BODIES: [&str; 18] = [
 ];
 
 #[actix_web::test]
-async fn anything_is_answered() {
+async fn d2_anything_is_answered() {
     let shop = shop().await;
     one_of_each(&shop).await;
     let mut dice = Dice(1);
@@ -173,7 +173,7 @@ async fn anything_is_answered() {
 }
 
 #[actix_web::test]
-async fn the_thirty_third_stream_is_told_to_poll() {
+async fn d2_the_thirty_third_stream_is_told_to_poll() {
     let shop = shop().await;
     let monitor = monitor(&shop);
     let app = init_service(App::new().service(monitor.mount("/batrun"))).await;

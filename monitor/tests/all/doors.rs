@@ -12,7 +12,7 @@ async fn status(request: TestRequest) -> (u16, String) {
 }
 
 #[actix_web::test]
-async fn by_default_only_this_machine_is_answered() {
+async fn d1_by_default_only_this_machine_is_answered() {
     let peer = |address: &str| get("health").peer_addr(address.parse().unwrap());
     for local in [
         "127.0.0.1:1",
@@ -40,7 +40,7 @@ async fn by_default_only_this_machine_is_answered() {
 }
 
 #[actix_web::test]
-async fn a_name_that_leads_here_is_not_this_machine() {
+async fn d1_a_name_that_leads_here_is_not_this_machine() {
     let host = |host: &'static str| get("api/v1/pipelines").insert_header(("host", host));
     for local in ["localhost", "localhost:80", "127.0.0.1:8080", "[::1]:8080"] {
         assert_eq!(status(host(local)).await.0, 200, "{local}");
@@ -66,7 +66,7 @@ async fn a_name_that_leads_here_is_not_this_machine() {
 }
 
 #[actix_web::test]
-async fn a_proxy_on_this_machine_opens_nothing() {
+async fn d1_a_proxy_on_this_machine_opens_nothing() {
     for name in [
         "Forwarded",
         "X-Forwarded-For",
@@ -90,7 +90,7 @@ async fn a_proxy_on_this_machine_opens_nothing() {
 }
 
 #[actix_web::test]
-async fn only_our_own_page_changes_anything() {
+async fn d1_only_our_own_page_changes_anything() {
     let shop = shop().await;
     // Sec-Fetch-Site, Origin, Host, and whether it passes.
     let cases = [
@@ -179,7 +179,7 @@ async fn only_our_own_page_changes_anything() {
 }
 
 #[actix_web::test]
-async fn a_form_of_another_page_has_not_the_headers() {
+async fn d1_a_form_of_another_page_has_not_the_headers() {
     let shop = shop().await;
     let pause = || bare_post("api/v1/pipelines/0/pause", json!({}));
     let cases = [
@@ -211,7 +211,7 @@ async fn a_form_of_another_page_has_not_the_headers() {
 }
 
 #[actix_web::test]
-async fn other_methods_are_refused() {
+async fn d1_other_methods_are_refused() {
     let shop = shop().await;
     for method in ["PUT", "DELETE", "PATCH", "OPTIONS", "TRACE"] {
         for path in ["", "api/v1/pipelines", "api/v1/pipelines/0/pause"] {
@@ -238,7 +238,7 @@ async fn other_methods_are_refused() {
 }
 
 #[actix_web::test]
-async fn every_answer_tells_the_browser_to_be_careful() {
+async fn d1_every_answer_tells_the_browser_to_be_careful() {
     let shop = shop().await;
     for path in [
         "",
@@ -287,7 +287,7 @@ async fn every_answer_tells_the_browser_to_be_careful() {
 }
 
 #[actix_web::test]
-async fn too_much_is_refused() {
+async fn d2_too_much_is_refused() {
     let shop = shop().await;
     let monitor = monitor(&shop);
     let long = "x".repeat(70_000);

@@ -8,7 +8,7 @@ use batrun_monitor::{Access, Monitor};
 use crate::support::{SECRET_KEY, ask, get};
 
 #[actix_web::test]
-async fn keys_are_shown_and_searched_only_by_those_who_may_see_values() {
+async fn d1_keys_are_shown_and_searched_only_by_those_who_may_see_values() {
     let folder = tempfile::tempdir().unwrap();
     let stage = stage_fn("s", async |job: String, task: &TaskContext<String>| {
         task.on_cancel(job.clone()).await?;

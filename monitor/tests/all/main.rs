@@ -3,6 +3,7 @@
 
 mod actions;
 mod anything;
+mod crowd;
 mod doors;
 mod keys;
 mod metrics;

@@ -40,7 +40,7 @@ async fn routes(shop: &Shop, task: &str) -> Vec<Asked> {
 }
 
 #[actix_web::test]
-async fn each_route_is_open_to_those_who_may_and_to_nobody_else() {
+async fn d1_each_route_is_open_to_those_who_may_and_to_nobody_else() {
     let shop = shop().await;
     let task = one_of_each(&shop).await;
     let routes = routes(&shop, &task).await;
@@ -94,7 +94,7 @@ async fn each_route_is_open_to_those_who_may_and_to_nobody_else() {
 }
 
 #[actix_web::test]
-async fn values_are_hidden_on_every_route() {
+async fn d1_values_are_hidden_on_every_route() {
     let shop = shop().await;
     let hangs = one_of_each(&shop).await;
     let mut paths: Vec<String> = Vec::new();
@@ -139,7 +139,7 @@ async fn values_are_hidden_on_every_route() {
 }
 
 #[actix_web::test]
-async fn a_sample_says_what_the_sender_may_do() {
+async fn d1_a_sample_says_what_the_sender_may_do() {
     let shop = shop().await;
     let mount = monitor(&shop)
         .mount("/batrun")
