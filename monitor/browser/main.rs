@@ -9,6 +9,7 @@
 
 mod axe;
 mod page;
+mod rows;
 mod world;
 
 use std::time::Duration;
@@ -64,7 +65,7 @@ fn the_page_shows_the_stages_and_the_numbers_of_the_api() {
 
 #[test]
 #[ignore = "needs chromium: .ci/chromium"]
-fn texts_from_elsewhere_are_shown_as_texts() {
+fn d1_texts_from_elsewhere_are_shown_as_texts() {
     on_a_page("hostile", async |world, page| {
         world.settle().await;
         page.go("failures").await;
@@ -215,7 +216,6 @@ fn a_narrow_page_a_dark_one_and_a_large_one_have_no_text_outside() {
                 page.shot(&format!("{view}-{width}-{theme}")).await;
             }
         }
-        // As with a zoom of 200 %.
         page.resize(360, "light").await;
         let small = page.run(
             "return [...document.querySelectorAll('button, select, main a.tile, nav a')].filter((one) => one.checkVisibility() && !one.classList.contains('plain') && one.getBoundingClientRect().height < 43.5).map((one) => one.outerHTML)",
@@ -281,7 +281,7 @@ fn a_hidden_tab_holds_no_stream() {
 
 #[test]
 #[ignore = "needs chromium: .ci/chromium"]
-fn who_may_only_look_has_no_buttons() {
+fn d1_who_may_only_look_has_no_buttons() {
     on_a_page("look", async |world, page| {
         world.only_look().await;
         page.reload().await;

@@ -75,6 +75,8 @@ impl Page {
             "--no-sandbox",
             "--disable-gpu",
             "--hide-scrollbars",
+            // A name that leads here, but isn't this machine's: the browser trusts it as little as any other.
+            "--host-resolver-rules=MAP plain.example 127.0.0.1",
         ];
         let wanted = json!({
             "goog:chromeOptions": {"args": arguments},
@@ -193,6 +195,39 @@ impl Page {
         self.client.perform_actions(actions).await.unwrap();
     }
 
+    /// What has been copied, as it can be pasted.
+    pub(crate) async fn pasted(&self) -> String {
+        let search = "document.getElementById('search')";
+        self.run(&format!(
+            "{search}.maxLength = 100000; {search}.focus(); {search}.value = ''"
+        ))
+        .await;
+        let control = char::from(Key::Control);
+        let paste = [
+            KeyAction::Down { value: control },
+            KeyAction::Down { value: 'v' },
+            KeyAction::Up { value: 'v' },
+            KeyAction::Up { value: control },
+        ];
+        let keyboard = KeyActions::new("keyboard".to_owned());
+        let paste = paste.into_iter().fold(keyboard, KeyActions::then);
+        self.client.perform_actions(paste).await.unwrap();
+        let text = self.run(&format!("return {search}.value")).await;
+        text.as_str().unwrap().to_owned()
+    }
+
+    /// Goes on with the tabulator until this is true of the element that has the focus.
+    pub(crate) async fn tab_to(&self, what: &str) {
+        for _ in 0..200 {
+            self.keys(&char::from(Key::Tab).to_string()).await;
+            let there = format!("return Boolean(document.activeElement?.matches('{what}'))");
+            if self.run(&there).await == json!(true) {
+                return;
+            }
+        }
+        panic!("the keyboard doesn't get to {what}");
+    }
+
     pub(crate) async fn enter(&self) {
         self.keys(&char::from(Key::Enter).to_string()).await;
     }
@@ -203,12 +238,34 @@ impl Page {
 
     /// A window of this width, in these colours.
     pub(crate) async fn resize(&self, width: u32, theme: &str) {
-        let size =
-            json!({"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": width < 700});
+        self.scale(width, 900, 1).await;
+        self.visit(theme).await;
+    }
+
+    /// A window of 1,440 by 900 with a zoom of 200 %. To a page that is a window of half the size with twice as many
+    /// pixels to each of its own, which is what a browser makes of it.
+    pub(crate) async fn zoom(&self) {
+        self.scale(720, 450, 2).await;
+        self.visit("light").await;
+    }
+
+    async fn scale(&self, width: u32, height: u32, factor: u32) {
+        let mobile = width < 700;
+        let size = json!({"width": width, "height": height, "deviceScaleFactor": factor, "mobile": mobile});
         self.client
             .issue_cmd(Devtools("Emulation.setDeviceMetricsOverride", size))
             .await
             .unwrap();
+    }
+
+    /// The same page by another name of this machine.
+    pub(crate) async fn open_as(&self, host: &str, view: &str) {
+        let address = self.address.replace("127.0.0.1", host);
+        let address = format!("{address}#/0/{view}");
+        self.client.goto(&address).await.unwrap();
+    }
+
+    async fn visit(&self, theme: &str) {
         self.client.goto(&self.address).await.unwrap();
         self.run(&format!("localStorage.setItem('batrun.theme', '{theme}')"))
             .await;

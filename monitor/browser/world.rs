@@ -171,6 +171,8 @@ impl World {
 
     /// A task that waits, in its second stage.
     pub(crate) async fn hang(&self, label: &str) -> u64 {
+        let before = self.sample().await["stages"][1]["workers_busy"].clone();
+        let busy = json!(before.as_u64().unwrap() + 1);
         let ticket = self
             .0
             .handle
@@ -178,7 +180,7 @@ impl World {
             .label(label)
             .await
             .unwrap();
-        self.until(|sample| sample["stages"][1]["workers_busy"] == json!(1))
+        self.until(|sample| sample["stages"][1]["workers_busy"] == busy)
             .await;
         ticket.id().0
     }
@@ -200,6 +202,22 @@ impl World {
             ticket.outcome().await.unwrap();
         }
         stuck
+    }
+
+    /// Has another pipeline watched, too.
+    pub(crate) async fn another_pipeline(&self) -> PipelineHandle<u32, u32> {
+        let send = stage_fn("send", async |n: u32, _: &TaskContext<()>| Ok(n));
+        let mails = Pipeline::new("mails").stage(send).start().await.unwrap();
+        // All clones are one monitor.
+        drop(self.0.monitor.clone().watch(&mails));
+        mails
+    }
+
+    /// The history of a pipeline, as the API has it.
+    pub(crate) async fn history(&self, range: &str) -> Value {
+        let address = format!("{}api/v1/pipelines/0/history?range={range}", self.address());
+        let mut answer = awc::Client::new().get(address).send().await.unwrap();
+        answer.json().await.unwrap()
     }
 
     pub(crate) fn the_bank_answers(&self) {

@@ -3,6 +3,7 @@
 import { get, of } from "./api.js";
 import { ACTIONS, say } from "./actions.js";
 import { draw, forget } from "./charts.js";
+import { command, copy } from "./copy.js";
 import { h, show } from "./dom.js";
 import { failures, stuck } from "./failures.js";
 import { clock, duration } from "./format.js";
@@ -159,25 +160,16 @@ const LOCAL = {
   range: (data) => Object.assign(state, { range: data.range, history: null }),
   "as-table": (data) => (state.asTable.delete(data.name) ? null : state.asTable.add(data.name)),
   "only-failures": () => (state.onlyFailures = !state.onlyFailures),
-  dismiss: (data) => state.dismissed.add(data.p),
+  dismiss(data) {
+    state.dismissed.add(data.p);
+    const left = state.all.pipelines.find((one) => !state.dismissed.has(one.p));
+    if (data.p === state.at && left) go(`#/${left.p}/overview`);
+  },
   older: (data) => Object.assign(state, { before: data.before, ended: null }),
   "next-page": (data) => filter("after", data.after),
   "first-page": () => filter("after", ""),
-  async copy() {
-    const text = JSON.stringify(state.task, null, 2);
-    // Only secure pages have a clipboard.
-    try {
-      await navigator.clipboard.writeText(text);
-    } catch {
-      const area = document.createElement("textarea");
-      area.value = text;
-      document.body.append(area);
-      area.select();
-      document.execCommand("copy");
-      area.remove();
-    }
-    say("copied");
-  },
+  copy: () => copy(JSON.stringify(state.task, null, 2)),
+  "copy-command": () => copy(command(new URL(`api/v1/${of(state.at, "tasks", state.taskId)}`, location.href).href)),
   help: () => say("keys: / search, j and k next and previous row, enter opens it, p pauses what is shown, g o t f s overview, tasks, failures, stuck, esc back"),
 };
 

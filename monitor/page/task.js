@@ -34,6 +34,7 @@ export function task(sample, state) {
       h("div", { class: "bar" }, h("h2", null, `Task ${id}`, name ? ` “` : "", name, name ? "”" : ""),
         h("span", { class: `phase ${view?.phase ?? outcome?.end ?? detail.where}` }, view ? words(view.phase) : outcome ? words(outcome.end) : words(detail.where)),
         h("button", { type: "button", class: "plain", "data-act": "copy" }, "Copy as JSON"),
+        h("button", { type: "button", class: "plain", "data-act": "copy-command" }, "Copy as command"),
         view && may("cancel") ? h("button", { type: "button", "data-act": "cancel-one", "data-task": id }, "Cancel") : null,
         detail.where === "stuck" && may("retry") ? h("button", { type: "button", "data-act": "retry", "data-task": id }, "Try again") : null,
         detail.where === "stuck" && may("resolve") ? h("button", { type: "button", "data-act": "resolve", "data-task": id }, "Resolve") : null),
