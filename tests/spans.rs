@@ -219,3 +219,43 @@ fn spans_of_calls_that_panic_or_are_stopped_say_so() {
             .all(|seen| seen.parent.is_none())
     );
 }
+
+#[test]
+fn spans_of_calls_that_take_too_long_say_so() {
+    let hangs = || {
+        stage_fn("hangs", async |_: u32, _: &TaskContext<()>| {
+            std::future::pending::<Result<u32, Failure>>().await
+        })
+    };
+    let soon = Duration::from_millis(2);
+    seen(async || {
+        // The task's own limit, and that of an attempt.
+        let late: PipelineHandle<u32, u32> =
+            Pipeline::new("late").stage(hangs()).start().await.unwrap();
+        let ticket = late.submit(1).timeout(soon).await.unwrap();
+        let outcome = ticket.outcome().await.unwrap();
+        assert!(matches!(outcome.end, End::TimedOut { .. }), "{outcome}");
+        let slow: PipelineHandle<u32, u32> = Pipeline::new("slow")
+            .stage(hangs().timeout(soon))
+            .start()
+            .await
+            .unwrap();
+        let ticket = slow.submit(1).await.unwrap();
+        let outcome = ticket.outcome().await.unwrap();
+        assert!(matches!(outcome.end, End::Failed { .. }), "{outcome}");
+        for handle in [late, slow] {
+            handle
+                .shutdown(Shutdown::Drain(Duration::MAX))
+                .await
+                .unwrap();
+        }
+    });
+    for pipeline in ["late", "slow"] {
+        let ends = SPANS.of(pipeline, "process");
+        let ends: Vec<_> = ends
+            .iter()
+            .map(|seen| &*seen.fields["error.type"])
+            .collect();
+        assert_eq!(ends, ["timed_out"], "{pipeline}");
+    }
+}
