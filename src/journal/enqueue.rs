@@ -104,7 +104,14 @@ impl Journal {
             return Err(failed(StoreError::Failed("it has no lease".to_owned())));
         };
         let keys = (rules, Arc::new(KeyIndex::default()));
-        let writer = Writer::start(store, path.clone(), tasks, Retention::never(), keys);
+        let writer = Writer::start(
+            store,
+            path.clone(),
+            tasks,
+            Retention::never(),
+            keys,
+            Arc::default(),
+        );
         let writer = Arc::new(writer.map_err(|error| JournalError::io(&path, error))?);
         let is_full = Arc::<AtomicBool>::default();
         let stop = look(

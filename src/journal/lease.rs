@@ -65,6 +65,15 @@ impl Lease {
         Duration::from_millis(next.saturating_sub(passed).max(1))
     }
 
+    /// The time until it runs out, unless it is renewed.
+    pub(super) fn left(&self, now: u64) -> Duration {
+        let passed = now.saturating_sub(self.renewed.load(Ordering::Relaxed));
+        match self.is_over() {
+            true => Duration::ZERO,
+            false => self.length.saturating_sub(Duration::from_millis(passed)),
+        }
+    }
+
     /// Another process has taken over, or may have: nothing more is begun here.
     pub(super) fn end(&self, why: &LedgerError) {
         if !self.is_over.swap(true, Ordering::SeqCst)
@@ -147,12 +156,14 @@ mod tests {
         assert_eq!(lease.look(2_000), Duration::from_secs(6));
         assert!(!lease.is_doubtful());
         assert_eq!(lease.look(8_000), Duration::from_secs(3));
+        assert_eq!(lease.left(8_000), Duration::from_secs(3));
         assert!(lease.is_doubtful() && !lease.is_over());
         lease.renewed.store(7_999, Ordering::Relaxed);
         lease.look(8_000);
         assert!(!lease.is_doubtful());
         lease.look(17_999);
         assert!(lease.is_over());
+        assert_eq!(lease.left(8_000), Duration::ZERO);
         lease.look(18_000);
         let heard = heard.lock().map(|heard| heard.clone()).unwrap_or_default();
         assert_eq!(heard.len(), 1, "it is told once");

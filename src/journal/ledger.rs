@@ -17,7 +17,9 @@ use super::{
     writer::{handle::Writer, replies::StoredOutcome, requests::Urgency},
 };
 use crate::{
-    ledger::{Change, KeptOutcome, Ledger, LedgerError, Recorded, Transition},
+    ledger::{
+        Change, KeptOutcome, Ledger, LedgerError, Recorded, Transition, read_journal::ReadJournal,
+    },
     logging, panic_guard,
     task::{End, Names, Outcome, StageIx, StageName, TaskId},
 };
@@ -36,6 +38,8 @@ pub(crate) struct JournalLedger {
     last_recovered: TaskId,
     /// The lease of this process, if others would take its tasks over.
     lease: Option<Arc<Lease>>,
+    /// Looks into it beside the writer.
+    reader: Option<Arc<dyn ReadJournal>>,
     /// The thread that takes over tasks of other processes, and its end.
     takeover: Mutex<Option<(Sender<()>, JoinHandle<()>)>>,
 }
@@ -48,6 +52,7 @@ impl JournalLedger {
         stage_names: Vec<StageName>,
         last_recovered: TaskId,
         lease: Option<Arc<Lease>>,
+        reader: Option<Arc<dyn ReadJournal>>,
     ) -> Self {
         JournalLedger {
             writer,
@@ -56,6 +61,7 @@ impl JournalLedger {
             stage_names,
             last_recovered,
             lease,
+            reader,
             takeover: Mutex::default(),
         }
     }
@@ -63,6 +69,11 @@ impl JournalLedger {
     /// Gives it the thread that takes over tasks, which ends when the other end of this channel does.
     pub(super) fn has_takeover(&self, stop: Sender<()>, thread: JoinHandle<()>) {
         *panic_guard::lock(&self.takeover) = Some((stop, thread));
+    }
+
+    /// Looks into the journal beside this; `None` if nobody else can.
+    pub(crate) fn reader(&self) -> Option<Arc<dyn ReadJournal>> {
+        self.reader.clone()
     }
 
     fn is_doubtful(&self) -> bool {

@@ -37,7 +37,7 @@
 // No two files import each other, not even in a circle of several. From the bottom, each line
 // imports only from those before it:
 //
-// 1. `time`, `codec`, `checksum`, `corrupt`, `digest`, `durability`, `task_id_hash`,
+// 1. `time`, `codec`, `checksum`, `corrupt`, `digest`, `durability`, `stats`, `task_id_hash`,
 //    `users_text`, `stage_codecs`, `key_rules`, `command`
 // 2. `entry`, `undo_state`, `key_index`, `lease`
 // 3. `task_state`
@@ -58,6 +58,9 @@ mod retention;
 
 // It records a change, encoded.
 mod ledger;
+
+// The numbers of that, for those who look on.
+mod stats;
 
 // It asks and decides by the key of a task.
 mod by_key;
@@ -116,6 +119,9 @@ mod inspect;
 #[cfg(test)]
 mod tests;
 
+pub use crate::ledger::cluster::JournalStage;
+#[cfg(feature = "postgres")]
+pub use crate::ledger::cluster::{JournalNode, JournalNodeState, JournalStranded};
 pub use durability::Durability;
 #[cfg(feature = "postgres")]
 pub use error::NotInFlight;
@@ -126,15 +132,12 @@ pub use inspect::{
     database_setup::JournalRights,
     database_view::{
         JournalAnswer, JournalCount, JournalDatabaseTask, JournalDecision, JournalHorizon,
-        JournalNode, JournalNodeState, JournalSchema, JournalStandby, JournalStranded,
-        JournalTable, JournalUpkeep,
+        JournalSchema, JournalStandby, JournalTable, JournalUpkeep,
     },
 };
 pub use inspect::{
     file::JournalFile,
-    view::{
-        JournalOutcome, JournalStage, JournalTask, JournalUndo, JournalUndoStatus, JournalValue,
-    },
+    view::{JournalOutcome, JournalTask, JournalUndo, JournalUndoStatus, JournalValue},
 };
 pub use key_rules::Ended;
 #[cfg(feature = "testing")]
@@ -154,4 +157,5 @@ pub(crate) use recovery::{
 };
 #[cfg(feature = "internals")]
 pub(crate) use rows::fuzz::read_rows;
+pub(crate) use stats::JournalStats;
 pub(crate) use store::Load;

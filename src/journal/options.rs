@@ -49,6 +49,18 @@ pub struct Journal {
     pub(super) path: PathBuf,
     pub(super) retention: Retention,
     pub(super) rules: KeyRules,
+    pub(super) source: Source,
+}
+
+/// The place in which others find a journal that is open.
+#[derive(Clone)]
+pub(super) enum Source {
+    /// Nobody does.
+    Nowhere,
+    File(PathBuf),
+    /// Without a schema it is the pipeline's.
+    #[cfg(feature = "postgres")]
+    Database(Server, Option<String>),
 }
 
 impl Journal {
@@ -70,7 +82,13 @@ impl Journal {
     /// The same.
     pub fn open_with(path: impl AsRef<Path>, durability: Durability) -> Result<Self, JournalError> {
         let path = path.as_ref();
-        Ok(Self::on(Box::new(Sqlite::open(path, durability)?), path))
+        let store = Box::new(Sqlite::open(path, durability)?);
+        // The program may go to another folder.
+        let absolute = path.canonicalize().unwrap_or_else(|_| path.to_owned());
+        Ok(Journal {
+            source: Source::File(absolute),
+            ..Self::on(store, path)
+        })
     }
 
     /// The choices that are made before the journal is opened.
@@ -136,6 +154,7 @@ impl Journal {
             path: path.into(),
             retention: Retention::default(),
             rules: KeyRules::default(),
+            source: Source::Nowhere,
         }
     }
 
@@ -248,6 +267,7 @@ impl JournalOptions {
         })?;
         let path = server.path();
         let lease = self.lease;
+        let source = Source::Database(server.clone(), self.schema.clone());
         let choices = Choices {
             schema: self.schema,
             lease,
@@ -257,7 +277,10 @@ impl JournalOptions {
         };
         let connect = move || Postgres::connect(server, choices);
         let store = on_a_thread(path.clone(), connect).await?;
-        Ok(Journal::on(Box::new(store), path))
+        Ok(Journal {
+            source,
+            ..Journal::on(Box::new(store), path)
+        })
     }
 
     /// Opens the journal, and creates it if there is none. Waits and reads the file on a thread of its own,

@@ -4,7 +4,10 @@
 //! journal is one that is ready-made.
 
 pub(crate) mod change;
+pub(crate) mod cluster;
 mod guarded_future;
+pub(crate) mod past;
+pub(crate) mod read_journal;
 pub(crate) mod recorded;
 #[cfg(feature = "journal")]
 pub(crate) mod progress;

@@ -37,8 +37,9 @@ use crate::{
 #[cfg(feature = "journal")]
 use crate::{
     engine::restore::{Adopter, RestoreFeed, restore},
-    journal::{JournalLedger, PipelineSpec, Recovered, Takeover},
+    journal::{JournalLedger, JournalStats, PipelineSpec, Recovered, Takeover},
     ledger::Ledger,
+    report::times,
 };
 
 /// Everything that a pipeline is made of.
@@ -128,6 +129,7 @@ impl<I: Send + 'static, C: Send + 'static> Parts<I, C> {
             recovery: self.options.recovery,
             keep_undos: self.options.keep_undos,
             crash_limit: self.options.crash_limit,
+            stats: Arc::new(JournalStats::timed(times::histogram())),
         };
         let (read, reading) = oneshot::channel();
         std::thread::Builder::new()

@@ -5,6 +5,7 @@
 //! | if it can work now | [`PipelineHandle::health`](crate::PipelineHandle::health): a [`Health`] |
 //! | counts and queues now | [`PipelineHandle::snapshot`](crate::PipelineHandle::snapshot): a [`Snapshot`] |
 //! | what is in flight, and what has ended | [`Control`](crate::Control): for monitors, which must keep nothing open |
+//! | what is in its journal | [`Control::journal`](crate::Control::journal): a [`JournalReader`] |
 //! | each outcome as it comes | [`PipelineHandle::outcomes`](crate::PipelineHandle::outcomes) |
 //! | everything at the end | the [`Report`] of `run`, `join` and `shutdown` |
 //!
@@ -26,12 +27,24 @@ pub(crate) mod timeline;
 pub(crate) mod timelines;
 pub(crate) mod recorder;
 pub(crate) mod board;
+pub(crate) mod journal_reader;
 
-pub use crate::task::Counts;
+pub use crate::{
+    ledger::{
+        cluster::{
+            JournalCluster, JournalNode, JournalNodeState, JournalStage, JournalStranded,
+            JournalTakeover,
+        },
+        past::{NoPastCursor, PastCursor, PastOutcome, PastPage},
+        read_journal::{JournalKind, JournalSize, UnreadableJournal},
+    },
+    task::Counts,
+};
 pub use counts::{StageCounts, Times};
 pub use ended::{Cursor, EndedTask};
 pub use final_report::{ProducerError, Report, StageReport};
 pub use health::Health;
+pub use journal_reader::JournalReader;
 pub use outcomes::Lagged;
 pub use recorder::Recorder;
 pub use refusals::RefusedCounts;

@@ -72,6 +72,8 @@ mod undecodable;
 #[cfg(feature = "journal")]
 mod by_key;
 #[cfg(feature = "journal")]
+mod journal_reader;
+#[cfg(feature = "journal")]
 mod keys;
 #[cfg(feature = "journal")]
 mod recovery;

@@ -8,12 +8,8 @@ use std::{
 };
 
 use super::{
-    database_view::{
-        JournalCount, JournalDatabaseTask, JournalNode, JournalNodeState, JournalSchema,
-        JournalStranded,
-    },
+    database_view::{JournalCount, JournalDatabaseTask, JournalSchema},
     shown,
-    view::JournalStage,
 };
 use crate::{
     journal::{
@@ -29,6 +25,7 @@ use crate::{
         rows::{meta::PIPELINE, stage::StageRow},
         store::StoreError,
     },
+    ledger::cluster::{JournalNode, JournalNodeState, JournalStage, JournalStranded},
     task::{StageIx, StageName, TaskId},
 };
 
@@ -91,10 +88,19 @@ impl JournalDatabase {
     /// [`NotAJournal`](JournalError::NotAJournal) or [`Format`](JournalError::Format) if there is something else in
     /// it. No error has the password.
     pub fn look(address: &str, schema: &JournalSchema) -> Result<Self, JournalError> {
-        let (server, schema, path) = place(address, schema)?;
-        let name = schema.name().to_owned();
+        let (server, schema, _) = place(address, schema)?;
+        Self::open(server, schema, None)
+    }
+
+    /// Waits so long for each answer, or a minute.
+    pub(super) fn open(
+        server: Server,
+        schema: Schema,
+        answer: Option<Duration>,
+    ) -> Result<Self, JournalError> {
+        let (path, name) = (server.path(), schema.name().to_owned());
         let failed = |error| JournalError::store(&path, error);
-        let mut snapshot = Snapshot::new(server, schema).map_err(failed)?;
+        let mut snapshot = Snapshot::new(server, schema, answer).map_err(failed)?;
         let (words, mut corrupt) = snapshot.words().map_err(failed)?;
         let (revisions, corrupt_stages) = snapshot.revisions().map_err(failed)?;
         corrupt.extend(corrupt_stages);

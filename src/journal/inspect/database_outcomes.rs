@@ -4,7 +4,6 @@ use std::{collections::HashMap, time::SystemTime};
 
 use super::{
     database::{JournalDatabase, at},
-    shown,
     view::{JournalOutcome, JournalValue},
 };
 use crate::{
@@ -47,7 +46,7 @@ impl JournalDatabase {
                 let written = at(row.at);
                 match row.block() {
                     Ok(block) => {
-                        let outcomes: Vec<_> = shown::outcomes(block).collect();
+                        let outcomes: Vec<_> = block.into_outcomes().collect();
                         self.with_outputs(outcomes, written, &mut each)?;
                     }
                     Err(corrupt) => each(Err(self.corrupt_error(corrupt))),

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, SystemTime};
 
-use super::view::{JournalStage, JournalTask};
+use super::view::JournalTask;
 use crate::task::{StageName, TaskId};
 
 /// The schema of a journal in a database.
@@ -13,49 +13,6 @@ pub enum JournalSchema {
     OfPipeline(String),
     /// The one with this name, as [`JournalOptions::schema`](crate::journal::JournalOptions::schema) says it.
     Named(String),
-}
-
-/// A process that runs, or has run, a pipeline on a journal in a database. One that has gone is forgotten once it has
-/// no tasks any more.
-#[derive(Clone, Debug)]
-#[non_exhaustive]
-pub struct JournalNode {
-    /// Its number. Each start of a process has another one.
-    pub id: i32,
-    /// Its machine and its process's number there.
-    pub name: String,
-    /// Its state.
-    pub state: JournalNodeState,
-    /// Its stages in their versions, in their order. A process that only submits has none.
-    pub stages: Vec<JournalStage>,
-    /// The time at which it began, by the database's clock.
-    pub began: SystemTime,
-    /// The length of its lease.
-    pub lease: Duration,
-    /// The time until its lease runs out, unless it is renewed; `None` if it has run out.
-    pub lease_left: Option<Duration>,
-    /// The number of its commits.
-    pub commits: u64,
-    /// The number of its tasks, including those that are stuck.
-    pub tasks: u64,
-    /// The number of tasks that it had room for when it last looked for some.
-    pub room: u64,
-    /// The number of its tasks that waited for a worker then.
-    pub queued: u64,
-}
-
-/// The state of a node.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum JournalNodeState {
-    /// It lives: its lease holds.
-    Live,
-    /// Its lease has run out, and no other node has noticed yet.
-    Overdue,
-    /// It has ended by itself. Others take over the tasks that it has left.
-    Left,
-    /// Its lease has run out, and others take its tasks over.
-    Dead,
 }
 
 /// A task in a journal in a database.
@@ -85,20 +42,6 @@ pub struct JournalCount {
     pub stuck: bool,
     /// Their number.
     pub tasks: u64,
-}
-
-/// Tasks that wait for a process with these stages, since no node that lives has them all in these versions and this
-/// order.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct JournalStranded {
-    /// The stages. None if any process will do.
-    pub stages: Vec<JournalStage>,
-    /// The number of these tasks, including those that are stuck.
-    pub tasks: u64,
-    /// The number of those that are stuck. These can be [resolved](crate::journal::JournalDatabase::resolve) without
-    /// such a process.
-    pub stuck: u64,
 }
 
 /// The state of a journal's tables, and of what keeps them from being cleaned. A user sees of others' connections only

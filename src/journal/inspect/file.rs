@@ -8,7 +8,7 @@ use std::{
 
 use super::{
     shown,
-    view::{JournalOutcome, JournalStage, JournalTask, JournalValue},
+    view::{JournalOutcome, JournalTask, JournalValue},
 };
 use crate::{
     journal::{
@@ -20,6 +20,7 @@ use crate::{
         store::{Store, StoreError, TaskRows, Writes},
         time::wall_clock,
     },
+    ledger::cluster::JournalStage,
     task::{StageIx, StageName, TaskId},
 };
 
@@ -184,7 +185,7 @@ impl JournalFile {
                 }
             };
             let at = UNIX_EPOCH + Duration::from_millis(row.at);
-            for (outcome, key) in shown::outcomes(block) {
+            for (outcome, key) in block.into_outcomes() {
                 let output = match &key {
                     Some(key) if outcome.is_done() => self.output_of(key, outcome.task),
                     _ => Ok(None),

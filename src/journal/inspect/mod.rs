@@ -8,6 +8,10 @@ pub(super) mod file;
 mod shown;
 pub(super) mod view;
 
+// The file of a pipeline that may run, for those who look on.
+pub(super) mod file_reader;
+mod past_pages;
+
 // Decisions about stuck tasks, and about tasks by their keys.
 mod by_key;
 mod resolve;
@@ -18,7 +22,11 @@ pub(super) mod database;
 #[cfg(feature = "postgres")]
 mod database_decide;
 #[cfg(feature = "postgres")]
+mod database_looks_on;
+#[cfg(feature = "postgres")]
 mod database_outcomes;
+#[cfg(feature = "postgres")]
+pub(super) mod database_reader;
 #[cfg(feature = "postgres")]
 pub(super) mod database_setup;
 #[cfg(feature = "postgres")]

@@ -1,16 +1,17 @@
 //! Rows as people read them.
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::time::Duration;
 
-use super::view::{JournalStage, JournalTask, JournalUndo, JournalUndoStatus, JournalValue};
+use super::view::{JournalTask, JournalUndo, JournalUndoStatus, JournalValue};
 use crate::{
     journal::{
         corrupt::Corrupt,
-        rows::{outcome_block::OutcomeBlock, stage::StageRow},
+        rows::stage::StageRow,
         store::TaskRows,
         undo_state::{StoredUndoStatus, UndoState},
     },
-    task::{Names, Outcome, StageIx, StageName, TaskId},
+    ledger::cluster::JournalStage,
+    task::{StageIx, StageName, TaskId},
 };
 
 pub(super) fn stages(rows: &[StageRow]) -> Vec<JournalStage> {
@@ -89,28 +90,4 @@ pub(super) fn stage_name(stages: &[StageRow], stage: StageIx) -> StageName {
         || format!("stage {stage}").into(),
         |row| row.name.as_str().into(),
     )
-}
-
-/// The outcomes of a block with their keys, those of tasks that are done first.
-pub(super) fn outcomes(block: OutcomeBlock) -> impl Iterator<Item = (Outcome, Option<String>)> {
-    let keys = block.keys.into_iter().map(|(key, task)| (task, key));
-    let keys: HashMap<u64, Box<str>> = keys.collect();
-    let labels: HashMap<u64, Arc<str>> = block.labels.into_iter().collect();
-    let done = block.done.into_iter().map(move |task| {
-        let label = labels.get(&task).cloned();
-        Outcome::done(
-            TaskId(task),
-            Names {
-                label,
-                ..Names::default()
-            },
-        )
-    });
-    done.chain(block.rest).map(move |mut outcome| {
-        let key = keys.get(&outcome.task.0);
-        if outcome.key.is_none() {
-            outcome.key = key.map(|key| (&**key).into());
-        }
-        (outcome, key.map(|key| key.to_string()))
-    })
 }

@@ -9,21 +9,8 @@ use serde::de::DeserializeOwned;
 
 use crate::{
     journal::codec,
-    task::{End, Outcome, StageIx, StageName, State, TaskId},
+    task::{End, Outcome, StageName, State, TaskId},
 };
-
-/// A stage that a journal knows.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct JournalStage {
-    /// The number that tasks refer to, from 0. The pipeline's own stages come first. Others follow
-    /// that are gone, or of another version by now; they may still have tasks.
-    pub number: StageIx,
-    /// Its name.
-    pub name: StageName,
-    /// Its [version](crate::IntoWork::version).
-    pub version: u32,
-}
 
 /// A task in a journal: one that has no outcome yet, or one that is stuck.
 #[derive(Clone, Debug)]

@@ -65,9 +65,13 @@ pub(in crate::journal) struct Snapshot {
 }
 
 impl Snapshot {
-    /// Connects, and begins.
-    pub(in crate::journal) fn new(server: Server, schema: Schema) -> Result<Self, StoreError> {
-        let session = Session::new(server, ANSWER);
+    /// Connects, and begins. Waits so long for each answer, or a minute.
+    pub(in crate::journal) fn new(
+        server: Server,
+        schema: Schema,
+        answer: Option<Duration>,
+    ) -> Result<Self, StoreError> {
+        let session = Session::new(server, answer.unwrap_or(ANSWER));
         let mut snapshot = Snapshot {
             session: session.map_err(|error| StoreError::Failed(error.to_string()))?,
             schema,

@@ -4,7 +4,7 @@ use std::{any::Any, sync::Arc, time::Duration};
 
 use super::chunked_vec::ChunkedVec;
 use crate::{
-    journal::{rows::stage::StageRow, stage_codecs::StageCodecs},
+    journal::{rows::stage::StageRow, stage_codecs::StageCodecs, stats::JournalStats},
     policy::Recovery,
     task::{EndReason, Names, Outcome, StageIx, StageName, StuckTask, TaskId, Undo},
 };
@@ -20,6 +20,7 @@ pub(crate) struct PipelineSpec {
     pub(crate) keep_undos: bool,
     /// A task is left alone once its stage, or one of its undos, was interrupted by this many kills.
     pub(crate) crash_limit: u32,
+    pub(crate) stats: Arc<JournalStats>,
 }
 
 impl PipelineSpec {

@@ -14,14 +14,18 @@ use super::{
     takeover::Takeover,
     task_reader::{MAX_TASK_ID, TaskReader},
 };
+#[cfg(feature = "postgres")]
+use crate::journal::{inspect::database_reader::DatabaseReader, postgres::server::Schema};
 use crate::{
     journal::{
         error::JournalError,
+        inspect::file_reader::FileReader,
         key_index::{Kept, KeyChange, KeyIndex},
         key_rules::Ended,
+        lease::Lease,
         ledger::JournalLedger,
         live_tasks::LiveTasks,
-        options::Journal,
+        options::{Journal, Source},
         rows::{
             meta::{ENDED, ID, LAST_TASK, ON_PURPOSE, PIPELINE, STILL_RUNNING},
             undo::UndoRow,
@@ -30,6 +34,7 @@ use crate::{
         time::wall_clock,
         writer::handle::Writer,
     },
+    ledger::read_journal::ReadJournal,
     logging,
     task::{StageIx, TaskId},
 };
@@ -48,6 +53,7 @@ impl Journal {
             path,
             retention,
             rules,
+            source,
         } = self;
         let failed = |error| JournalError::store(&path, error);
         let corrupt = |why: String| JournalError::corrupt(&path, why);
@@ -157,8 +163,16 @@ impl Journal {
         if let Some(claimer) = &mut claimer {
             warn_of_stranded(&spec.pipeline, claimer.stranded().map_err(failed)?);
         }
-        let writer = Writer::start(store, path.clone(), tasks, retention, (rules, keys.clone()))
-            .map_err(|error| JournalError::io(&path, error))?;
+        let reader = reader_of(source, &spec, last_id, lease.as_ref());
+        let writer = Writer::start(
+            store,
+            path.clone(),
+            tasks,
+            retention,
+            (rules, keys.clone()),
+            spec.stats.clone(),
+        );
+        let writer = writer.map_err(|error| JournalError::io(&path, error))?;
         let names = spec.stages.iter().map(|(name, _)| name.clone()).collect();
         let codecs = spec.codecs.clone();
         let ledger = JournalLedger::new(
@@ -168,6 +182,7 @@ impl Journal {
             names,
             recovered.last_id,
             lease.clone(),
+            reader,
         );
         let takeover = claimer.zip(lease).map(|(claimer, lease)| Takeover {
             claimer,
@@ -177,6 +192,35 @@ impl Journal {
             decided: HashMap::new(),
         });
         Ok((ledger, recovered, takeover))
+    }
+}
+
+/// Looks into the journal beside the pipeline. The node is in the numbers of tasks.
+fn reader_of(
+    source: Source,
+    spec: &PipelineSpec,
+    #[cfg_attr(not(feature = "postgres"), allow(unused))] last_id: u64,
+    #[cfg_attr(not(feature = "postgres"), allow(unused))] lease: Option<&Arc<Lease>>,
+) -> Option<Arc<dyn ReadJournal>> {
+    let stats = spec.stats.clone();
+    match source {
+        Source::Nowhere => None,
+        Source::File(path) => Some(Arc::new(FileReader { path, stats })),
+        #[cfg(feature = "postgres")]
+        Source::Database(server, schema) => {
+            let schema = match schema {
+                Some(name) => Schema::named(&name),
+                None => Schema::of(&spec.pipeline),
+            };
+            Some(Arc::new(DatabaseReader {
+                server,
+                // The pipeline has begun there.
+                schema: schema.ok()?,
+                node: TaskId(last_id).series() as i32,
+                lease: lease.map(Arc::downgrade).unwrap_or_default(),
+                stats,
+            }))
+        }
     }
 }
 

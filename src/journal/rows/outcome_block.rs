@@ -1,6 +1,6 @@
 //! The table `outcomes`: the outcomes of one commit share a row, which makes them cheap.
 
-use std::{fmt, sync::Arc};
+use std::{collections::HashMap, fmt, sync::Arc};
 
 use serde::{Deserialize, Serialize};
 
@@ -10,7 +10,7 @@ use crate::{
         codec::{decode, encode},
         corrupt::{Corrupt, verify},
     },
-    task::Outcome,
+    task::{Names, Outcome, TaskId},
 };
 
 /// The outcomes that one commit recorded. The names of the fields are part of the file format.
@@ -32,6 +32,30 @@ impl OutcomeBlock {
     pub(crate) fn last_task(&self) -> u64 {
         let rest = self.rest.iter().map(|outcome| outcome.task.0);
         rest.chain(self.done.iter().copied()).max().unwrap_or(0)
+    }
+
+    /// The outcomes with their keys, those of tasks that are done first.
+    pub(crate) fn into_outcomes(self) -> impl Iterator<Item = (Outcome, Option<String>)> {
+        let keys = self.keys.into_iter().map(|(key, task)| (task, key));
+        let keys: HashMap<u64, Box<str>> = keys.collect();
+        let labels: HashMap<u64, Arc<str>> = self.labels.into_iter().collect();
+        let done = self.done.into_iter().map(move |task| {
+            let label = labels.get(&task).cloned();
+            Outcome::done(
+                TaskId(task),
+                Names {
+                    label,
+                    ..Names::default()
+                },
+            )
+        });
+        done.chain(self.rest).map(move |mut outcome| {
+            let key = keys.get(&outcome.task.0);
+            if outcome.key.is_none() {
+                outcome.key = key.map(|key| (&**key).into());
+            }
+            (outcome, key.map(|key| key.to_string()))
+        })
     }
 }
 

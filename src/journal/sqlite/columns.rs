@@ -53,6 +53,10 @@ pub(super) const OUTCOMES: &str = "SELECT number, at, count, body, sum FROM outc
 pub(super) const OUTCOMES_AFTER: &str =
     "SELECT number, at, count, body, sum FROM outcomes WHERE number > ?1 ORDER BY number LIMIT ?2";
 
+/// The same for the blocks up to one of them, the newest first.
+pub(super) const OUTCOMES_BACK: &str =
+    "SELECT number, at, count, body, sum FROM outcomes WHERE number <= ?1 ORDER BY number DESC";
+
 pub(super) fn outcome_block_row(row: &Row<'_>) -> Result<OutcomeBlockRow, Error> {
     Ok(OutcomeBlockRow {
         number: row.get::<_, i64>(0)? as u64,

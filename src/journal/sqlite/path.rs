@@ -9,7 +9,7 @@ use std::{
 use crate::journal::error::JournalError;
 
 /// The path of the file that goes with a journal under this suffix.
-pub(super) fn beside(path: &Path, suffix: &str) -> PathBuf {
+pub(in crate::journal) fn beside(path: &Path, suffix: &str) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
     name.push(suffix);
     name.into()

@@ -4,8 +4,8 @@ use rusqlite::{Error, OptionalExtension, Row, Rows, params};
 
 use super::{
     columns::{
-        KEPT_BY_KEY, OUTCOMES_AFTER, STAGE, TASK, UNDO, keyed_outcome_row, outcome_block_row,
-        stage_row, task_row, undo_row,
+        KEPT_BY_KEY, OUTCOMES_AFTER, OUTCOMES_BACK, STAGE, TASK, UNDO, keyed_outcome_row,
+        outcome_block_row, stage_row, task_row, undo_row,
     },
     database::Sqlite,
 };
@@ -113,6 +113,22 @@ impl Sqlite {
         let mut blocks = self.connection()?.prepare_cached(OUTCOMES_AFTER)?;
         let blocks = blocks.query_map(params![after as i64, limit as i64], outcome_block_row)?;
         Ok(blocks.collect::<Result<_, _>>()?)
+    }
+
+    /// Calls `each` with the blocks of outcomes from this number down, until it returns false.
+    pub(in crate::journal) fn newest_outcome_blocks(
+        &self,
+        from: u64,
+        each: &mut dyn FnMut(OutcomeBlockRow) -> bool,
+    ) -> Result<(), StoreError> {
+        let from = i64::try_from(from).unwrap_or(i64::MAX);
+        let mut blocks = self.connection()?.prepare(OUTCOMES_BACK)?;
+        for row in blocks.query_map([from], outcome_block_row)? {
+            if !each(row?) {
+                break;
+            }
+        }
+        Ok(())
     }
 
     /// The number of outcomes that are kept.

@@ -25,6 +25,7 @@ use crate::{
         key_rules::KeyRules,
         live_tasks::LiveTasks,
         retention::Retention,
+        stats::JournalStats,
         store::Store,
     },
     ledger::{LedgerError, Mark},
@@ -51,21 +52,24 @@ impl Writer {
         tasks: LiveTasks,
         retention: Retention,
         keys: (KeyRules, Arc<KeyIndex>),
+        stats: Arc<JournalStats>,
     ) -> io::Result<Self> {
+        stats.set_outcomes(tasks.outcomes);
         let requests = Arc::new(RequestQueue::new());
         let (jobs, given) = mpsc::channel();
         let lease = store.lease();
         let mut writer = WriterThread::new(
             requests.clone(),
-            StoreSlot::new(store, jobs, requests.clone()),
+            StoreSlot::new(store, jobs, requests.clone(), stats.clone()),
             CommitBuilder::new(tasks, retention, keys.0, lease),
             keys.1,
+            stats.clone(),
             path,
         );
         let finished = requests.clone();
         let committer = thread::Builder::new()
             .name("batrun-commit".to_owned())
-            .spawn(move || run_commits(&given, &finished))?;
+            .spawn(move || run_commits(&given, &finished, &stats))?;
         let thread = thread::Builder::new()
             .name("batrun-journal".to_owned())
             .spawn(move || {

@@ -6,7 +6,10 @@ use std::{
 };
 
 use super::requests::{FinishedCommit, RequestQueue};
-use crate::journal::store::{Lost, RowOp, Store, Writes};
+use crate::journal::{
+    stats::JournalStats,
+    store::{Lost, RowOp, Store, Writes},
+};
 
 /// A commit for the second thread: the store, and the changes to commit.
 pub(super) type CommitJob = (Box<dyn Store>, Vec<RowOp>);
@@ -22,6 +25,7 @@ pub(super) struct StoreSlot {
     pub(super) lost: Vec<Lost>,
     /// Other processes use it, too.
     pub(super) is_shared: bool,
+    stats: Arc<JournalStats>,
 }
 
 impl StoreSlot {
@@ -29,6 +33,7 @@ impl StoreSlot {
         store: Box<dyn Store>,
         jobs: mpsc::Sender<CommitJob>,
         requests: Arc<RequestQueue>,
+        stats: Arc<JournalStats>,
     ) -> Self {
         StoreSlot {
             is_shared: store.lease().is_some(),
@@ -37,6 +42,7 @@ impl StoreSlot {
             requests,
             spare_ops: None,
             lost: Vec::new(),
+            stats,
         }
     }
 
@@ -75,7 +81,9 @@ impl StoreSlot {
         if ops.is_empty() {
             return Ok(());
         }
-        let result = self.get()?.commit(ops);
+        let stats = self.stats.clone();
+        let store = self.get()?;
+        let result = stats.timed_commit(|| store.commit(ops));
         ops.clear();
         self.lost.extend(result.map_err(|error| error.to_string())?);
         Ok(())
@@ -128,7 +136,7 @@ mod tests {
     fn j1_changes_that_came_during_a_commit_are_not_lost_to_its_list() {
         let store = Disk::new().journal(Durability::Power).unwrap().store;
         let (jobs, _given) = mpsc::channel();
-        let mut slot = StoreSlot::new(store, jobs, Arc::new(RequestQueue::new()));
+        let mut slot = StoreSlot::new(store, jobs, Arc::new(RequestQueue::new()), Arc::default());
         slot.spare_ops = Some(Vec::with_capacity(8));
         let mut ops = vec![RowOp::KeepUndos { task: 1 }];
         slot.reuse_ops(&mut ops);

@@ -17,6 +17,7 @@ use crate::{
     journal::{
         key_index::KeyIndex,
         rows::meta::{ENDED, ON_PURPOSE},
+        stats::JournalStats,
         store::{RowOp, StoreError},
     },
     ledger::LedgerError,
@@ -33,6 +34,7 @@ pub(super) struct WriterThread {
     store: StoreSlot,
     builder: CommitBuilder,
     keys: Arc<KeyIndex>,
+    stats: Arc<JournalStats>,
     /// For error texts.
     path: PathBuf,
 }
@@ -47,6 +49,7 @@ impl WriterThread {
         store: StoreSlot,
         builder: CommitBuilder,
         keys: Arc<KeyIndex>,
+        stats: Arc<JournalStats>,
         path: PathBuf,
     ) -> Self {
         WriterThread {
@@ -54,6 +57,7 @@ impl WriterThread {
             store,
             builder,
             keys,
+            stats,
             path,
         }
     }
@@ -104,6 +108,7 @@ impl WriterThread {
             self.settle_lost(written.as_mut().map(|(_, replies)| replies));
             self.store.reuse_ops(&mut self.builder.ops);
             self.builder.build(&mut self.store)?;
+            self.stats.set_outcomes(self.builder.tasks.outcomes);
             if self.builder.ops.len() < SMALL_COMMIT {
                 self.tell_written(written);
                 self.store.commit(&mut self.builder.ops)?;
@@ -182,9 +187,13 @@ impl WriterThread {
 }
 
 /// The second thread: commits until there are no jobs any more.
-pub(super) fn run_commits(jobs: &mpsc::Receiver<CommitJob>, requests: &RequestQueue) {
+pub(super) fn run_commits(
+    jobs: &mpsc::Receiver<CommitJob>,
+    requests: &RequestQueue,
+    stats: &JournalStats,
+) {
     while let Ok((mut store, ops)) = jobs.recv() {
-        let result = failure::catch(|| store.commit(&ops))
+        let result = failure::catch(|| stats.timed_commit(|| store.commit(&ops)))
             .unwrap_or_else(|panic| Err(StoreError::Failed(panic_guard::shown(&panic))));
         requests.commit_finished(FinishedCommit { store, ops, result });
     }

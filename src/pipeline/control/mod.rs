@@ -13,8 +13,8 @@ use crate::{
     engine::reporter::shutdown::FinalReport,
     error::Error,
     report::{
-        Board, Cursor, EndedTask, Health, Report, Snapshot, StageTimes, TaskDetail, TaskFilter,
-        TaskPage, TimeHistogram, Timeline,
+        Board, Cursor, EndedTask, Health, JournalReader, Report, Snapshot, StageTimes, TaskDetail,
+        TaskFilter, TaskPage, TimeHistogram, Timeline,
     },
     shared::Shared,
     task::{StageName, Stuck, TaskId, TaskStatus},
@@ -53,6 +53,7 @@ pub struct Control {
     shared: Weak<Shared>,
     board: Arc<Board>,
     final_report: Arc<FinalReport>,
+    journal: Option<JournalReader>,
 }
 
 impl Control {
@@ -61,6 +62,13 @@ impl Control {
             shared: Arc::downgrade(shared),
             board: shared.board.clone(),
             final_report,
+            #[cfg(feature = "journal")]
+            journal: shared
+                .journal
+                .as_ref()
+                .and_then(|journal| Some(JournalReader::new(journal.reader()?))),
+            #[cfg(not(feature = "journal"))]
+            journal: None,
         }
     }
 
@@ -218,6 +226,12 @@ impl Control {
     /// ```
     pub fn ended(&self, from: Cursor, limit: usize) -> Vec<EndedTask> {
         self.board.ended.page(from, limit)
+    }
+
+    /// The pipeline's journal, to look into: its finished tasks, and with a database the processes that share it.
+    /// `None` if it has none. It is there after the end of the pipeline, too, for as long as the journal is.
+    pub fn journal(&self) -> Option<&JournalReader> {
+        self.journal.as_ref()
     }
 
     /// The last end of this task, if it is among those that are kept.

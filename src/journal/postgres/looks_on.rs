@@ -1,0 +1,83 @@
+//! The parts of a snapshot that are for those who look on while nodes run.
+
+use super::{columns::outcome_block_row, node_row::LIVES, snapshot::Snapshot};
+use crate::{
+    journal::{rows::outcome_block::OutcomeBlockRow, store::StoreError},
+    task::TaskId,
+};
+
+/// Tasks that a node has from another one.
+pub(in crate::journal) struct TakeoverRow {
+    /// 0 stands for nobody.
+    pub(in crate::journal) owner: i32,
+    pub(in crate::journal) accepted_by: i32,
+    pub(in crate::journal) killed: bool,
+    pub(in crate::journal) tasks: u64,
+}
+
+impl Snapshot {
+    /// The tasks whose owner is not the node that accepted them, whose number is in theirs.
+    pub(in crate::journal) fn takeovers(&mut self) -> Result<Vec<TakeoverRow>, StoreError> {
+        let bits = TaskId::SERIES_BITS;
+        let takeovers = format!(
+            "SELECT owner, accepted_by, killed, count(*) FROM ( \
+                 SELECT owner, killed, ((id >> {bits}) & ((1::bigint << (63 - {bits})) - 1))::int accepted_by \
+                     FROM @.task \
+             ) t WHERE owner <> accepted_by GROUP BY 1, 2, 3 ORDER BY 1, 2, 3"
+        );
+        let mut all = Vec::new();
+        for row in self.rows(&takeovers, &[])? {
+            all.push(TakeoverRow {
+                owner: row.try_get(0)?,
+                accepted_by: row.try_get(1)?,
+                killed: row.try_get(2)?,
+                tasks: row.try_get::<_, i64>(3)? as u64,
+            });
+        }
+        Ok(all)
+    }
+
+    /// The newest blocks of outcomes, from the one with this time and number on: as many as it takes for so many
+    /// outcomes, as far as their rows say the truth.
+    pub(in crate::journal) fn newest_blocks(
+        &mut self,
+        from: Option<(u64, u64)>,
+        outcomes: usize,
+    ) -> Result<Vec<OutcomeBlockRow>, StoreError> {
+        let newest = "SELECT number, at, count, body, sum FROM ( \
+                 SELECT *, sum(count) OVER (ORDER BY at DESC, number DESC) - count AS before FROM ( \
+                     SELECT * FROM @.outcomes WHERE at <= $1 AND (at < $1 OR number <= $2) \
+                         ORDER BY at DESC, number DESC LIMIT $3 \
+                 ) newest \
+             ) counted WHERE before < $3 ORDER BY at DESC, number DESC";
+        let (at, number) = match from {
+            Some((at, number)) => (i64::try_from(at).unwrap_or(i64::MAX), number as i64),
+            None => (i64::MAX, i64::MAX),
+        };
+        let outcomes = i64::try_from(outcomes).unwrap_or(i64::MAX);
+        let rows = self.rows(newest, &[&at, &number, &outcomes])?;
+        rows.iter().map(outcome_block_row).collect()
+    }
+
+    pub(in crate::journal) fn nodes_alive(&mut self) -> Result<u64, StoreError> {
+        let alive = format!("SELECT count(*) FROM @.node n WHERE n.id > 0 AND {LIVES}");
+        self.number(&alive)
+    }
+
+    /// The size of all tables, with their indexes.
+    pub(in crate::journal) fn bytes(&mut self) -> Result<u64, StoreError> {
+        let schema = self.schema.name().to_owned();
+        let bytes = "SELECT coalesce(sum(pg_total_relation_size(c.oid)), 0)::bigint \
+             FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace \
+             WHERE n.nspname = $1 AND c.relkind = 'r'";
+        let rows = self.rows(bytes, &[&schema])?;
+        let bytes = rows.first().map(|row| row.try_get::<_, i64>(0));
+        Ok(bytes.transpose()?.unwrap_or_default().max(0) as u64)
+    }
+
+    fn number(&mut self, statement: &str) -> Result<u64, StoreError> {
+        let rows = self.rows(statement, &[])?;
+        let number = rows.first().map(|row| row.try_get::<_, i64>(0));
+        Ok(number.transpose()?.unwrap_or_default().max(0) as u64)
+    }
+}
