@@ -8,6 +8,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
 
 mod axe;
+mod journal;
 mod page;
 mod rows;
 mod world;

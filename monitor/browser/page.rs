@@ -273,6 +273,15 @@ impl Page {
         self.until("document.querySelector('.picture')").await;
     }
 
+    /// Runs this before anything of the page, each time it is loaded.
+    pub(crate) async fn runs_first(&self, script: &str) {
+        let script = json!({"source": script});
+        self.client
+            .issue_cmd(Devtools("Page.addScriptToEvaluateOnNewDocument", script))
+            .await
+            .unwrap();
+    }
+
     /// Opens another tab before this one.
     pub(crate) async fn hide(&self) -> fantoccini::wd::WindowHandle {
         let this = self.client.window().await.unwrap();

@@ -7,6 +7,7 @@ import { command, copy } from "./copy.js";
 import { h, show } from "./dom.js";
 import { failures, stuck } from "./failures.js";
 import { clock, duration } from "./format.js";
+import { journal, nodes } from "./journal.js";
 import { listen } from "./keys.js";
 import { overview, problems } from "./overview.js";
 import { found, report, search } from "./search.js";
@@ -17,11 +18,13 @@ import { tasks } from "./tasks.js";
 const state = {
   all: null, at: "0", view: "overview", taskId: null, query: new URLSearchParams(),
   range: "5m", history: null, asTable: new Set(), list: null, chosen: new Set(),
-  task: null, onlyFailures: false, ended: null, before: null, stuck: null, report: null, found: null, error: null,
+  task: null, onlyFailures: false, ended: null, before: null, stuck: null, report: null, found: null, past: null, cluster: null, error: null,
   dismissed: new Set(),
 };
 let fetched = 0;
 let asking = 0;
+// Views that read a disk or a database ask seldom.
+const SELDOM = { journal: 5_000, nodes: 5_000 };
 
 const $ = (id) => document.getElementById(id);
 const sampleNow = () => state.all?.pipelines.find((one) => one.p === state.at);
@@ -44,7 +47,7 @@ function route() {
   state.view = view || "overview";
   state.query = new URLSearchParams(query ?? "");
   state.taskId = id ?? null;
-  Object.assign(state, { list: null, task: null, ended: null, before: null, stuck: null, report: null, found: null, error: null });
+  Object.assign(state, { list: null, task: null, ended: null, before: null, stuck: null, report: null, found: null, past: null, cluster: null, error: null });
   state.chosen.clear();
   forget();
   render();
@@ -59,7 +62,7 @@ function go(hash) {
 // Asks for what the view needs besides the samples: at once, and then no more often than those come.
 async function refresh(now) {
   const sample = sampleNow();
-  if (!sample || (!now && (Date.now() - fetched < 900 * Math.max(1, live.every) || asking > 0))) return;
+  if (!sample || (!now && (Date.now() - fetched < Math.max(SELDOM[state.view] ?? 0, 900 * Math.max(1, live.every)) || asking > 0))) return;
   fetched = Date.now();
   const { at, view, taskId, query } = state;
   const needs = {
@@ -69,6 +72,8 @@ async function refresh(now) {
     failures: async () => ({ ended: await get(of(at, "ended"), { before: state.before, limit: 100 }) }),
     stuck: async () => ({ stuck: await get(of(at, "stuck")) }),
     report: async () => (sample.ended ? { report: await get(of(at, "report")) } : {}),
+    journal: async () => (sample.journal === "none" ? {} : { past: await get(of(at, "journal"), { ...Object.fromEntries(query), limit: 50 }) }),
+    nodes: async () => (sample.journal === "database" ? { cluster: await get(of(at, "nodes")) } : {}),
     search: async () => ({ found: await get(of(at, "search"), { q: query.get("q") ?? "" }) }),
   }[view];
   if (!needs) return;
@@ -88,7 +93,7 @@ async function refresh(now) {
   render();
 }
 
-const VIEWS = { overview, tasks, task, failures, stuck, report, search: found };
+const VIEWS = { overview, tasks, task, failures, stuck, report, journal, nodes, search: found };
 
 function render() {
   const sample = sampleNow();
@@ -139,7 +144,7 @@ function tabs(sample) {
   const tab = (view, text) => h("a", { href: `#/${sample.p}/${view}`, "aria-current": state.view === view ? "page" : false }, text);
   return h("div", { class: "bar views" },
     h("h1", { class: "hidden" }, `${sample.name}: ${state.view}`),
-    h("nav", { "aria-label": "Views" }, tab("overview", "Overview"), tab("tasks", `Tasks ${sample.in_flight}`), tab("failures", `Failures ${bad}`), tab("stuck", `Stuck ${sample.stuck}`), sample.ended || sample.draining ? tab("report", "Report") : null),
+    h("nav", { "aria-label": "Views" }, tab("overview", "Overview"), tab("tasks", `Tasks ${sample.in_flight}`), tab("failures", `Failures ${bad}`), tab("stuck", `Stuck ${sample.stuck}`), sample.journal === "none" ? null : tab("journal", "Journal"), sample.journal === "database" ? tab("nodes", "Nodes") : null, sample.ended || sample.draining ? tab("report", "Report") : null),
     h("div", { class: "acts" },
       sample.paused ? may("resume") && h("button", { type: "button", "data-act": "resume" }, "Resume") : may("pause") && h("button", { type: "button", "data-act": "pause" }, "Pause"),
       may("drain") && !sample.draining ? h("button", { type: "button", "data-act": "drain" }, "Drain…") : null,
@@ -168,9 +173,11 @@ const LOCAL = {
   older: (data) => Object.assign(state, { before: data.before, ended: null }),
   "next-page": (data) => filter("after", data.after),
   "first-page": () => filter("after", ""),
+  further: (data) => filter("before", data.before),
+  newest: () => filter("before", ""),
   copy: () => copy(JSON.stringify(state.task, null, 2)),
   "copy-command": () => copy(command(new URL(`api/v1/${of(state.at, "tasks", state.taskId)}`, location.href).href)),
-  help: () => say("keys: / search, j and k next and previous row, enter opens it, p pauses what is shown, g o t f s overview, tasks, failures, stuck, esc back"),
+  help: () => say("keys: / search, j and k next and previous row, enter opens it, p pauses what is shown, g o t f s overview, tasks, failures, stuck, g j n journal, nodes, esc back"),
 };
 
 function filter(name, value) {
@@ -178,6 +185,7 @@ function filter(name, value) {
   if (value === "") query.delete(name);
   else query.set(name, value);
   if (name !== "after") query.delete("after");
+  if (name !== "before") query.delete("before");
   const tail = query.size ? `?${query}` : "";
   go(`#/${state.at}/${state.view}${tail}`);
 }

@@ -32,9 +32,9 @@ export function failures(sample, state) {
   ];
 }
 
-const head = (names) => h("thead", null, h("tr", null, names.map((name) => h("th", { scope: "col" }, name))));
+export const head = (names) => h("thead", null, h("tr", null, names.map((name) => h("th", { scope: "col" }, name))));
 
-function rollback({ state, undone, left, time_ns: time }) {
+export function rollback({ state, undone, left, time_ns: time }) {
   if (state === "nothing") return "nothing to undo";
   const took = time ? `, ${duration(time)}` : "";
   return state === "stuck" ? `stuck: ${undone} undone, ${plural(left, "undo", "undos")} left` : `${plural(undone, "undo", "undos")} run${took}`;

@@ -1,6 +1,6 @@
 // What the keyboard does, where nobody types.
 
-const VIEWS = { o: "overview", t: "tasks", f: "failures", s: "stuck" };
+const VIEWS = { o: "overview", t: "tasks", f: "failures", s: "stuck", j: "journal", n: "nodes" };
 
 export function listen({ go, live, render }) {
   let after = null;

@@ -16,7 +16,7 @@ export function found(sample, state) {
   return h("section", { class: "card", "aria-label": "Found" },
     h("h2", null, hits.hits.length === 0 ? "Nothing found" : "Found"),
     h("ul", { class: "hits" }, hits.hits.map((hit) => h("li", { "data-key": `${hit.where} ${hit.task}`, "data-row": hit.task },
-      h("a", { href: `#/${sample.p}/task/${hit.task}` }, `task ${hit.task}`), " ", h("span", { class: "phase" }, words(hit.where)), " ", hit.text ?? hit.key ?? hit.label ?? ""))),
+      h("a", { href: hit.where === "journal" && hit.key ? `#/${sample.p}/journal?${new URLSearchParams({ q: hit.key })}` : `#/${sample.p}/task/${hit.task}` }, `task ${hit.task}`), " ", h("span", { class: "phase" }, words(hit.where)), " ", hit.text ?? hit.key ?? hit.label ?? ""))),
     h("p", { class: "note" }, hits.covered));
 }
 

@@ -1,6 +1,6 @@
 //! Answers: values as JSON, and refusals with a text that says what to do.
 
-use std::borrow::Cow;
+use std::{borrow::Cow, fmt};
 
 use actix_web::{
     HttpResponse,
@@ -17,6 +17,12 @@ pub(crate) struct Refused {
     error: Cow<'static, str>,
     /// The number of tasks that a filter takes now.
     count: Option<usize>,
+}
+
+impl fmt::Display for Refused {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.error)
+    }
 }
 
 impl Refused {

@@ -23,7 +23,8 @@ macro_rules! files {
 /// The others, each with its type.
 const FILES: [&[(&str, &str, &str)]; 5] = [
     files!("text/javascript; charset=utf-8" in "page":
-        "actions.js" "api.js" "app.js" "charts.js" "copy.js" "dom.js" "failures.js" "format.js" "keys.js" "overview.js"
+        "actions.js" "api.js" "app.js" "charts.js" "copy.js" "dom.js" "failures.js" "format.js" "journal.js" "keys.js"
+        "overview.js"
         "picture.js" "search.js" "stream.js" "task.js" "tasks.js"),
     files!("text/css; charset=utf-8" in "page": "app.css"),
     files!("image/svg+xml" in "page": "icon.svg"),

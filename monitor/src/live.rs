@@ -8,12 +8,13 @@ use std::{
 
 use batrun::{Control, report::Snapshot};
 
-use crate::{history::History, warnings};
+use crate::{history::History, journal_watch::JournalWatch, warnings};
 
 /// A pipeline that is watched.
 #[derive(Debug)]
 pub(crate) struct Watched {
     pub(crate) control: Control,
+    pub(crate) journal: JournalWatch,
     live: Mutex<Live>,
 }
 
@@ -47,6 +48,7 @@ impl Watched {
         };
         Watched {
             control,
+            journal: JournalWatch::default(),
             live: Mutex::new(live),
         }
     }

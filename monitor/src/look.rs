@@ -1,8 +1,10 @@
 //! The answers to lookups. Values are hidden from those who may not see them, on every path alike.
 
+use std::time::SystemTime;
+
 use actix_web::http::StatusCode;
 use batrun::{
-    Control,
+    Control, Outcome,
     report::{Cursor, EndedTask, TaskDetail, TaskView, Timeline, TimelineKind, UndoState},
     state::{End, Rollback, Stuck, TaskId},
 };
@@ -260,13 +262,14 @@ fn kind(end: &End) -> &'static str {
 }
 
 pub(crate) fn ended_task(call: &Call, ended: EndedTask) -> Value {
-    let EndedTask {
-        number,
-        at,
-        rollback_time,
-        mut outcome,
-        ..
-    } = ended;
+    let mut shown = ended_outcome(call, ended.outcome, ended.at);
+    shown["number"] = ended.number.into();
+    shown["rollback"]["time_ns"] = json!(Whole::from(ended.rollback_time));
+    shown
+}
+
+/// An outcome that was told at this time.
+pub(crate) fn ended_outcome(call: &Call, mut outcome: Outcome, at: SystemTime) -> Value {
     if !call.access.sees_values() {
         without_values(&mut outcome);
     }
@@ -278,7 +281,6 @@ pub(crate) fn ended_task(call: &Call, ended: EndedTask) -> Value {
         _ => ("nothing", Some(0), 0),
     };
     json!({
-        "number": number,
         "task": Whole(outcome.task.0),
         "key": key(call, outcome.key.as_deref()),
         "label": label(call, outcome.label.as_deref()),
@@ -287,12 +289,7 @@ pub(crate) fn ended_task(call: &Call, ended: EndedTask) -> Value {
         "stage": stage,
         "error": error.map(|error| texts.show(&error)),
         "text": texts.show_line(&outcome),
-        "rollback": {
-            "state": state,
-            "undone": undone,
-            "left": left_over,
-            "time_ns": Whole::from(rollback_time),
-        },
+        "rollback": { "state": state, "undone": undone, "left": left_over },
     })
 }
 
@@ -371,9 +368,4 @@ pub(crate) fn report(call: &Call) -> Answer {
         None => (text, serde_json::to_value(&report).unwrap_or_default()),
     };
     Reply::json(&json!({ "text": text, "report": report }))
-}
-
-pub(crate) fn journal(call: &Call) -> Answer {
-    call.pipeline()?;
-    Reply::json(&json!({ "kind": "none", "outcomes": [], "nodes": [], "stranded": 0 }))
 }

@@ -5,7 +5,7 @@ use crate::{
     act,
     answer::{Refused, Reply},
     call::Call,
-    look, metrics, openapi,
+    journal, look, metrics, openapi,
     route::{Handler, Route, Run},
     search,
 };
@@ -59,7 +59,8 @@ pub(crate) const ROUTES: &[Route] = &[
     get("api/v1/pipelines/{p}/ended", Apart(look::ended), &["before", "limit"], "The last tasks that were not done, and their groups"),
     get("api/v1/pipelines/{p}/stuck", Apart(look::stuck), &[], "The stuck tasks"),
     get("api/v1/pipelines/{p}/report", Now(look::report), &[], "The final report, once the pipeline has ended"),
-    get("api/v1/pipelines/{p}/journal", Apart(look::journal), &["before", "q", "limit"], "What is in its journal"),
+    get("api/v1/pipelines/{p}/journal", Apart(journal::journal), &["before", "q", "limit"], "The finished tasks in its journal, the newest first, or the one with this key"),
+    get("api/v1/pipelines/{p}/nodes", Apart(journal::nodes), &[], "The processes that share its journal in a database"),
     post("api/v1/pipelines/{p}/pause", Action::Pause, act::pause, &[], "Starts no more work"),
     post("api/v1/pipelines/{p}/resume", Action::Resume, act::resume, &[], "Goes on after a pause"),
     post("api/v1/pipelines/{p}/stages/{s}/pause", Action::Pause, act::pause_stage, &[], "Starts no more work in a stage"),

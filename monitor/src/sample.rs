@@ -13,6 +13,7 @@ use serde_json::{Value, json};
 
 use crate::{
     access::Access,
+    journal_watch::kind,
     live::Rates,
     texts::{Texts, Whole, millis},
     warnings::Warning,
@@ -88,6 +89,8 @@ struct Sample<'a> {
     ended: bool,
     started_at: u64,
     uptime_ns: Whole,
+    /// none, file or database
+    journal: &'static str,
     per_second: Value,
     stages: Vec<Stage<'a>>,
 }
@@ -158,6 +161,7 @@ pub(crate) fn text(
         ended: snapshot.ended,
         started_at: millis(snapshot.started_at),
         uptime_ns: snapshot.uptime.into(),
+        journal: kind(control.journal()),
         per_second: json!({ "accepted": rates.accepted, "done": rates.done, "failed": rates.failed }),
         stages: stages
             .map(|(at, (stage, times))| {

@@ -1,7 +1,7 @@
 //! Tasks by what one knows of them: a number, a key, the beginning of a label.
 
 use batrun::{
-    report::{Cursor, TaskDetail, TaskView},
+    report::{Cursor, PastOutcome, TaskDetail, TaskView},
     state::TaskId,
 };
 use serde_json::{Value, json};
@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 use crate::{
     answer::{Refused, Reply},
     call::Call,
+    journal::find,
     look::{exactly, key, label},
     texts::{Whole, without_values},
 };
@@ -94,12 +95,28 @@ pub(crate) fn search(call: &Call) -> Result<Reply, Refused> {
             }
         }
     }
+    let mut in_journal = String::new();
+    if let Some(journal) = control.journal().filter(|_| call.access.sees_values())
+        && !q.is_empty()
+    {
+        in_journal = match find(call, journal, q) {
+            Ok(found) => {
+                if let Some(PastOutcome { outcome, .. }) = found {
+                    let text = call.texts().show_line(&outcome);
+                    let (key, label) = (outcome.key.as_deref(), outcome.label.as_deref());
+                    add(outcome.task, "journal", key, label, text);
+                }
+                " In the journal: of all finished tasks with this very key.".to_owned()
+            }
+            Err(refused) => format!(" Not in the journal: {refused}."),
+        };
+    }
     let keys = match call.access.sees_values() {
         true => "numbers, keys and the beginnings of labels",
         false => "numbers and the beginnings of labels, but no keys, which you may not see",
     };
     let covered = format!(
-        "Looked through {keys}: of all tasks in flight, all stuck ones and the last 1,000 that were not done. At most 50 are listed."
+        "Looked through {keys}: of all tasks in flight, all stuck ones and the last 1,000 that were not done. At most 50 are listed.{in_journal}"
     );
     let hits: Vec<Value> = hits.into_iter().map(|(_, hit)| hit).collect();
     Reply::json(&json!({ "hits": hits, "covered": covered }))

@@ -9,8 +9,8 @@ use std::{
 use tokio::sync::watch;
 
 use crate::{
-    doors::ActionLimit, live::Watched, sample::Sampled, signal::Signal, streams::Streams,
-    texts::Texts,
+    doors::ActionLimit, live::Watched, readers::Readers, sample::Sampled, signal::Signal,
+    streams::Streams, texts::Texts,
 };
 
 /// The state that all mounts and threads of a monitor share.
@@ -25,6 +25,7 @@ pub(crate) struct Inner {
     pub(crate) signal: Arc<Signal>,
     pub(crate) streams: Streams,
     pub(crate) actions: ActionLimit,
+    pub(crate) readers: Readers,
     /// The cost of sampling so far, in nanoseconds.
     pub(crate) cost: AtomicU64,
 }

@@ -1,6 +1,7 @@
 //! `/metrics`: read from the counters that the pipelines have anyway, at the scrape. Labels are names of pipelines
 //! and stages, and words of ours: never a number, a key or an error, which have no end.
 
+mod journal;
 mod scrape;
 
 use std::{fmt, sync::Weak};

@@ -16,6 +16,7 @@ use prometheus_client::{
     registry::Unit,
 };
 
+use super::journal::SeenJournal;
 use crate::shared::Inner;
 
 /// The upper bounds of buckets, in seconds.
@@ -26,13 +27,14 @@ const BUCKETS: [f64; 17] = [
 
 /// All pipelines as they are now.
 pub(super) struct Scrape {
-    pipelines: Vec<Seen>,
+    pub(super) pipelines: Vec<Seen>,
     bounds: Vec<f64>,
 }
 
-struct Seen {
+pub(super) struct Seen {
     /// Two pipelines of one name would be one series.
-    name: String,
+    pub(super) name: String,
+    pub(super) journal: Option<SeenJournal>,
     snapshot: Snapshot,
     times: Vec<StageTimes>,
     rollbacks: TimeHistogram,
@@ -41,7 +43,7 @@ struct Seen {
 /// A metric's name, its help, and its value.
 type Of<T> = (&'static str, &'static str, fn(&T) -> u64);
 
-type Labels<'a> = Vec<(&'static str, &'a str)>;
+pub(super) type Labels<'a> = Vec<(&'static str, &'a str)>;
 
 impl Scrape {
     pub(super) fn new(inner: &Inner) -> Self {
@@ -57,6 +59,7 @@ impl Scrape {
                     0 => control.name().to_owned(),
                     _ => format!("{} ({})", control.name(), same + 1),
                 },
+                journal: SeenJournal::of(&watched),
                 snapshot: control.snapshot(),
                 times: control.times(),
                 rollbacks: control.rollback_times(),
@@ -78,6 +81,7 @@ impl Scrape {
             self.tasks(encoder)?;
             self.stages(encoder)?;
             self.rollbacks(encoder)?;
+            self.journals(encoder)?;
         }
         let streams = inner.streams.count() as u64;
         let help = "Streams of samples that are open";
@@ -105,6 +109,10 @@ impl Scrape {
                 let labels: Labels<'_> = vec![
                     ("pipeline", &seen.name),
                     ("version", env!("CARGO_PKG_VERSION")),
+                    (
+                        "journal",
+                        seen.journal.as_ref().map_or("none", |of| of.kind),
+                    ),
                 ];
                 metric.encode_family(&labels)?.encode_gauge(&1i64)
             },
@@ -384,7 +392,11 @@ impl Scrape {
         Ok(())
     }
 
-    fn histogram(&self, mut metric: MetricEncoder<'_>, times: &TimeHistogram) -> fmt::Result {
+    pub(super) fn histogram(
+        &self,
+        mut metric: MetricEncoder<'_>,
+        times: &TimeHistogram,
+    ) -> fmt::Result {
         let bounds: Vec<Duration> = self
             .bounds
             .iter()

@@ -63,6 +63,7 @@ async fn d1_keys_are_shown_and_searched_only_by_those_who_may_see_values() {
         "tasks",
         "ended",
         "stuck",
+        "journal",
         "search?q=1",
         "search?q=2",
         "search?q=3",

@@ -5,7 +5,10 @@ use std::{collections::BTreeSet, process::Command};
 use batrun_monitor::Monitor;
 use prometheus_client::{encoding::text, registry::Registry};
 
-use crate::support::{Shop, ask, get, monitor, one_of_each, shop};
+use crate::{
+    journal::archive,
+    support::{Shop, ask, get, monitor, one_of_each, shop},
+};
 
 async fn scrape(shop: &Shop, accept: &'static str) -> (String, String) {
     let answer = ask(
@@ -67,6 +70,34 @@ async fn metrics_have_the_names_that_are_promised() {
     }
 }
 
+/// The metrics of a pipeline with a journal in a file.
+async fn with_a_journal() -> String {
+    let archive = archive().await;
+    let metrics = ask(archive.monitor.mount("/batrun"), get("metrics")).await;
+    archive
+        .handle
+        .shutdown(batrun::Shutdown::Abort)
+        .await
+        .unwrap();
+    metrics.text
+}
+
+#[actix_web::test]
+async fn a_journal_adds_what_is_promised_and_nothing_else() {
+    let plain = names(&scrape(&shop().await, "").await.1);
+    let with = names(&with_a_journal().await);
+    let added: Vec<_> = with.difference(&plain).map(String::as_str).collect();
+    let promised = [
+        "batrun_journal_bytes",
+        "batrun_journal_commit_seconds_bucket",
+        "batrun_journal_commit_seconds_count",
+        "batrun_journal_commit_seconds_sum",
+        "batrun_journal_outcomes_kept",
+    ];
+    assert_eq!(added, promised);
+    assert!(plain.is_subset(&with));
+}
+
 #[actix_web::test]
 async fn openmetrics_is_written_for_those_who_accept_it() {
     let shop = shop().await;
@@ -106,7 +137,8 @@ async fn a_registry_of_the_users_has_the_same() {
 #[actix_web::test]
 async fn dashboard_and_alerts_ask_for_what_there_is() {
     let shop = shop().await;
-    let known = names(&scrape(&shop, "").await.1);
+    let mut known = names(&scrape(&shop, "").await.1);
+    known.append(&mut names(&with_a_journal().await));
     for (file, text) in [
         ("grafana.json", include_str!("../../grafana.json")),
         ("alerts.yml", include_str!("../../alerts.yml")),
@@ -128,10 +160,25 @@ async fn dashboard_and_alerts_ask_for_what_there_is() {
 #[actix_web::test]
 #[ignore = "needs promtool"]
 async fn promtool_finds_nothing_to_say() {
-    use std::{io::Write, process::Stdio};
     let shop = shop().await;
     one_of_each(&shop).await;
-    let (_, metrics) = scrape(&shop, "").await;
+    for metrics in [scrape(&shop, "").await.1, with_a_journal().await] {
+        check_metrics(&metrics);
+    }
+    let rules = concat!(env!("CARGO_MANIFEST_DIR"), "/alerts.yml");
+    let output = Command::new("promtool")
+        .args(["check", "rules", rules])
+        .output()
+        .unwrap();
+    assert!(
+        output.status.success(),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+}
+
+fn check_metrics(metrics: &str) {
+    use std::{io::Write, process::Stdio};
     let mut check = Command::new("promtool");
     let check = check
         .args(["check", "metrics"])
@@ -152,14 +199,4 @@ async fn promtool_finds_nothing_to_say() {
         String::from_utf8_lossy(&output.stderr)
     );
     assert!(output.status.success() && said.trim().is_empty(), "{said}");
-    let rules = concat!(env!("CARGO_MANIFEST_DIR"), "/alerts.yml");
-    let output = Command::new("promtool")
-        .args(["check", "rules", rules])
-        .output()
-        .unwrap();
-    assert!(
-        output.status.success(),
-        "{}",
-        String::from_utf8_lossy(&output.stderr)
-    );
 }

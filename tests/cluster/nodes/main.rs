@@ -13,6 +13,7 @@
 mod anywhere;
 mod balance;
 mod model;
+mod reader;
 mod revisions;
 mod submitter;
 
