@@ -38,16 +38,18 @@ impl Snapshot {
     }
 
     /// The newest blocks of outcomes, from the one with this time and number on: as many as it takes for so many
-    /// outcomes, as far as their rows say the truth.
+    /// outcomes beside those of that one, as far as their rows say the truth.
     pub(in crate::journal) fn newest_blocks(
         &mut self,
         from: Option<(u64, u64)>,
         outcomes: usize,
     ) -> Result<Vec<OutcomeBlockRow>, StoreError> {
+        // The block at the place itself may have nothing older, whatever it counts.
         let newest = "SELECT number, at, count, body, sum FROM ( \
-                 SELECT *, sum(count) OVER (ORDER BY at DESC, number DESC) - count AS before FROM ( \
-                     SELECT * FROM @.outcomes WHERE at <= $1 AND (at < $1 OR number <= $2) \
-                         ORDER BY at DESC, number DESC LIMIT $3 \
+                 SELECT *, sum(fresh) OVER (ORDER BY at DESC, number DESC) - fresh AS before FROM ( \
+                     SELECT *, CASE WHEN at = $1 AND number = $2 THEN 0 ELSE count END AS fresh \
+                         FROM @.outcomes WHERE at <= $1 AND (at < $1 OR number <= $2) \
+                         ORDER BY at DESC, number DESC LIMIT $3::bigint + 1 \
                  ) newest \
              ) counted WHERE before < $3 ORDER BY at DESC, number DESC";
         let (at, number) = match from {
