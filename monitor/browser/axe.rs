@@ -7,14 +7,19 @@ use serde_json::{Value, json};
 use crate::{on_a_page, page::Page};
 
 /// Its source, which goes into the page beside the policy, as all that the driver runs does.
-fn axe() -> String {
+pub(crate) fn axe() -> Option<String> {
+    // Where there is no way to npm's packages: the script has said so.
+    if env::var("BATRUN_AXE").is_ok_and(|axe| axe == "none") {
+        return None;
+    }
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("node_modules/axe-core/axe.min.js");
-    fs::read_to_string(&path)
-        .unwrap_or_else(|error| panic!("{}: {error}; run it through .ci/chromium", path.display()))
+    let axe = fs::read_to_string(&path)
+        .unwrap_or_else(|error| panic!("{}: {error}; run it through .ci/chromium", path.display()));
+    Some(axe)
 }
 
 /// The rules that are broken, but for minor ones, each with the elements that break it.
-async fn findings(page: &Page) -> Value {
+pub(crate) async fn findings(page: &Page) -> Value {
     page.run_async(
         "const done = arguments[arguments.length - 1];
          axe.run(document, { resultTypes: ['violations'] }).then(
@@ -30,11 +35,9 @@ async fn findings(page: &Page) -> Value {
 #[test]
 #[ignore = "needs chromium: .ci/chromium"]
 fn axe_finds_nothing_in_any_view() {
-    // Where there is no way to npm's packages: the script has said so.
-    if env::var("BATRUN_AXE").is_ok_and(|axe| axe == "none") {
+    let Some(axe) = axe() else {
         return;
-    }
-    let axe = axe();
+    };
     on_a_page("axe", async move |world, page| {
         world.settle().await;
         let stuck = world.get_stuck(1).await;

@@ -13,7 +13,10 @@ use batrun::{PipelineHandle, journal::Journal, prelude::*};
 use batrun_monitor::{Access, Monitor};
 use serde_json::json;
 
-use crate::page::Page;
+use crate::{
+    axe::{axe, findings},
+    page::Page,
+};
 
 /// More than fit on a page.
 const TASKS: u32 = 120;
@@ -105,6 +108,14 @@ async fn listed(page: &Page) -> Vec<u64> {
     listed.map(|task| task.as_u64().unwrap()).collect()
 }
 
+/// To people with a screen reader, a keyboard or weak eyes, as far as axe-core can tell.
+async fn is_open_to_all(page: &Page) {
+    if let Some(axe) = axe() {
+        page.run(&axe).await;
+        assert_eq!(findings(page).await, json!([]));
+    }
+}
+
 fn down_from(first: u64, last: u64) -> Vec<u64> {
     (last..=first).rev().collect()
 }
@@ -187,6 +198,7 @@ fn a_journal_is_gone_through_with_the_keyboard_on_narrow_and_dark_pages() {
                 .await;
             assert_eq!(wide, json!(0), "{width}");
             page.shot(&format!("{width}-{theme}")).await;
+            is_open_to_all(&page).await;
             if width == 360 {
                 let small = page.run("return [...document.querySelectorAll('main button, main input, nav a')].filter((one) => one.checkVisibility() && one.getBoundingClientRect().height < 43.5).map((one) => one.outerHTML)");
                 assert_eq!(small.await, json!([]));
@@ -264,7 +276,7 @@ fn nodes_their_leases_takeovers_and_stranded_tasks_are_shown() {
             page.press("nav a[href=\"#/0/nodes\"]").await;
             for text in [
                 "host-3 process 4711 <b> (this process)",
-                "12.3 s of 15 s",
+                "12.3 s of 15.0 s",
                 "silent: its lease has run out",
                 "gone: its lease ran out",
                 "gone: it has ended",
@@ -282,6 +294,7 @@ fn nodes_their_leases_takeovers_and_stranded_tasks_are_shown() {
                 .await;
             assert_eq!(wide, json!(0), "{width}");
             page.shot(&format!("{width}-{theme}")).await;
+            is_open_to_all(&page).await;
         }
         page.keys("go").await;
         page.until("document.querySelector('.picture')").await;

@@ -33,7 +33,7 @@ function row(one, sample, q) {
     h("td", { "data-label": "outcome" }, h("span", { class: `phase ${one.end}` }, words(one.end))),
     h("td", { "data-label": "stage" }, one.stage ?? "–"),
     h("td", { "data-label": "error" }, one.error ?? ""),
-    h("td", { "data-label": "rollback" }, rollback(one.rollback)),
+    h("td", { "data-label": "rollback" }, one.end === "done" ? "–" : rollback(one.rollback)),
     q ? h("td", { "data-label": "output" }, h("code", null, one.output ?? "–")) : null);
 }
 
