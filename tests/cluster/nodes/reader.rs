@@ -22,7 +22,7 @@ fn all(journal: &JournalReader, limit: usize) -> Vec<(Duration, String)> {
         }));
         let next = page.next.map(|next| next.to_string());
         before = next.map(|next| next.parse::<PastCursor>().unwrap());
-        if before.is_none() {
+        if before.is_none() || all.len() > 1_000 {
             return all;
         }
     }
