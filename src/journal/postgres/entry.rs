@@ -4,7 +4,7 @@ use std::{
     collections::HashMap,
     sync::{Arc, atomic::AtomicI64},
     thread,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use super::{
@@ -26,6 +26,9 @@ use crate::{
 
 /// The longest time for a first node to get all tasks.
 const ENTRY: Duration = Duration::from_secs(600);
+
+/// The pause before another look whether the first node has begun.
+const NEXT_TRY: Duration = Duration::from_millis(20);
 
 impl Postgres {
     /// Makes this process a node of the pipeline's journal, which is made if there is none.
@@ -95,24 +98,18 @@ impl Postgres {
         schema: &Schema,
         stages: &[StageRow],
     ) -> Result<EnteredNode, StoreError> {
+        let lease = self.choices.lease;
         loop {
-            let lease = self.choices.lease;
-            // One that entered and did not hear of it is dead soon.
+            // One that entered and did not hear of it is dead soon: then there is another first one.
             let entered = self
                 .session
                 .run_patiently(lease, async |connected: &mut Connected| {
                     enter(connected, schema, lease, stages).await
                 })?;
-            let id = entered.id;
-            if entered.first || stages.is_empty() || self.has_begun(schema, id)? {
-                return Ok(entered);
+            match entered {
+                Some(entered) => return Ok(entered),
+                None => thread::sleep(NEXT_TRY),
             }
-            // The first one may have died before that: this one may be the first, once its lease is over.
-            let leave = schema.in_it("UPDATE @.node SET state = 'left' WHERE id = $1");
-            self.session
-                .run_patiently(lease, async |connected: &mut Connected| {
-                    Ok(connected.client.execute(&leave, &[&id]).await?)
-                })?;
         }
     }
 
@@ -126,26 +123,5 @@ impl Postgres {
                 Ok(connected.client.query(&renew, &[&id]).await?)
             })?;
         Ok(sent)
-    }
-
-    /// Waits for the first commit of the first node, for half a lease at most: before that the journal is still
-    /// what the nodes before have left.
-    fn has_begun(&mut self, schema: &Schema, me: i32) -> Result<bool, StoreError> {
-        let statement = schema
-            .in_it("SELECT FROM @.node WHERE state = 'live' AND revision > 0 AND commits > 0 AND id <> $1 LIMIT 1");
-        let (begin, lease) = (Instant::now(), self.choices.lease);
-        while begin.elapsed() < lease / 2 {
-            let begun = self
-                .session
-                .run_patiently(lease, async |connected: &mut Connected| {
-                    let other = connected.client.query_opt(&statement, &[&me]).await?;
-                    Ok(other.is_some())
-                });
-            if begun? {
-                return Ok(true);
-            }
-            thread::sleep(Duration::from_millis(10));
-        }
-        Ok(false)
     }
 }

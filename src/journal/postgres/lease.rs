@@ -56,13 +56,13 @@ impl EnteredNode {
     }
 }
 
-/// Makes a node of this process.
+/// Makes a node of this process. `None` while the first one that lives has not begun.
 pub(super) async fn enter(
     connected: &mut Connected,
     schema: &Schema,
     lease: Duration,
     stages: &[StageRow],
-) -> Result<EnteredNode, Trouble> {
+) -> Result<Option<EnteredNode>, Trouble> {
     let (sent, before) = (now(), wall_clock());
     let enter = "SELECT entered, first, its_revision, clock \
                  FROM @.enter($1 * interval '1 second', $2, $3, $4, $5, $6)";
@@ -78,13 +78,16 @@ pub(super) async fn enter(
     let (name, seconds, text) = (own_name(), lease.as_secs_f64(), stages_text(stages));
     let params: [Param<'_>; 6] = [&seconds, &name, &text, &names, &versions, &sums];
     let row = client.query_one(&enter, &params).await?;
-    Ok(EnteredNode {
-        id: row.try_get(0)?,
+    let Some(id) = row.try_get(0)? else {
+        return Ok(None);
+    };
+    Ok(Some(EnteredNode {
+        id,
         first: row.try_get(1)?,
         revision: row.try_get(2)?,
         sent,
         clock: (row.try_get(3)?, before, wall_clock()),
-    })
+    }))
 }
 
 /// The stages with their versions: the same text for the same ones.

@@ -60,6 +60,9 @@ CREATE FUNCTION @.fitting(mine int) RETURNS SETOF int LANGUAGE sql STABLE AS $$
 $$;
 
 -- Makes a node of the caller. The first one with stages gets all tasks that there are and that it can go on with.
+-- Until its first commit the journal is still what the nodes before have left, so that others have to come again:
+-- they get no number. None of them has a row meanwhile, or those that wait would take each other for the first one
+-- should that be gone.
 CREATE FUNCTION @.enter(its_lease interval, its_name text, its_stages text,
     names text[], versions bigint[], sums int[],
     OUT entered int, OUT first boolean, OUT its_revision int, OUT clock bigint)
@@ -69,14 +72,19 @@ BEGIN
     -- One after the other, beside the commits of those that live.
     PERFORM pg_advisory_xact_lock(tableoid::bigint) FROM @.node WHERE id = 0;
     PERFORM @.bury(0);
+    first := cardinality(names) > 0
+        AND NOT EXISTS (SELECT FROM @.node WHERE state = 'live' AND revision > 0);
+    IF cardinality(names) > 0 AND NOT first
+        AND NOT EXISTS (SELECT FROM @.node WHERE state = 'live' AND revision > 0 AND commits > 0)
+    THEN
+        RETURN;
+    END IF;
     SELECT id INTO its_revision FROM @.revision WHERE md5(stages) = md5(its_stages) AND stages = its_stages;
     IF NOT FOUND THEN
         INSERT INTO @.revision (stages) VALUES (its_stages) RETURNING id INTO its_revision;
         INSERT INTO @.stage SELECT its_revision, number - 1, name, version, sum
             FROM unnest(names, versions, sums) WITH ORDINALITY n(name, version, sum, number);
     END IF;
-    first := its_revision > 0
-        AND NOT EXISTS (SELECT FROM @.node WHERE state = 'live' AND revision > 0);
     INSERT INTO @.node (name, revision, lease, lease_until)
         VALUES (its_name, its_revision, its_lease, clock_timestamp() + its_lease) RETURNING id INTO entered;
     IF first THEN

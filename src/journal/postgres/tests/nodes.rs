@@ -1,6 +1,7 @@
 //! Nodes: which of them has a task, and what one that is gone can do.
 
 use super::*;
+use crate::journal::rows::stage::StageRow;
 
 /// A node that has room for this many tasks.
 fn room(room: usize) -> Load {
@@ -181,13 +182,45 @@ fn c8_a_node_waits_for_the_first_commit_of_the_first_one() {
     thread::scope(|scope| {
         let second = scope.spawn(|| address.open_with(&[("first", 1)]).unwrap().1);
         let person = address.person();
-        while person.counts("SELECT count(*) FROM @.node WHERE id > 0") < 2 {
+        // It has asked once, and asks again.
+        let asked = "SELECT count(*) FROM pg_stat_activity WHERE query LIKE '%.enter(%' AND state = 'idle' \
+                     AND pid <> pg_backend_pid()";
+        while person.counts(asked) < 1 && !second.is_finished() {
             thread::sleep(Duration::from_millis(5));
         }
         assert!(!second.is_finished());
         begins(&mut first);
         assert!(second.join().unwrap().joined);
     });
+}
+
+#[test]
+#[ignore = "needs a server: .ci/postgres"]
+fn c3_if_the_first_node_is_gone_before_it_has_begun_one_of_those_that_wait_is_the_first() {
+    let mut address = Address::new();
+    address.choices.lease = Duration::from_millis(300);
+    // It makes the tables, and has gone again.
+    address.open().unwrap().close(Writes::Succeeded);
+    let person = address.person();
+    // This one has not heard that it is the first.
+    let name = StageRow::new(0, "first", 1);
+    let sum = name.checksum as i32;
+    person.does(&format!(
+        "SELECT @.enter('300 ms', 'gone', '\"first\" v1', '{{first}}', '{{1}}', '{{{sum}}}')"
+    ));
+    let lives = "SELECT count(*) FROM @.node WHERE state = 'live'";
+    assert_eq!(person.counts(lives), 1);
+    let opened: Vec<_> = thread::scope(|scope| {
+        let one = || {
+            let (mut store, begun) = address.open_with(&[("first", 1)]).unwrap();
+            begins(&mut store);
+            (store, begun)
+        };
+        let all: Vec<_> = (0..3).map(|_| scope.spawn(one)).collect();
+        all.into_iter().map(|one| one.join().unwrap()).collect()
+    });
+    let firsts = opened.iter().filter(|(_, begun)| !begun.joined).count();
+    assert_eq!(firsts, 1);
 }
 
 #[test]
