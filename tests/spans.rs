@@ -222,19 +222,24 @@ fn spans_of_calls_that_panic_or_are_stopped_say_so() {
 
 #[test]
 fn spans_of_calls_that_take_too_long_say_so() {
+    let begun = Arc::new(AtomicU64::new(0));
     let hangs = || {
-        stage_fn("hangs", async |_: u32, _: &TaskContext<()>| {
+        let begun = begun.clone();
+        stage_fn("hangs", async move |_: u32, _: &TaskContext<()>| {
+            begun.fetch_add(1, Ordering::SeqCst);
             std::future::pending::<Result<u32, Failure>>().await
         })
     };
     let soon = Duration::from_millis(2);
     seen(async || {
-        // The task's own limit, and that of an attempt.
+        // The task's own limit, which may pass before it is begun, and that of an attempt.
         let late: PipelineHandle<u32, u32> =
             Pipeline::new("late").stage(hangs()).start().await.unwrap();
-        let ticket = late.submit(1).timeout(soon).await.unwrap();
-        let outcome = ticket.outcome().await.unwrap();
-        assert!(matches!(outcome.end, End::TimedOut { .. }), "{outcome}");
+        while begun.load(Ordering::SeqCst) == 0 {
+            let ticket = late.submit(1).timeout(soon).await.unwrap();
+            let outcome = ticket.outcome().await.unwrap();
+            assert!(matches!(outcome.end, End::TimedOut { .. }), "{outcome}");
+        }
         let slow: PipelineHandle<u32, u32> = Pipeline::new("slow")
             .stage(hangs().timeout(soon))
             .start()
