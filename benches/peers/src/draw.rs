@@ -43,7 +43,7 @@ pub fn plot(path: &Path, sweep: Sweep, points: &[&Point]) -> anyhow::Result<()> 
     let pad = (last - first) * 0.03;
     let mut chart = ChartBuilder::on(&body)
         .x_label_area_size(48)
-        .y_label_area_size(72)
+        .y_label_area_size(88)
         .build_cartesian_2d(first - pad..last + pad, up)?;
     chart
         .configure_mesh()

@@ -241,7 +241,7 @@ pub fn run(out: &Path, quick: bool) -> anyhow::Result<bool> {
             let (name, unit) = (sweep.name(), point.unit);
             let counts = if point.exact { "exact" } else { "NOT EXACT" };
             println!(
-                "{name:<15}{value:>7}{median:>9.1} {unit} ({min:.1}-{max:.1}), {tasks} tasks, {counts}"
+                "{name:<15}{value:>7}{median:>11.1} {unit} ({min:.1}-{max:.1}), {tasks} tasks, {counts}"
             );
         }
     }
