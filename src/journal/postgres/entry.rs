@@ -4,7 +4,7 @@ use std::{
     collections::HashMap,
     sync::{Arc, atomic::AtomicI64},
     thread,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use super::{
@@ -21,6 +21,7 @@ use crate::{
         rows::stage::StageRow,
         store::{Begin, Begun, StoreError},
     },
+    logging,
     task::TaskId,
 };
 
@@ -99,6 +100,7 @@ impl Postgres {
         stages: &[StageRow],
     ) -> Result<EnteredNode, StoreError> {
         let lease = self.choices.lease;
+        let (began, mut said) = (Instant::now(), false);
         loop {
             // One that entered and did not hear of it is dead soon: then there is another first one.
             let entered = self
@@ -108,6 +110,13 @@ impl Postgres {
                 })?;
             match entered {
                 Some(entered) => return Ok(entered),
+                None if !said && began.elapsed() > lease => {
+                    said = true;
+                    logging::warning!(
+                        "the start of this process waits for another one, which is the first and has not begun: it \
+                         takes all tasks over, or hangs; see `batrun cluster nodes`"
+                    );
+                }
                 None => thread::sleep(NEXT_TRY),
             }
         }
