@@ -184,7 +184,7 @@ fn c8_a_node_waits_for_the_first_commit_of_the_first_one() {
         let person = address.person();
         // It asks again and again.
         let asked = "SELECT coalesce(max(extract(epoch FROM query_start) * 1000000), 0)::bigint \
-                     FROM pg_stat_activity WHERE query LIKE '%.enter(%' AND pid <> pg_backend_pid() \
+                     FROM pg_stat_activity WHERE query LIKE '%@.enter(%' AND pid <> pg_backend_pid() \
                      AND query_start > (SELECT began FROM @.node WHERE id = 1)";
         let mut times = std::collections::BTreeSet::new();
         while times.len() < 3 && !second.is_finished() {
