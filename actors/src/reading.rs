@@ -100,7 +100,7 @@ pub(crate) async fn submit_all<C: Send + 'static>(
     }
 }
 
-/// What [`Lines`](crate::Lines) and [`Csv`](crate::Csv) have in common.
+/// The common part of [`Lines`](crate::Lines) and [`Csv`](crate::Csv).
 pub(crate) struct Reading {
     pub(crate) source: Source,
     pub(crate) timeout: Option<Duration>,

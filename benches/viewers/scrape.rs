@@ -12,22 +12,12 @@ const TASKS: u64 = 200_000;
 const SCRAPES: usize = 401;
 
 pub(crate) async fn run() {
-    let stage =
-        |name: &str| stage_fn(name, async |n: u64, _: &TaskContext<'_, ()>| Ok(n)).workers(4);
-    let handle: PipelineHandle<u64, u64> = Pipeline::new("scraped")
-        .stage(stage("1"))
-        .stage(stage("2"))
-        .stage(stage("3"))
-        .stage(stage("4"))
-        .stage(stage("5"))
-        .stage(stage("6"))
-        .stage(stage("7"))
-        .stage(stage("8"))
-        .stage(stage("9"))
-        .stage(stage("10"))
-        .start()
-        .await
-        .unwrap();
+    let mut pipeline = Pipeline::new("scraped");
+    for n in 1..=STAGES {
+        let pass = async |n: u64, _: &TaskContext<'_, ()>| Ok(n);
+        pipeline = pipeline.stage(stage_fn(n.to_string(), pass).workers(4));
+    }
+    let handle: PipelineHandle<u64, u64> = pipeline.start().await.unwrap();
     for n in 0..TASKS {
         handle.submit(n).await.unwrap();
     }

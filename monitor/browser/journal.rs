@@ -1,4 +1,4 @@
-//! What is in a journal: finished tasks, found by their keys, and the processes that share one.
+//! The contents of a journal: finished tasks, found by their keys, and the processes that share one.
 
 use std::{
     net::SocketAddr,

@@ -195,7 +195,7 @@ impl Page {
         self.client.perform_actions(actions).await.unwrap();
     }
 
-    /// What has been copied, as it can be pasted.
+    /// The text that was copied, as it can be pasted.
     pub(crate) async fn pasted(&self) -> String {
         let search = "document.getElementById('search')";
         self.run(&format!(

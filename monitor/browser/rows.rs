@@ -1,4 +1,4 @@
-//! What the page can do besides, a test for each of its functions.
+//! The other functions of the page, a test for each.
 
 use std::time::Duration;
 

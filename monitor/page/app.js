@@ -160,7 +160,7 @@ function paint() {
   forget();
 }
 
-// What is pressed here changes only what is shown.
+// These buttons change only what is shown.
 const LOCAL = {
   range: (data) => Object.assign(state, { range: data.range, history: null }),
   "as-table": (data) => (state.asTable.delete(data.name) ? null : state.asTable.add(data.name)),

@@ -2,7 +2,7 @@
 
 const SVG = "http://www.w3.org/2000/svg";
 const SVG_TAGS = new Set(["svg", "rect", "circle", "path", "polyline", "line", "g", "title"]);
-// What may be set. Nothing else, so that no text from elsewhere becomes code.
+// The attributes that may be set. Nothing else, so that no text from elsewhere becomes code.
 const ATTRIBUTES = new Set([
   "class", "id", "href", "title", "type", "name", "value", "placeholder", "for", "role", "tabindex", "scope", "colspan",
   "min", "max", "step", "maxlength", "autocomplete", "spellcheck", "checked", "selected", "disabled", "open", "required",

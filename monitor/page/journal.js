@@ -1,4 +1,4 @@
-// What is in a journal: finished tasks, the newest first, or the one with a key; and the processes that share it.
+// The contents of a journal: finished tasks, the newest first, or the one with a key; and the processes that share it.
 
 import { h } from "./dom.js";
 import { duration, grouped, moment, plural } from "./format.js";

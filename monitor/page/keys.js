@@ -1,4 +1,4 @@
-// What the keyboard does, where nobody types.
+// The keys, where nobody types.
 
 const VIEWS = { o: "overview", t: "tasks", f: "failures", s: "stuck", j: "journal", n: "nodes" };
 

@@ -6,7 +6,7 @@ use crate::{
     call::Call,
 };
 
-/// How a route is answered.
+/// The way in which a route is answered.
 #[derive(Clone, Copy)]
 pub(crate) enum Run {
     /// At once.

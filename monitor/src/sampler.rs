@@ -100,7 +100,7 @@ impl Inner {
     }
 }
 
-/// What a tick has found.
+/// The finding of a tick.
 #[derive(Clone, Copy, Debug)]
 struct Seen {
     changed: bool,

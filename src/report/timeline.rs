@@ -264,10 +264,11 @@ impl Timeline {
 
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
-mod tests {
+pub(super) mod tests {
     use super::*;
 
-    fn events(count: u32) -> Events {
+    /// So many of them, with numbers from 0.
+    pub(in crate::report) fn events(count: u32) -> Events {
         let mut events = Events::default();
         for number in 0..count {
             events.push(Event::new(Cycles(1), 0, EventKind::Registered, number));

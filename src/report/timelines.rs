@@ -98,16 +98,7 @@ impl Store {
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
-    use super::{super::timeline::EventKind, *};
-    use crate::clock::Cycles;
-
-    fn events(count: u32) -> Events {
-        let mut events = Events::default();
-        for number in 0..count {
-            events.push(Event::new(Cycles(1), 0, EventKind::Registered, number));
-        }
-        events
-    }
+    use super::{super::timeline::tests::events, *};
 
     #[test]
     fn d1_timelines_are_bounded_in_bytes_and_the_newest_stay() {

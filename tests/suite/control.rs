@@ -355,7 +355,7 @@ fn d1_an_undo_that_is_just_being_shown_runs_and_a_stuck_one_can_be_retried() {
     });
 }
 
-/// What a test asks of a control.
+/// The questions of tests to a control.
 trait Asked {
     fn task_is_running(&self, id: TaskId) -> bool;
 }

@@ -1,4 +1,4 @@
-//! What happened to a task, in order: its rollback always, and everything with a recorder.
+//! The timeline of a task, in order: its rollback always, and everything with a recorder.
 
 use std::sync::{
     Arc,

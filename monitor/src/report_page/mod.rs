@@ -66,7 +66,7 @@ fn head(page: &mut Html, report: &Report) {
     page.close("header");
 }
 
-/// How it went, in a sentence.
+/// The end of it all, in a sentence.
 fn verdict(report: &Report) -> String {
     let counts = &report.counts;
     let time = duration(report.elapsed);

@@ -1,4 +1,4 @@
-//! What is in a journal: finished tasks, the newest first, found by their keys.
+//! The contents of a journal: finished tasks, the newest first, found by their keys.
 
 use batrun::{journal::Journal, prelude::*};
 use batrun_monitor::{Access, Monitor};

@@ -1,4 +1,4 @@
-//! What ARCHITECTURE.md says of the code, held against the code: which module may import which, how
+//! The words of ARCHITECTURE.md, held against the code: which module may import which, how
 //! long its two walks are, and that the functions they name exist.
 
 mod imports;

@@ -45,7 +45,7 @@ async fn start_node(world: &World, log: &Arc<Log>, node: u32) -> Handle {
     pipeline.start().await.unwrap()
 }
 
-/// What a future gives, which has to come in time.
+/// The result of a future, which has to come in time.
 async fn within<T>(log: &Log, what: &str, future: impl Future<Output = T>) -> T {
     let case = &log.case;
     match tokio::time::timeout(AT_MOST, future).await {

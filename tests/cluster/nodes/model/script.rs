@@ -146,7 +146,7 @@ impl Case {
         cases().new_tree(&mut runner).unwrap().current()
     }
 
-    /// What a stage does in an attempt on a task.
+    /// The work of a stage in an attempt on a task.
     pub(super) fn attempt(&self, task: usize, stage: usize, attempt: u32) -> &Attempt {
         let attempts = &self.tasks[task].stages[stage];
         &attempts[(attempt as usize - 1).min(attempts.len() - 1)]
