@@ -50,6 +50,23 @@ impl<I> Piece<I> {
         first.values.extend(self.values.drain(..most));
         first
     }
+
+    fn take_stopped(&mut self, stopped: &mut Vec<(TaskRef, I)>) {
+        if !self.tasks.iter().any(|task| task.is_ending()) {
+            return;
+        }
+        for _ in 0..self.tasks.len() {
+            let Some(next) = self.tasks.pop_front().zip(self.values.pop_front()) else {
+                return;
+            };
+            if next.0.is_ending() {
+                stopped.push(next);
+            } else {
+                self.tasks.push_back(next.0);
+                self.values.push_back(next.1);
+            }
+        }
+    }
 }
 
 impl<I> Drop for Piece<I> {
@@ -132,13 +149,18 @@ impl<I> Backlog<I> {
         })
     }
 
-    /// All tasks, in the batches that they have come in.
-    pub(crate) fn take_all(&self) -> impl Iterator<Item = Batch<I>> + use<I> {
-        let all = self.change(|pieces, len| {
-            *len = 0;
-            std::mem::take(pieces)
-        });
-        all.into_iter().map(Piece::whole)
+    /// Takes out the tasks whose end is decided, with their values, which the caller drops: under the lock no code of the
+    /// user's runs.
+    pub(crate) fn take_stopped(&self) -> Vec<(TaskRef, I)> {
+        self.change(|pieces, len| {
+            let mut stopped = Vec::new();
+            for piece in &mut *pieces {
+                piece.take_stopped(&mut stopped);
+            }
+            pieces.retain(|piece| !piece.tasks.is_empty());
+            *len -= stopped.len();
+            stopped
+        })
     }
 
     /// Those of the last tasks that meet a condition.

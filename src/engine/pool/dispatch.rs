@@ -56,6 +56,10 @@ impl<S: Stage> Pool<S> {
     /// Hands out what waits: undos first, then tasks.
     pub(super) fn dispatch(&mut self, ctx: &mut Context<Self>) {
         self.dispatch_undos(ctx);
+        if !self.may_take() {
+            // Before a worker that has more than one task may come for others.
+            self.queue.backlog().set_open(false);
+        }
         if !self.is_closing() && !self.stats.is_paused() && !self.shared.is_suspended() {
             self.dispatch_tasks(ctx);
         }

@@ -149,9 +149,9 @@ impl<I> Queue<I> {
         if std::mem::take(&mut self.dead) == 0 {
             return;
         }
-        // Under no lock while values are dropped. A worker that finds nothing meanwhile says that it is idle.
-        for batch in self.backlog.take_all() {
-            self.push(batch, evicted);
+        fence();
+        for (task, value) in self.backlog.take_stopped() {
+            evicted.add(task, value);
         }
     }
 

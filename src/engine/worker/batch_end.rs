@@ -21,6 +21,7 @@ impl<S: Stage> BatchRun<'_, S> {
         // Also without anything to hand back: its pool must know that it isn't free soon.
         if first && !self.mode.expected_to_wait || !rest.is_empty() {
             let is_news = !rest.is_empty();
+            self.handed_back |= is_news;
             rest.reverse();
             let waits = FromWorker::Waits {
                 worker: self.env.worker,
@@ -91,6 +92,10 @@ impl<S: Stage> BatchRun<'_, S> {
     }
 
     /// The pool takes this worker for one that waits, and need not hear of it before its next task.
+    ///
+    /// Only if others have had the thread meanwhile: a call that is ready when it is polled once more has kept it, and
+    /// one such task after the other would keep it for as long as there are any. And not while tasks that it has handed
+    /// back are on their way: they come first.
     fn may_take(&self) -> bool {
         let waits = match self.waited {
             None => false,
@@ -98,6 +103,8 @@ impl<S: Stage> BatchRun<'_, S> {
             Some(WaitReason::Call | WaitReason::Record) => true,
         };
         waits
+            && self.yielded
+            && !self.handed_back
             && !self.inbox.is_leaving()
             && !self.env.stats.is_paused()
             && !self.env.hand_back.load(Ordering::Relaxed)

@@ -53,6 +53,10 @@ pub(super) struct BatchRun<'a, S: Stage> {
     pub(super) tally: Tally,
     /// The first thing that it had to wait for.
     pub(super) waited: Option<WaitReason>,
+    /// It has given its thread to others since it began.
+    pub(super) yielded: bool,
+    /// It has handed tasks back, which come before all that wait.
+    pub(super) handed_back: bool,
     /// It waits for the record of a start: the call has not begun.
     pub(super) preparing: bool,
     /// Its pool knows that it is over.
@@ -120,6 +124,8 @@ impl<'a, S: Stage> BatchRun<'a, S> {
             reading: Reading::take(clock),
             tally: Tally::new(clock),
             waited: None,
+            yielded: false,
+            handed_back: false,
             preparing: false,
             over: false,
             unrecorded: AllRecorded::default(),

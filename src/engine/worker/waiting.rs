@@ -145,41 +145,44 @@ impl<S: Stage> BatchRun<'_, S> {
         fence();
         let mut stopped = !task.is_running();
         let mut timed_out = false;
-        let end = poll_fn(|cx| {
-            if inbox.is_suspended() && !context.is_shielded() {
-                return Poll::Ready(CallEnd::Suspended);
-            }
-            if inbox.take_check_stop() && !task.is_running() {
-                stopped = true;
-            }
-            if let Some(timer) = &mut timer
-                && !timed_out
-            {
-                timed_out = timer.as_mut().poll(cx).is_ready();
-            }
-            if stopped {
-                context.wake_watchers();
-            }
-            let dropped = || match (stopped, timed_out) {
-                _ if context.is_shielded() => None,
-                (true, _) => Some(CallEnd::Aborted),
-                (false, true) => Some(CallEnd::TimedOut),
-                (false, false) => None,
-            };
-            if let Some(end) = dropped() {
-                return Poll::Ready(end);
-            }
-            if let Some(future) = future.as_mut().as_pin_mut() {
-                match failure::catch_poll(future, cx) {
-                    Poll::Ready(Ok(result)) => return Poll::Ready(CallEnd::Returned(result)),
-                    Poll::Ready(Err(failure)) => return Poll::Ready(CallEnd::Panicked(failure)),
-                    Poll::Pending => {}
+        let end = self
+            .give_way(poll_fn(|cx| {
+                if inbox.is_suspended() && !context.is_shielded() {
+                    return Poll::Ready(CallEnd::Suspended);
                 }
-            }
-            // Its shield may just have ended: this was its last poll then.
-            dropped().map_or(Poll::Pending, Poll::Ready)
-        })
-        .await;
+                if inbox.take_check_stop() && !task.is_running() {
+                    stopped = true;
+                }
+                if let Some(timer) = &mut timer
+                    && !timed_out
+                {
+                    timed_out = timer.as_mut().poll(cx).is_ready();
+                }
+                if stopped {
+                    context.wake_watchers();
+                }
+                let dropped = || match (stopped, timed_out) {
+                    _ if context.is_shielded() => None,
+                    (true, _) => Some(CallEnd::Aborted),
+                    (false, true) => Some(CallEnd::TimedOut),
+                    (false, false) => None,
+                };
+                if let Some(end) = dropped() {
+                    return Poll::Ready(end);
+                }
+                if let Some(future) = future.as_mut().as_pin_mut() {
+                    match failure::catch_poll(future, cx) {
+                        Poll::Ready(Ok(result)) => return Poll::Ready(CallEnd::Returned(result)),
+                        Poll::Ready(Err(failure)) => {
+                            return Poll::Ready(CallEnd::Panicked(failure));
+                        }
+                        Poll::Pending => {}
+                    }
+                }
+                // Its shield may just have ended: this was its last poll then.
+                dropped().map_or(Poll::Pending, Poll::Ready)
+            }))
+            .await;
         self.reading = Reading::take(clock);
         end
     }
@@ -196,22 +199,23 @@ impl<S: Stage> BatchRun<'_, S> {
         // A stop may have been decided just now, its announcement still under way.
         fence();
         let stopped = !task.is_running();
-        let got = poll_fn(|cx| {
-            if inbox.is_suspended() {
-                return Poll::Ready(Room::Suspended);
-            }
-            if stopped || inbox.take_check_stop() && !task.is_running() {
-                return Poll::Ready(Room::Stopped);
-            }
-            acquire.as_mut().poll(cx).map(|permit| match permit {
-                Ok(permit) => {
-                    permit.forget();
-                    Room::Reserved
+        let got = self
+            .give_way(poll_fn(|cx| {
+                if inbox.is_suspended() {
+                    return Poll::Ready(Room::Suspended);
                 }
-                Err(_) => Room::Suspended,
-            })
-        })
-        .await;
+                if stopped || inbox.take_check_stop() && !task.is_running() {
+                    return Poll::Ready(Room::Stopped);
+                }
+                acquire.as_mut().poll(cx).map(|permit| match permit {
+                    Ok(permit) => {
+                        permit.forget();
+                        Room::Reserved
+                    }
+                    Err(_) => Room::Suspended,
+                })
+            }))
+            .await;
         self.reading = Reading::take(&self.env.shared.clock);
         got
     }
@@ -224,13 +228,14 @@ impl<S: Stage> BatchRun<'_, S> {
                 self.step_aside(WaitReason::Record);
                 let inbox = self.inbox;
                 let mut later = pin!(later);
-                let result = poll_fn(|cx| {
-                    if inbox.is_suspended() {
-                        return Poll::Ready(None);
-                    }
-                    later.as_mut().poll(cx).map(Some)
-                })
-                .await;
+                let result = self
+                    .give_way(poll_fn(|cx| {
+                        if inbox.is_suspended() {
+                            return Poll::Ready(None);
+                        }
+                        later.as_mut().poll(cx).map(Some)
+                    }))
+                    .await;
                 self.reading = Reading::take(&self.env.shared.clock);
                 result
             }
@@ -243,6 +248,17 @@ impl<S: Stage> BatchRun<'_, S> {
             }
             None => Flow::Suspended,
         }
+    }
+
+    /// Waits, and remembers if it has given its thread to others for that.
+    async fn give_way<T>(&mut self, wait: impl Future<Output = T>) -> T {
+        let mut wait = pin!(wait);
+        poll_fn(|cx| {
+            let polled = wait.as_mut().poll(cx);
+            self.yielded |= polled.is_pending();
+            polled
+        })
+        .await
     }
 
     /// Sends a batch on once all of it is recorded; the worker goes on meanwhile, or leaves: its thread
