@@ -248,7 +248,9 @@ async fn postgres_show_lists_the_nodes_the_tasks_and_the_tables() {
         tables.iter().any(|table| table["table"] == "task"),
         "{tables:?}"
     );
-    assert_eq!(shop.json(&["nodes", "--json"])[0]["state"], "live");
+    let nodes = shop.json(&["nodes", "--json"]);
+    assert_eq!(nodes["nodes"][0]["state"], "live");
+    assert_eq!(nodes["takeovers"], json!([]));
     assert!(shop.text(&["nodes"]).contains(" live "));
     shop.text(&["show", "--check", "--limit", "0"]);
 
@@ -362,6 +364,27 @@ async fn postgres_decisions_go_to_the_nodes_and_wait_where_there_is_none() {
         shop.text(&["show", &stuck])
             .contains("the carrier refuses it")
     );
+
+    // The next process gets the task, and that stays to be seen.
+    let next = shop.open(1).await.unwrap();
+    next.shutdown(Shutdown::Abort).await.unwrap();
+    let nodes = shop.json(&["nodes", "--json"]);
+    let [took] = &nodes["takeovers"].as_array().unwrap()[..] else {
+        panic!("{nodes}")
+    };
+    assert_eq!(
+        (
+            &took["node"],
+            &took["from"],
+            &took["killed"],
+            &took["tasks"]
+        ),
+        (&json!(2), &json!(1), &json!(false), &json!(1))
+    );
+    let text = shop.text(&["nodes"]);
+    for part in ["1 task ", "it has left them", " ago"] {
+        assert!(text.contains(part), "{part}: {text}");
+    }
 }
 
 #[actix::test]

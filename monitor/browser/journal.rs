@@ -256,9 +256,13 @@ const SHARED: &str = r#"
       kind: "database", this: "3", lease_left_ns: "12300000000", waiting: "5",
       nodes: [
         node("1", { state: "dead", lease_left_ns: null, tasks: "2", stages: stages(1) }),
-        node("2", { state: "overdue", lease_left_ns: null }), node("3", { this: true }), node("4", { state: "left", lease_left_ns: null, stages: [] }),
+        node("2", { state: "overdue", lease_left_ns: null, tasks: "10000" }), node("3", { this: true }), node("4", { state: "left", lease_left_ns: null, stages: [] }),
       ],
-      takeovers: [{ node: "3", from: "1", killed: true, tasks: "12" }, { node: "2", from: "4", killed: false, tasks: "1" }],
+      takeovers: [
+        { node: "3", name: "host-3 process 4711 <b>", from: "1", from_name: "host-1 <i>", killed: true, tasks: "12", at: Date.now() - 60000 },
+        { node: "2", name: "host-2", from: "4", from_name: "host-4", killed: false, tasks: "1", at: Date.now() - 86400000 },
+      ],
+      counted_to: "10000",
       stranded: [{ stages: stages(1), tasks: "2", stuck: "1" }],
     };
     window.fetch = async (path, ...rest) => String(path).endsWith("/nodes") ? new Response(JSON.stringify(answer)) : fetched(path, ...rest);
@@ -282,6 +286,9 @@ fn nodes_their_leases_takeovers_and_stranded_tasks_are_shown() {
                 "gone: it has ended",
                 "node 3 has taken over",
                 "node 2 was given",
+                "host-1 <i>",
+                "it has ended and left them to others",
+                "10\u{2009}000 or more",
                 "5 tasks wait for a process with room",
                 "Tasks that no process can go on with",
                 "pack <i> v1 → send v1",

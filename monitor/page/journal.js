@@ -1,7 +1,7 @@
 // The contents of a journal: finished tasks, the newest first, or the one with a key; and the processes that share it.
 
 import { h } from "./dom.js";
-import { duration, grouped, moment, plural } from "./format.js";
+import { duration, grouped, moment } from "./format.js";
 import { head, rollback } from "./failures.js";
 import { named, words } from "./tasks.js";
 
@@ -44,25 +44,29 @@ export function nodes(sample, state) {
   const { cluster: all, error } = state;
   if (sample.journal !== "database") return h("p", { class: "empty" }, "Nobody shares a journal with this process.");
   if (!all) return h("p", { class: error ? "empty bad" : "empty" }, error ?? "Loading.");
+  const count = (tasks) => (BigInt(tasks) < BigInt(all.counted_to) ? grouped(tasks) : `${grouped(tasks)} or more`);
   const row = (node) => h("tr", { "data-key": node.node, class: node.this ? "this" : false },
     h("th", { scope: "row" }, `node ${node.node}`),
     h("td", { "data-label": "name" }, node.name, node.this ? h("b", null, " (this process)") : null),
     h("td", { "data-label": "state" }, h("span", { class: `phase ${node.state}` }, STATES[node.state] ?? node.state)),
     h("td", { "data-label": "lease left" }, node.state === "live" ? `${duration(node.lease_left_ns)} of ${duration(node.lease_ns)}` : "–"),
-    h("td", { "data-label": "tasks" }, grouped(node.tasks)),
+    h("td", { "data-label": "tasks" }, count(node.tasks)),
     h("td", { "data-label": "waiting" }, grouped(node.queued)),
     h("td", { "data-label": "room" }, grouped(node.room)),
     h("td", { "data-label": "since" }, moment(node.began)),
     h("td", { "data-label": "stages" }, stages(node.stages)));
-  const took = (one) => h("tr", { "data-key": `${one.node} ${one.from} ${one.killed}` },
+  const took = (one) => h("tr", { "data-key": `${one.node} ${one.from}` },
     h("th", { scope: "row" }, one.killed ? `node ${one.node} has taken over` : `node ${one.node} was given`),
     h("td", { "data-label": "tasks" }, grouped(one.tasks)),
-    h("td", { "data-label": "accepted by" }, `node ${one.from}`),
-    h("td", { "data-label": "because" }, one.killed ? "the lease of the node before ran out" : "the node before left them to others"));
+    h("td", { "data-label": "from" }, `node ${one.from}`),
+    h("td", { "data-label": "because" }, one.killed ? "its lease ran out" : "it has ended and left them to others"),
+    h("td", { "data-label": "last" }, moment(one.at)),
+    h("td", { "data-label": "name" }, one.name),
+    h("td", { "data-label": "name of that one" }, one.from_name));
   const left = (one) => h("tr", { "data-key": JSON.stringify(one.stages) },
     h("td", { "data-label": "stages" }, one.stages.length ? stages(one.stages) : "any"),
-    h("td", { "data-label": "tasks" }, grouped(one.tasks)),
-    h("td", { "data-label": "of those stuck" }, grouped(one.stuck)));
+    h("td", { "data-label": "tasks" }, count(one.tasks)),
+    h("td", { "data-label": "of those stuck" }, count(one.stuck)));
   return [
     error ? h("p", { class: "bad", role: "status" }, error) : null,
     all.stranded.length === 0 ? null : h("section", { class: "card stranded", "aria-label": "Stranded tasks" },
@@ -70,10 +74,10 @@ export function nodes(sample, state) {
       h("p", null, "No process that lives has all of their stages in these versions and this order. Start one that has."),
       h("table", { class: "wide" }, head(["stages", "tasks", "of those stuck"]), h("tbody", null, all.stranded.map(left)))),
     h("section", { class: "card", "aria-label": "Nodes" },
-      h("div", { class: "bar" }, h("h2", null, "The processes that share the journal"), h("span", { class: "note" }, `${plural(all.waiting, "task waits", "tasks wait")} for a process with room`)),
+      h("div", { class: "bar" }, h("h2", null, "The processes that share the journal"), h("span", { class: "note" }, `${String(all.waiting) === "1" ? "1 task waits" : `${count(all.waiting)} tasks wait`} for a process with room`)),
       h("table", { class: "wide" }, head(["node", "name", "state", "lease left", "tasks", "waiting", "room", "since", "stages"]), h("tbody", null, all.nodes.map(row)))),
-    h("section", { class: "card", "aria-label": "Taken over" }, h("h2", null, "Tasks that others accepted"),
-      all.takeovers.length === 0 ? h("p", { class: "note" }, "Each task under way is with the process that accepted it.")
-        : h("table", { class: "wide" }, head(["node", "tasks", "accepted by", "because"]), h("tbody", null, all.takeovers.map(took)))),
+    h("section", { class: "card", "aria-label": "Taken over" }, h("h2", null, "Who has taken over whom"),
+      all.takeovers.length === 0 ? h("p", { class: "note" }, "No process has taken tasks over from another one in the last 30 days.")
+        : h("table", { class: "wide" }, head(["node", "tasks", "from", "because", "last", "name", "name of that one"]), h("tbody", null, all.takeovers.map(took)))),
   ];
 }

@@ -86,7 +86,9 @@ pub(crate) fn nodes(call: &Call) -> Answer {
     };
     let mut shown = match cluster {
         Some(cluster) => shared(call, &cluster),
-        None => json!({ "nodes": [], "takeovers": [], "waiting": Whole(0), "stranded": [] }),
+        None => json!({
+            "nodes": [], "takeovers": [], "waiting": Whole(0), "stranded": [], "counted_to": Whole(0),
+        }),
     };
     shown["kind"] = kind(reader).into();
     Reply::json(&shown)
@@ -96,9 +98,12 @@ fn shared(call: &Call, cluster: &JournalCluster) -> Value {
     let takeovers = cluster.takeovers.iter().map(|takeover| {
         json!({
             "node": takeover.node.to_string(),
+            "name": call.texts().show(&takeover.name),
             "from": takeover.from.to_string(),
+            "from_name": call.texts().show(&takeover.from_name),
             "killed": takeover.killed,
             "tasks": Whole(takeover.tasks),
+            "at": millis(takeover.at),
         })
     });
     let stranded = cluster.stranded.iter().map(|stranded| {
@@ -116,6 +121,7 @@ fn shared(call: &Call, cluster: &JournalCluster) -> Value {
         "takeovers": takeovers.collect::<Vec<_>>(),
         "waiting": Whole(cluster.waiting),
         "stranded": stranded.collect::<Vec<_>>(),
+        "counted_to": Whole(cluster.counted_to),
     })
 }
 

@@ -121,7 +121,7 @@ mod tests;
 
 pub use crate::ledger::cluster::JournalStage;
 #[cfg(feature = "postgres")]
-pub use crate::ledger::cluster::{JournalNode, JournalNodeState, JournalStranded};
+pub use crate::ledger::cluster::{JournalNode, JournalNodeState, JournalStranded, JournalTakeover};
 pub use durability::Durability;
 #[cfg(feature = "postgres")]
 pub use error::NotInFlight;

@@ -14,26 +14,35 @@ pub struct JournalCluster {
     pub lease_left: Duration,
     /// The nodes: those that live, and those that have gone and still have tasks.
     pub nodes: Vec<JournalNode>,
-    /// Tasks that are under way in another node than the one that accepted them.
+    /// The newest hundred takeovers, the last one first.
     pub takeovers: Vec<JournalTakeover>,
     /// The number of tasks that no node has: the next one with room takes them.
     pub waiting: u64,
     /// The tasks that no node which lives can go on with, by the stages that they wait for.
     pub stranded: Vec<JournalStranded>,
+    /// Tasks are counted as far as this: where a number of tasks here is as high or higher, there may be more.
+    pub counted_to: u64,
 }
 
-/// Tasks that a node has from another one.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// Tasks that a node has got from another one that has gone. A journal remembers this after they have ended, and after
+/// both nodes are forgotten: for 30 days, and as far as the last 1,000 pairs of nodes.
+#[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct JournalTakeover {
-    /// The node that has them.
+    /// The node that took them over.
     pub node: i32,
-    /// The node that accepted them. It may have gone, and be forgotten.
+    /// Its machine and its process's number there.
+    pub name: String,
+    /// The node that had them.
     pub from: i32,
-    /// The node that had them before was killed, or its lease ran out; otherwise it has left them to others.
+    /// The name of that one.
+    pub from_name: String,
+    /// The node that had them was killed, or its lease ran out; otherwise it has left them to others.
     pub killed: bool,
     /// The number of these tasks.
     pub tasks: u64,
+    /// The last time at which it got some, by the database's clock.
+    pub at: SystemTime,
 }
 
 /// A stage that a journal knows.

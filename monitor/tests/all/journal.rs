@@ -236,7 +236,7 @@ async fn a_pipeline_without_a_journal_has_nothing_in_it() {
     let nodes = of_shop(&shop, "api/v1/pipelines/0/nodes").await;
     assert_eq!(
         nodes,
-        json!({ "kind": "none", "nodes": [], "takeovers": [], "waiting": "0", "stranded": [] })
+        json!({ "kind": "none", "nodes": [], "takeovers": [], "waiting": "0", "stranded": [], "counted_to": "0" })
     );
     let archive = archive().await;
     let nodes = archive.shows("nodes").await;

@@ -135,8 +135,25 @@ async fn nodes_takeovers_and_stranded_tasks_are_shown_on_postgres() {
     }
 
     first.shutdown(Shutdown::Suspend).await.unwrap();
-    let took = json!([{ "node": "2", "from": "1", "killed": false, "tasks": "2" }]);
-    until(&monitor, |nodes| nodes["takeovers"] == took).await;
+    let took = |nodes: &Value| -> Vec<(Value, Value, Value, Value)> {
+        let all = nodes["takeovers"].as_array().unwrap().iter();
+        let one = |one: &Value| {
+            let field = |name: &str| one[name].clone();
+            (
+                field("node"),
+                field("from"),
+                field("killed"),
+                field("tasks"),
+            )
+        };
+        all.map(one).collect()
+    };
+    let wanted = [("2".into(), "1".into(), false.into(), "2".into())];
+    let nodes = until(&monitor, |nodes| took(nodes) == wanted).await;
+    let last = &nodes["takeovers"][0];
+    assert_eq!(last["from_name"], one["name"]);
+    assert_eq!(last["name"], two["name"]);
+    assert!(last["at"].as_u64() > two["began"].as_u64(), "{last}");
 
     // A process with another version can't go on with them.
     let third = node(&schema, 2).await;
@@ -146,6 +163,9 @@ async fn nodes_takeovers_and_stranded_tasks_are_shown_on_postgres() {
         json!([{ "stages": [{ "name": "work", "version": 1 }], "tasks": "2", "stuck": "0" }]);
     let nodes = until(&monitor, |nodes| nodes["stranded"] == stranded).await;
     assert_eq!(nodes["nodes"][0]["state"], "left", "{nodes:#}");
+    // The first node is forgotten, and what it left is not.
+    assert_eq!(nodes["nodes"][0]["node"], "2", "{nodes:#}");
+    assert_eq!(took(&nodes), wanted);
     third.shutdown(Shutdown::Drain(AT_MOST)).await.unwrap();
     let after = looks(&monitor, "nodes").await;
     assert_eq!(after["kind"], "database");

@@ -59,6 +59,9 @@ pub struct JournalDatabase {
     corrupt: Vec<Corrupt>,
 }
 
+/// The limit of a count, or of a list, of everything.
+pub(super) const ALL: i64 = i64::MAX;
+
 /// The server and the schema, with the place in errors.
 pub(super) fn place(
     address: &str,
@@ -146,7 +149,12 @@ impl JournalDatabase {
     /// # Errors
     /// [`JournalError::Io`] if the server doesn't answer.
     pub fn nodes(&mut self) -> Result<Vec<JournalNode>, JournalError> {
-        let rows = self.snapshot.nodes();
+        self.nodes_counted_to(ALL)
+    }
+
+    /// The same. The tasks of each are counted as far as `most`.
+    pub(super) fn nodes_counted_to(&mut self, most: i64) -> Result<Vec<JournalNode>, JournalError> {
+        let rows = self.snapshot.nodes(most);
         let rows = rows.map_err(|error| self.store_error(error))?;
         let node = |row: NodeRow| JournalNode {
             id: row.id,
@@ -202,7 +210,15 @@ impl JournalDatabase {
     /// # Errors
     /// [`JournalError::Io`] if the server doesn't answer.
     pub fn stranded(&mut self) -> Result<Vec<JournalStranded>, JournalError> {
-        let rows = self.snapshot.stranded();
+        self.stranded_counted_to(ALL)
+    }
+
+    /// The same, counted as far as `most` for each node that has gone.
+    pub(super) fn stranded_counted_to(
+        &mut self,
+        most: i64,
+    ) -> Result<Vec<JournalStranded>, JournalError> {
+        let rows = self.snapshot.stranded(most);
         let rows = rows.map_err(|error| self.store_error(error))?;
         let stranded = |row: StrandedRow| JournalStranded {
             stages: self.stages_of(row.revision),
@@ -281,7 +297,7 @@ impl JournalDatabase {
         let read = (|| {
             let now = self.snapshot.clock()?;
             let fitting = self.snapshot.fitting()?;
-            let nodes = self.snapshot.nodes()?.into_iter();
+            let nodes = self.snapshot.nodes(0)?.into_iter();
             let nodes = nodes.filter(|node| node.state == "live" && (node.left > 0 || node.spared));
             let nodes: HashSet<i32> = nodes.map(|node| node.id).collect();
             self.snapshot.tasks(only, &mut |found| {

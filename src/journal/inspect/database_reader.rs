@@ -92,17 +92,12 @@ impl ReadJournal for DatabaseReader {
     }
 
     fn cluster(&self) -> Result<Option<JournalCluster>, UnreadableJournal> {
-        self.read(|journal| {
-            let (takeovers, waiting) = journal.takeovers()?;
-            Ok(Some(JournalCluster {
-                this: self.node,
-                lease_left: self.lease_left().unwrap_or_default(),
-                nodes: journal.nodes()?,
-                takeovers,
-                waiting,
-                stranded: journal.stranded()?,
-            }))
-        })
+        let cluster = self.read(JournalDatabase::cluster)?;
+        Ok(Some(JournalCluster {
+            this: self.node,
+            lease_left: self.lease_left().unwrap_or_default(),
+            ..cluster
+        }))
     }
 
     fn lease_left(&self) -> Option<Duration> {

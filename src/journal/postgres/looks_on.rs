@@ -1,40 +1,52 @@
 //! The parts of a snapshot that are for those who look on while nodes run.
 
-use super::{columns::outcome_block_row, node_row::LIVES, snapshot::Snapshot};
-use crate::{
-    journal::{rows::outcome_block::OutcomeBlockRow, store::StoreError},
-    task::TaskId,
+use super::{
+    changes::Param, columns::outcome_block_row, node_row::LIVES, snapshot::Snapshot,
+    text::unescaped,
 };
+use crate::journal::{rows::outcome_block::OutcomeBlockRow, store::StoreError};
 
-/// Tasks that a node has from another one.
+/// Tasks that a node has got from another one that has gone.
 pub(in crate::journal) struct TakeoverRow {
-    /// 0 stands for nobody.
-    pub(in crate::journal) owner: i32,
-    pub(in crate::journal) accepted_by: i32,
+    pub(in crate::journal) by_node: i32,
+    pub(in crate::journal) by_name: String,
+    pub(in crate::journal) from_node: i32,
+    pub(in crate::journal) from_name: String,
     pub(in crate::journal) killed: bool,
     pub(in crate::journal) tasks: u64,
+    /// In milliseconds since 1970.
+    pub(in crate::journal) at: u64,
 }
 
 impl Snapshot {
-    /// The tasks whose owner is not the node that accepted them, whose number is in theirs.
-    pub(in crate::journal) fn takeovers(&mut self) -> Result<Vec<TakeoverRow>, StoreError> {
-        let bits = TaskId::SERIES_BITS;
-        let takeovers = format!(
-            "SELECT owner, accepted_by, killed, count(*) FROM ( \
-                 SELECT owner, killed, ((id >> {bits}) & ((1::bigint << (63 - {bits})) - 1))::int accepted_by \
-                     FROM @.task \
-             ) t WHERE owner <> accepted_by GROUP BY 1, 2, 3 ORDER BY 1, 2, 3"
-        );
+    /// The newest takeovers, the last one first.
+    pub(in crate::journal) fn takeovers(
+        &mut self,
+        most: i64,
+    ) -> Result<Vec<TakeoverRow>, StoreError> {
+        let takeovers = "SELECT by_node, by_name, from_node, from_name, killed, tasks, \
+                 (extract(epoch FROM at) * 1000)::bigint \
+             FROM @.takeover ORDER BY at DESC, by_node, from_node LIMIT $1";
         let mut all = Vec::new();
-        for row in self.rows(&takeovers, &[])? {
+        for row in self.rows(takeovers, &[&most])? {
+            let number = |at| row.try_get::<_, i64>(at).map(|number| number.max(0) as u64);
             all.push(TakeoverRow {
-                owner: row.try_get(0)?,
-                accepted_by: row.try_get(1)?,
-                killed: row.try_get(2)?,
-                tasks: row.try_get::<_, i64>(3)? as u64,
+                by_node: row.try_get(0)?,
+                by_name: unescaped(row.try_get(1)?),
+                from_node: row.try_get(2)?,
+                from_name: unescaped(row.try_get(3)?),
+                killed: row.try_get(4)?,
+                tasks: number(5)?,
+                at: number(6)?,
             });
         }
         Ok(all)
+    }
+
+    /// The number of tasks that nobody has, as far as `most`.
+    pub(in crate::journal) fn waiting(&mut self, most: i64) -> Result<u64, StoreError> {
+        let waiting = "SELECT count(*) FROM (SELECT FROM @.task WHERE owner = 0 LIMIT $1) counted";
+        self.number(waiting, &[&most])
     }
 
     /// The newest blocks of outcomes, from the one with this time and number on: as many as it takes for so many
@@ -63,7 +75,7 @@ impl Snapshot {
 
     pub(in crate::journal) fn nodes_alive(&mut self) -> Result<u64, StoreError> {
         let alive = format!("SELECT count(*) FROM @.node n WHERE n.id > 0 AND {LIVES}");
-        self.number(&alive)
+        self.number(&alive, &[])
     }
 
     /// The size of all tables, with their indexes.
@@ -77,8 +89,8 @@ impl Snapshot {
         Ok(bytes.transpose()?.unwrap_or_default().max(0) as u64)
     }
 
-    fn number(&mut self, statement: &str) -> Result<u64, StoreError> {
-        let rows = self.rows(statement, &[])?;
+    fn number(&mut self, statement: &str, params: &[Param<'_>]) -> Result<u64, StoreError> {
+        let rows = self.rows(statement, params)?;
         let number = rows.first().map(|row| row.try_get::<_, i64>(0));
         Ok(number.transpose()?.unwrap_or_default().max(0) as u64)
     }

@@ -38,7 +38,7 @@ mod columns;
 
 // People look into it and decide, and make it for others.
 pub(super) mod decide;
-mod looks_on;
+pub(super) mod looks_on;
 pub(super) mod node_row;
 pub(super) mod setup;
 pub(super) mod snapshot;

@@ -10,12 +10,12 @@ use crate::journal::store::StoreError;
 pub(super) const LIVES: &str = "n.state = 'live' AND (n.lease_until >= clock_timestamp() \
                                 OR pg_postmaster_start_time() >= clock_timestamp() - n.lease)";
 
-/// All but node 0, which is nobody.
+/// All but node 0, which is nobody. Their tasks are counted as far as `$1`.
 pub(super) const NODES: &str = "SELECT n.id, n.state, n.name, n.revision, n.commits, \
          (extract(epoch FROM n.lease) * 1000)::bigint, \
          (extract(epoch FROM n.lease_until - clock_timestamp()) * 1000)::bigint, \
          (extract(epoch FROM n.began) * 1000)::bigint, n.room, n.queued, \
-         (SELECT count(*) FROM @.task t WHERE t.owner = n.id), \
+         (SELECT count(*) FROM (SELECT FROM @.task t WHERE t.owner = n.id LIMIT $1) counted), \
          pg_postmaster_start_time() >= clock_timestamp() - n.lease \
      FROM @.node n WHERE n.id > 0 ORDER BY n.id";
 

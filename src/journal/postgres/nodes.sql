@@ -59,6 +59,16 @@ CREATE FUNCTION @.fitting(mine int) RETURNS SETOF int LANGUAGE sql STABLE AS $$
     )
 $$;
 
+-- Forgets takeovers of long ago, and all but the newest ones. Of two that do so at once neither waits for the other.
+CREATE FUNCTION @.forget_takeovers() RETURNS void LANGUAGE sql AS $$
+    DELETE FROM @.takeover WHERE (by_node, from_node) IN (
+        SELECT by_node, from_node FROM @.takeover
+            WHERE at < clock_timestamp() - interval '30 days' OR (by_node, from_node) IN (
+                SELECT by_node, from_node FROM @.takeover ORDER BY at DESC, by_node, from_node OFFSET 1000
+            ) FOR UPDATE SKIP LOCKED
+    )
+$$;
+
 -- Makes a node of the caller. The first one with stages gets all tasks that there are and that it can go on with.
 -- Until its first commit the journal is still what the nodes before have left, so that others have to come again:
 -- they get no number. None of them has a row meanwhile, or those that wait would take each other for the first one
@@ -88,9 +98,17 @@ BEGIN
     INSERT INTO @.node (name, revision, lease, lease_until)
         VALUES (its_name, its_revision, its_lease, clock_timestamp() + its_lease) RETURNING id INTO entered;
     IF first THEN
-        UPDATE @.task SET owner = entered, killed = node.state = 'dead', owners = owners + 1, claim = 0
-            FROM @.node WHERE node.id = owner AND node.state <> 'live'
-                AND task.revision IN (SELECT @.fitting(its_revision));
+        WITH taken AS (
+            UPDATE @.task SET owner = entered, killed = node.state = 'dead', owners = owners + 1, claim = 0
+                FROM @.node WHERE node.id = owner AND node.state <> 'live'
+                    AND task.revision IN (SELECT @.fitting(its_revision))
+                RETURNING node.id
+        ) INSERT INTO @.takeover
+            SELECT entered, its_name, n.id, n.name, n.state = 'dead', count(*), clock_timestamp()
+                FROM taken JOIN @.node n ON n.id = taken.id WHERE n.id > 0 GROUP BY n.id;
+        IF FOUND THEN
+            PERFORM @.forget_takeovers();
+        END IF;
         DELETE FROM @.node n WHERE state <> 'live' AND id > 0
             AND NOT EXISTS (SELECT FROM @.task WHERE owner = n.id);
         -- With many tasks that has taken a while.
@@ -112,6 +130,7 @@ $$;
 -- Gives a node tasks of others that have left or are dead, as many as it has room for, and says which. Each claim has
 -- a higher number than the one before, so that one that was on its way for long gives it nothing any more. A node that
 -- doesn't know what came of claims since a number gets what those gave it, if it was anything. Tasks that nobody has are for nodes that have none waiting, as long as there are such nodes.
+-- Those of others are written down as a takeover, in the same transaction.
 CREATE FUNCTION @.claim(me int, its_room bigint, its_queued bigint, number bigint, since bigint)
 RETURNS SETOF bigint LANGUAGE plpgsql
 SET plan_cache_mode = force_generic_plan SET enable_hashjoin = off SET enable_mergejoin = off
@@ -140,16 +159,28 @@ BEGIN
             AND n.lease_until > clock_timestamp() AND mine IN (SELECT @.fitting(n.revision))
     );
     RETURN QUERY WITH open AS MATERIALIZED (
-        SELECT t.id, n.state FROM (
+        SELECT t.id, n.id AS node, n.state FROM (
             -- Those that were left in the middle come first.
             SELECT id, state FROM @.node WHERE state <> 'live' AND NOT (leaves AND id = 0) ORDER BY id = 0, id
         ) n CROSS JOIN @.fitting(mine) f(revision) CROSS JOIN LATERAL (
             SELECT id FROM @.task WHERE owner = n.id AND revision = f.revision
                 ORDER BY id LIMIT its_room FOR UPDATE SKIP LOCKED
         ) t LIMIT its_room
-    ) UPDATE @.task t SET owner = me, killed = open.state = 'dead', owners = owners + 1, claim = number
-        FROM open WHERE t.id = open.id
-        RETURNING t.id;
+    ), taken AS (
+        UPDATE @.task t SET owner = me, killed = open.state = 'dead', owners = owners + 1, claim = number
+            FROM open WHERE t.id = open.id
+            RETURNING t.id, open.node
+    ), noted AS (
+        INSERT INTO @.takeover AS all_of_them
+            SELECT me, own.name, n.id, n.name, n.state = 'dead', count(*), clock_timestamp()
+                FROM taken JOIN @.node n ON n.id = taken.node JOIN @.node own ON own.id = me
+                WHERE n.id > 0 GROUP BY own.id, n.id
+            ON CONFLICT (by_node, from_node)
+                DO UPDATE SET tasks = all_of_them.tasks + excluded.tasks, at = excluded.at
+    ) SELECT taken.id FROM taken;
+    IF FOUND THEN
+        PERFORM @.forget_takeovers();
+    END IF;
 END $$;
 
 -- The nodes that have room for tasks of this one, and nothing waiting unless `busy`, and how many tasks they have room

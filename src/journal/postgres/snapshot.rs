@@ -217,9 +217,9 @@ impl Snapshot {
         Ok((revisions, corrupt))
     }
 
-    /// The nodes but node 0, which is nobody.
-    pub(in crate::journal) fn nodes(&mut self) -> Result<Vec<NodeRow>, StoreError> {
-        let rows = self.rows(NODES, &[])?;
+    /// The nodes but node 0, which is nobody. The tasks of each are counted as far as `most`.
+    pub(in crate::journal) fn nodes(&mut self, most: i64) -> Result<Vec<NodeRow>, StoreError> {
+        let rows = self.rows(NODES, &[&most])?;
         rows.iter().map(NodeRow::of).collect()
     }
 
@@ -272,17 +272,25 @@ impl Snapshot {
         Ok(all?)
     }
 
-    /// The tasks that wait for a process with other stages than those of all nodes that live.
-    pub(in crate::journal) fn stranded(&mut self) -> Result<Vec<StrandedRow>, StoreError> {
+    /// The tasks that wait for a process with other stages than those of all nodes that live. Those of a node that has
+    /// gone are counted as far as `most` for each of its revisions.
+    pub(in crate::journal) fn stranded(
+        &mut self,
+        most: i64,
+    ) -> Result<Vec<StrandedRow>, StoreError> {
         let stranded = format!(
-            "SELECT t.revision, count(*), count(*) FILTER (WHERE t.stuck) FROM @.task t \
-                 LEFT JOIN @.node n ON n.id = t.owner \
-             WHERE ({LIVES}) IS NOT TRUE AND t.revision NOT IN ( \
+            "SELECT r.id, sum(of_it.tasks)::bigint, sum(of_it.stuck)::bigint \
+             FROM @.node n CROSS JOIN @.revision r CROSS JOIN LATERAL ( \
+                 SELECT count(*) AS tasks, count(*) FILTER (WHERE counted.stuck) AS stuck FROM ( \
+                     SELECT t.stuck FROM @.task t WHERE t.owner = n.id AND t.revision = r.id LIMIT $1 \
+                 ) counted \
+             ) of_it \
+             WHERE ({LIVES}) IS NOT TRUE AND r.id NOT IN ( \
                  SELECT @.fitting(n.revision) FROM @.node n WHERE n.revision > 0 AND {LIVES} \
-             ) GROUP BY 1 ORDER BY 1"
+             ) AND of_it.tasks > 0 GROUP BY 1 ORDER BY 1"
         );
         let mut all = Vec::new();
-        for row in self.rows(&stranded, &[])? {
+        for row in self.rows(&stranded, &[&most])? {
             all.push(StrandedRow {
                 revision: row.try_get(0)?,
                 tasks: row.try_get::<_, i64>(1)? as u64,

@@ -39,6 +39,15 @@ CREATE TABLE @.node (
 INSERT INTO @.node (id, state, name, revision, lease, lease_until) OVERRIDING SYSTEM VALUE
     VALUES (0, 'left', 'nobody', 0, '0', '-infinity');
 
+-- Each node that has got tasks of another one that has gone, so many since it began, and `at` the last time. Their own
+-- rows go once they have no tasks, so the names are here. `killed` says that the other one was dead.
+CREATE TABLE @.takeover (
+    by_node int NOT NULL, by_name text NOT NULL, from_node int NOT NULL, from_name text NOT NULL,
+    killed boolean NOT NULL, tasks bigint NOT NULL, at timestamptz NOT NULL,
+    PRIMARY KEY (by_node, from_node)
+);
+CREATE INDEX takeover_at ON @.takeover (at);
+
 -- Half of each page is left free, so that a changed row finds room beside the old one and no index has to
 -- change. That holds as long as no column that changes often has an index.
 --

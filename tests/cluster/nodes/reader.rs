@@ -1,6 +1,8 @@
 //! The journal as those see it who look after one of its pipelines.
 
-use batrun::report::{JournalKind, JournalNodeState, JournalReader, JournalTakeover, PastCursor};
+use batrun::report::{
+    JournalCluster, JournalKind, JournalNodeState, JournalReader, JournalTakeover, PastCursor,
+};
 
 use super::*;
 
@@ -86,7 +88,7 @@ async fn d1_finished_tasks_of_all_nodes_are_read_from_the_newest_on_on_postgres(
 
 #[actix_rt::test]
 #[ignore = "needs a server: .ci/postgres"]
-async fn d1_who_has_taken_over_whom_is_seen_while_their_tasks_are_under_way_on_postgres() {
+async fn d1_who_has_taken_over_whom_is_seen_when_their_tasks_have_ended_too_on_postgres() {
     let (world, (_, waiting, mut sees)) = (World::new().await, steps());
     let gate = waiting.gate.clone().unwrap();
     let first = start(&world, waiting.clone()).await;
@@ -117,23 +119,28 @@ async fn d1_who_has_taken_over_whom_is_seen_while_their_tasks_are_under_way_on_p
     }
     first.ended().await.unwrap();
     let cluster = journal.cluster().unwrap().unwrap();
-    let [takeover] = cluster.takeovers[..] else {
-        panic!("{cluster:?}")
+    let took = |cluster: &JournalCluster| {
+        let [takeover] = &cluster.takeovers[..] else {
+            panic!("{cluster:?}")
+        };
+        let JournalTakeover {
+            node,
+            from,
+            killed,
+            tasks,
+            ..
+        } = *takeover;
+        (node, from, killed, tasks)
     };
-    let JournalTakeover {
-        node,
-        from,
-        killed,
-        tasks,
-        ..
-    } = takeover;
-    assert_eq!((node, from, killed, tasks), (2, 1, true, 2));
+    assert_eq!(took(&cluster), (2, 1, true, 2));
+    assert_eq!(cluster.takeovers[0].name, cluster.nodes[0].name);
     assert_eq!(cluster.nodes.len(), 1, "the first one is forgotten");
     for _ in 0..3 {
         gate.notify_one();
     }
     end(second).await;
-    assert!(journal.cluster().unwrap().unwrap().takeovers.is_empty());
+    let cluster = journal.cluster().unwrap().unwrap();
+    assert_eq!(took(&cluster), (2, 1, true, 2));
 }
 
 #[actix_rt::test]

@@ -9,7 +9,7 @@ use crate::{
     json,
 };
 
-/// Writes a line of JSON for the journal, for each node, for each task with its undos, and for each outcome.
+/// Writes a line of JSON for the journal, for each node and each takeover, for each task with its undos, and for each outcome.
 pub(crate) fn export(options: &Export, out: &mut impl Write) -> Result<Damage, CliError> {
     // Each is told below, beside its line.
     let mut journal = look(&options.place, &mut Damage::default())?;
@@ -21,6 +21,9 @@ pub(crate) fn export(options: &Export, out: &mut impl Write) -> Result<Damage, C
     }
     for node in journal.nodes()? {
         write_line(json::with_kind("node", rows::node(&node)), out)?;
+    }
+    for takeover in journal.takeovers()? {
+        write_line(json::with_kind("takeover", rows::takeover(&takeover)), out)?;
     }
     let mut lines = Lines {
         out,

@@ -4,7 +4,7 @@ use std::time::SystemTime;
 
 use batrun::journal::{
     JournalDatabase, JournalDatabaseTask, JournalNode, JournalNodeState, JournalStage,
-    JournalStranded, JournalUpkeep,
+    JournalStranded, JournalTakeover, JournalUpkeep,
 };
 use serde_json::{Value, json};
 
@@ -58,6 +58,18 @@ pub(crate) fn task(found: &JournalDatabaseTask) -> Result<Value, serde_json::Err
     task["has_node"] = json!(found.has_node);
     task["taken_over"] = json!(found.taken_over);
     Ok(task)
+}
+
+pub(crate) fn takeover(takeover: &JournalTakeover) -> Value {
+    json!({
+        "node": takeover.node,
+        "name": takeover.name,
+        "from": takeover.from,
+        "from_name": takeover.from_name,
+        "killed": takeover.killed,
+        "tasks": takeover.tasks,
+        "at_ms": millis(takeover.at),
+    })
 }
 
 pub(crate) fn stranded(stranded: &JournalStranded) -> Value {

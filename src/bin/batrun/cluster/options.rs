@@ -11,11 +11,12 @@ use crate::options::Options;
 pub(crate) enum Command {
     /// Show the nodes, the tasks and the tables, or everything about one task
     Show(Show),
-    /// Show the nodes: the processes that run the pipeline, and those that have gone and left tasks
+    /// Show the nodes: the processes that run the pipeline, those that have gone and left tasks, and those that have
+    /// taken over from others in the last 30 days
     Nodes(List),
     /// Show the stuck tasks, which wait for a person
     Stuck(List),
-    /// Write every node, every task and every outcome as a line of JSON. The database can't clean away dead rows
+    /// Write every node, every takeover, every task and every outcome as a line of JSON. The database can't clean away dead rows
     /// meanwhile: write into a file, and not into a pager
     Export(Export),
     /// Record that you have dealt with these stuck tasks: they leave the journal, their outcomes stay

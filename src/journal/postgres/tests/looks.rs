@@ -5,7 +5,7 @@ use tokio::runtime::Builder;
 use super::*;
 use crate::{
     journal::{
-        JournalDatabase, JournalError, JournalNodeState, JournalSchema,
+        JournalDatabase, JournalError, JournalNode, JournalNodeState, JournalSchema,
         rows::task::TaskRow,
         tests::support::{outcome, task_state},
     },
@@ -262,4 +262,36 @@ fn without_its_connection_a_look_shows_nothing_more() {
     journal.outcomes_kept().unwrap_err();
     let why = journal.nodes().unwrap_err().to_string();
     assert!(why.contains("look again"), "{why}");
+}
+
+#[test]
+#[ignore = "needs a server: .ci/postgres"]
+fn d1_tasks_are_counted_as_far_as_ten_thousand_for_those_who_look_often() {
+    let mut address = Address::new();
+    address.choices.lease = LONG;
+    let (mut first, _) = address.open_with(&[("pay", 1)]).unwrap();
+    begins(&mut first);
+    let (_second, _) = address.open_with(&[("pay", 2)]).unwrap();
+    let person = address.person();
+    for (node, more) in [(0, 1), (1, 2), (2, 9_001 - 10_000)] {
+        person.does(&format!(
+            "INSERT INTO @.task SELECT {node} * 100000 + n, NULL, 0, 'queued', n <= 4000, '', 0, '', 0, {node}, 1 \
+                 FROM generate_series(1, 10000 + {more}) n"
+        ));
+    }
+    person.does("UPDATE @.node SET state = 'left' WHERE id = 1");
+    let mut journal = look(&address);
+    let counted =
+        |nodes: Vec<JournalNode>| -> Vec<u64> { nodes.iter().map(|node| node.tasks).collect() };
+    let cluster = journal.cluster().unwrap();
+    assert_eq!((cluster.counted_to, cluster.waiting), (10_000, 10_000));
+    assert_eq!(counted(cluster.nodes), [10_000, 9_001]);
+    // Those of nobody, and those of the node that has left.
+    let [stranded] = &cluster.stranded[..] else {
+        panic!("{:?}", cluster.stranded)
+    };
+    assert_eq!((stranded.tasks, stranded.stuck), (20_000, 8_000));
+    assert_eq!(counted(journal.nodes().unwrap()), [10_002, 9_001]);
+    let stranded = &journal.stranded().unwrap()[0];
+    assert_eq!((stranded.tasks, stranded.stuck), (20_003, 8_000));
 }

@@ -13,6 +13,7 @@ mod looks;
 mod nodes;
 mod revisions;
 mod rights;
+mod takeovers;
 
 use std::{env, net::SocketAddr, process::Command, thread, time::Duration};
 

@@ -88,6 +88,8 @@ fn c9_a_user_who_may_only_run_makes_and_drops_nothing() {
         queued: 0,
     };
     claimer.claim(load).unwrap();
+    let took = "SELECT tasks FROM @.takeover WHERE by_node = 2 AND from_node = 1";
+    assert_eq!(address.person().counts(took), 2);
     let mut journal = JournalDatabase::look(&own.server, &named(&own)).unwrap();
     journal.retry(&[TaskId(2)], Duration::ZERO).unwrap();
     for not_allowed in [
@@ -118,6 +120,7 @@ fn a_user_who_may_only_look_decides_nothing() {
     let mut journal = JournalDatabase::look(&own.server, &named(&own)).unwrap();
     journal.nodes().unwrap();
     journal.stranded().unwrap();
+    journal.takeovers().unwrap();
     journal.upkeep().unwrap();
     for refused in [
         journal.retry(&[TaskId(2)], Duration::ZERO),
