@@ -84,7 +84,7 @@ export function problems(sample) {
 }
 
 function place(sample, warning) {
-  const view = { stuck: "stuck", failures: "failures", tasks: "tasks" }[warning.view] ?? "overview";
+  const view = { stuck: "stuck", failures: "failures", tasks: "tasks", nodes: "nodes" }[warning.view] ?? "overview";
   const stage = view === "tasks" && warning.stage ? `?stage=${encodeURIComponent(warning.stage)}` : "";
   return `#/${sample.p}/${view}${stage}`;
 }

@@ -8,12 +8,12 @@ use std::{
 
 use batrun::report::{JournalCluster, JournalKind, JournalReader, JournalSize, UnreadableJournal};
 
-use crate::{answer::Refused, readers::Readers};
+use crate::{answer::Refused, cluster::ClusterTroubles, readers::Readers};
 
 /// Nodes are read no more often than this, however many look at them.
 const NODES: Duration = Duration::from_secs(2);
-/// The same of sizes, however often metrics are scraped.
-const SIZES: Duration = Duration::from_secs(15);
+/// The same of sizes, however often metrics are scraped, and of troubles, however many samples are taken.
+const SELDOM: Duration = Duration::from_secs(15);
 /// The longest wait of a scrape for a size that is just being read. The last one will do otherwise.
 const PATIENCE: Duration = Duration::from_millis(100);
 
@@ -21,7 +21,8 @@ const PATIENCE: Duration = Duration::from_millis(100);
 #[derive(Debug, Default)]
 pub(crate) struct JournalWatch {
     cluster: Mutex<Option<(Instant, Arc<JournalCluster>)>>,
-    sizes: Arc<Sizes>,
+    troubles: Arc<Kept<ClusterTroubles>>,
+    sizes: Arc<Kept<JournalSize>>,
 }
 
 impl JournalWatch {
@@ -42,6 +43,8 @@ impl JournalWatch {
         let read = journal.cluster();
         drop(turn);
         let cluster = read.map_err(|error| unreadable(&error))?.map(Arc::new);
+        let troubles = cluster.as_deref().map(ClusterTroubles::of);
+        self.troubles.was_read_at(Instant::now(), troubles);
         *last = cluster.clone().map(|cluster| (Instant::now(), cluster));
         Ok(cluster)
     }
@@ -49,7 +52,19 @@ impl JournalWatch {
     /// The size as it was some seconds ago; `None` if it isn't known. Blocks for a moment at most.
     pub(crate) fn size(&self, journal: &JournalReader) -> Option<JournalSize> {
         let journal = journal.clone();
-        self.sizes.get(Instant::now(), move || journal.size().ok())
+        let read = move || journal.size().ok();
+        self.sizes.get(Instant::now(), PATIENCE, read)
+    }
+
+    /// The troubles of those that share a database, as they were some seconds ago; `None` if they aren't known.
+    pub(crate) fn troubles(&self, journal: &JournalReader) -> Option<ClusterTroubles> {
+        if journal.kind() != JournalKind::Database {
+            return None;
+        }
+        let journal = journal.clone();
+        let read = move || Some(ClusterTroubles::of(&journal.cluster().ok()??));
+        // A sample waits for no database.
+        self.troubles.get(Instant::now(), Duration::ZERO, read)
     }
 }
 
@@ -67,49 +82,71 @@ pub(crate) fn unreadable(error: &UnreadableJournal) -> Refused {
     Refused::unavailable(format!("the journal can't be read now: {error}"))
 }
 
-/// The last size, and the thread that reads the next one.
-#[derive(Debug, Default)]
-struct Sizes {
-    last: Mutex<LastSize>,
+/// The last that was read, and the thread that reads the next one.
+#[derive(Debug)]
+struct Kept<T> {
+    last: Mutex<Last<T>>,
     was_read: Condvar,
 }
 
-#[derive(Debug, Default)]
-struct LastSize {
+#[derive(Debug)]
+struct Last<T> {
     asked: Option<Instant>,
     reading: bool,
-    size: Option<JournalSize>,
+    value: Option<T>,
 }
 
-impl Sizes {
+impl<T> Default for Kept<T> {
+    fn default() -> Self {
+        Kept {
+            last: Mutex::new(Last {
+                asked: None,
+                reading: false,
+                value: None,
+            }),
+            was_read: Condvar::new(),
+        }
+    }
+}
+
+impl<T: Clone + Send + 'static> Kept<T> {
+    /// The last value, or the next one, if it is due and comes that soon.
     fn get(
         self: &Arc<Self>,
         now: Instant,
-        read: impl FnOnce() -> Option<JournalSize> + Send + 'static,
-    ) -> Option<JournalSize> {
+        patience: Duration,
+        read: impl FnOnce() -> Option<T> + Send + 'static,
+    ) -> Option<T> {
         let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
-        let is_due = |asked: Instant| now.saturating_duration_since(asked) >= SIZES;
+        let is_due = |asked: Instant| now.saturating_duration_since(asked) >= SELDOM;
         if !last.reading && last.asked.is_none_or(is_due) {
             last.asked = Some(now);
-            let sizes = self.clone();
+            let kept = self.clone();
             // A scrape may come from a thread that must not wait for a database.
             let thread = thread::Builder::new().name("batrun-monitor-journal".to_owned());
-            let started = thread.spawn(move || sizes.put(read()));
+            let started = thread.spawn(move || kept.put(read()));
             last.reading = started.is_ok();
         }
-        let until = Instant::now() + PATIENCE;
+        let until = Instant::now() + patience;
         while last.reading
             && let Some(left) = until.checked_duration_since(Instant::now())
         {
             let woken = self.was_read.wait_timeout(last, left);
             last = woken.unwrap_or_else(PoisonError::into_inner).0;
         }
-        last.size
+        last.value.clone()
     }
 
-    fn put(&self, size: Option<JournalSize>) {
+    /// Takes up what somebody else has read just now.
+    fn was_read_at(&self, now: Instant, value: Option<T>) {
         let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
-        last.size = size;
+        last.asked = Some(now);
+        last.value = value;
+    }
+
+    fn put(&self, value: Option<T>) {
+        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        last.value = value;
         last.reading = false;
         self.was_read.notify_all();
     }
@@ -131,46 +168,69 @@ mod tests {
     }
 
     /// Waits until what was asked for is there.
-    fn wait(sizes: &Sizes) -> Option<JournalSize> {
+    fn wait(sizes: &Kept<JournalSize>) -> Option<JournalSize> {
         let mut last = sizes.last.lock().unwrap();
         while last.reading {
             last = sizes.was_read.wait(last).unwrap();
         }
-        last.size
+        last.value
     }
 
     #[test]
     fn a_size_is_read_once_in_a_while_however_many_ask() {
-        let (sizes, reads) = (Arc::<Sizes>::default(), Arc::<AtomicU64>::default());
+        let (sizes, reads) = (
+            Arc::<Kept<JournalSize>>::default(),
+            Arc::<AtomicU64>::default(),
+        );
         let now = Instant::now();
         let ask = |at: Instant| {
             let reads = reads.clone();
-            sizes.get(at, move || of(1 + reads.fetch_add(1, Ordering::SeqCst)));
+            sizes.get(at, PATIENCE, move || {
+                of(1 + reads.fetch_add(1, Ordering::SeqCst))
+            });
             wait(&sizes)
         };
         assert_eq!(ask(now), of(1));
         for _ in 0..100 {
-            assert_eq!(ask(now + SIZES - Duration::from_millis(1)), of(1));
+            assert_eq!(ask(now + SELDOM - Duration::from_millis(1)), of(1));
         }
-        assert_eq!(ask(now + SIZES), of(2));
+        assert_eq!(ask(now + SELDOM), of(2));
         assert_eq!(reads.load(Ordering::SeqCst), 2);
     }
 
     #[test]
     fn a_scrape_does_not_wait_for_a_journal_that_does_not_answer() {
-        let sizes = Arc::<Sizes>::default();
+        let sizes = Arc::<Kept<JournalSize>>::default();
         let now = Instant::now();
-        assert_eq!(sizes.get(now, || of(1)).or_else(|| wait(&sizes)), of(1));
+        assert_eq!(
+            sizes.get(now, PATIENCE, || of(1)).or_else(|| wait(&sizes)),
+            of(1)
+        );
         let (answer, answers) = mpsc::channel();
         // The last one will do, and nobody else begins to read.
-        let later = now + SIZES;
-        assert_eq!(sizes.get(later, move || answers.recv().ok()), of(1));
-        let again = sizes.get(later + SIZES, || panic!("two read at once"));
+        let later = now + SELDOM;
+        assert_eq!(
+            sizes.get(later, PATIENCE, move || answers.recv().ok()),
+            of(1)
+        );
+        let again = sizes.get(later + SELDOM, PATIENCE, || panic!("two read at once"));
         assert_eq!(again, of(1));
         answer.send(of(2).unwrap()).unwrap();
         assert_eq!(wait(&sizes), of(2));
         // One that fails isn't hidden behind an old one.
-        sizes.get(later + SIZES, || None);
+        sizes.get(later + SELDOM, PATIENCE, || None);
         assert_eq!(wait(&sizes), None);
+    }
+
+    #[test]
+    fn what_somebody_else_has_read_is_not_read_again_for_a_while() {
+        let sizes = Arc::<Kept<JournalSize>>::default();
+        let now = Instant::now();
+        sizes.was_read_at(now, of(3));
+        let soon = now + SELDOM - Duration::from_millis(1);
+        let kept = sizes.get(soon, Duration::ZERO, || panic!("it is read again"));
+        assert_eq!((kept, wait(&sizes)), (of(3), of(3)));
+        sizes.get(now + SELDOM, Duration::ZERO, || of(4));
+        assert_eq!(wait(&sizes), of(4));
     }
 }

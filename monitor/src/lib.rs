@@ -29,6 +29,7 @@ mod access;
 mod answer;
 mod doors;
 mod texts;
+mod cluster;
 mod warnings;
 mod history;
 mod readers;

@@ -82,9 +82,14 @@ impl Watched {
 
     /// The rates, and the warnings about the pipeline as it is now.
     pub(crate) fn judge(&self, now: &Snapshot) -> (Rates, Vec<warnings::Warning>) {
+        let journal = self.control.journal().filter(|_| !now.ended);
+        let cluster = journal.and_then(|journal| self.journal.troubles(journal));
         let live = self.live.lock().unwrap_or_else(PoisonError::into_inner);
         let before = live.seen.front().map(|(_, before)| before);
-        (live.rates.clone(), warnings::of(now, before))
+        (
+            live.rates.clone(),
+            warnings::of(now, before, cluster.as_ref()),
+        )
     }
 
     /// Reads the history.

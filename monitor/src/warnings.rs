@@ -5,6 +5,8 @@ use std::time::Duration;
 use batrun::report::{Snapshot, StageHealth, StageSnapshot};
 use serde::Serialize;
 
+use crate::cluster::ClusterTroubles;
+
 /// A sentence, with a number and the part of the page that says more.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub(crate) struct Warning {
@@ -21,8 +23,13 @@ const MOST: usize = 5;
 /// A wait that is worth a sentence.
 const LONG: Duration = Duration::from_secs(60);
 
-/// The warnings about a pipeline, the worst first; `before` is what it was some seconds ago.
-pub(crate) fn of(now: &Snapshot, before: Option<&Snapshot>) -> Vec<Warning> {
+/// The warnings about a pipeline, the worst first; `before` is what it was some seconds ago, and `cluster` what is known
+/// of the processes that share its journal.
+pub(crate) fn of(
+    now: &Snapshot,
+    before: Option<&Snapshot>,
+    cluster: Option<&ClusterTroubles>,
+) -> Vec<Warning> {
     let mut warnings = Vec::new();
     if let Some(why) = &now.suspended_why {
         warn(
@@ -43,6 +50,9 @@ pub(crate) fn of(now: &Snapshot, before: Option<&Snapshot>) -> Vec<Warning> {
         unhealthy(stage, &mut warnings);
     }
     stuck(now, &mut warnings);
+    if let Some(cluster) = cluster {
+        shared(cluster, &mut warnings);
+    }
     if let Some(before) = before {
         failing(now, before, &mut warnings);
     }
@@ -126,6 +136,18 @@ fn stuck(now: &Snapshot, warnings: &mut Vec<Warning>) {
         text.push_str(", as many as may be, so none is accepted");
     }
     warn(warnings, "stuck", "stuck", now.stuck as u64, None, text);
+}
+
+fn shared(cluster: &ClusterTroubles, warnings: &mut Vec<Warning>) {
+    let sentences = [
+        ("stranded", cluster.stranded()),
+        ("silent_node", cluster.silent()),
+    ];
+    for (code, sentence) in sentences {
+        if let Some((text, count)) = sentence {
+            warn(warnings, code, "nodes", count, None, text);
+        }
+    }
 }
 
 /// Half of what ended lately was not done.
@@ -248,7 +270,7 @@ mod tests {
     fn said(changes: Value, stage_changes: Value) -> Vec<String> {
         let before = pipeline(json!({}), json!({}));
         let now = pipeline(changes, stage_changes);
-        of(&now, Some(&before))
+        of(&now, Some(&before), None)
             .into_iter()
             .map(|warning| warning.text)
             .collect()
@@ -332,6 +354,25 @@ mod tests {
         for (changes, stage_changes, text) in cases {
             assert_eq!(said(changes, stage_changes), [text]);
         }
+    }
+
+    #[test]
+    fn troubles_of_those_that_share_a_journal_lead_to_the_nodes() {
+        let shared = ClusterTroubles::of_test();
+        let now = pipeline(json!({ "stuck": 1, "paused": true }), json!({}));
+        let warnings = of(&now, None, Some(&shared));
+        let told: Vec<_> = warnings.iter().map(|one| (one.code, one.view)).collect();
+        assert_eq!(
+            told,
+            [
+                ("stuck", "stuck"),
+                ("stranded", "nodes"),
+                ("silent_node", "nodes"),
+                ("paused", "stages")
+            ]
+        );
+        assert_eq!((warnings[1].count, warnings[2].count), (12, 3));
+        assert!(of(&now, None, Some(&ClusterTroubles::default())).len() == 2);
     }
 
     #[test]

@@ -38,8 +38,12 @@ async fn node(schema: &str, version: u32) -> Handle {
 }
 
 async fn looks(monitor: &Monitor, path: &str) -> Value {
+    looks_at(monitor, &format!("api/v1/pipelines/0/{path}")).await
+}
+
+async fn looks_at(monitor: &Monitor, path: &str) -> Value {
     let mount = monitor.mount("/batrun").access(|_| Access::all());
-    let answer = ask(mount, get(&format!("api/v1/pipelines/0/{path}"))).await;
+    let answer = ask(mount, get(path)).await;
     assert_eq!(answer.status, 200, "{path}: {}", answer.text);
     answer.json()
 }
@@ -53,6 +57,20 @@ async fn until(monitor: &Monitor, are: impl Fn(&Value) -> bool) -> Value {
             return nodes;
         }
         assert!(begin.elapsed() < AT_MOST, "{nodes:#}");
+        actix_rt::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
+/// The warning with this code, once there is one.
+async fn until_warned(monitor: &Monitor, code: &str) -> Value {
+    let begin = Instant::now();
+    loop {
+        let sample = looks_at(monitor, "api/v1/pipelines/0").await;
+        let mut warnings = sample["warnings"].as_array().unwrap().iter();
+        if let Some(warning) = warnings.find(|warning| warning["code"] == code) {
+            return warning.clone();
+        }
+        assert!(begin.elapsed() < AT_MOST, "{sample:#}");
         actix_rt::time::sleep(Duration::from_millis(50)).await;
     }
 }
@@ -157,8 +175,15 @@ async fn nodes_takeovers_and_stranded_tasks_are_shown_on_postgres() {
 
     // A process with another version can't go on with them.
     let third = node(&schema, 2).await;
-    let monitor = Monitor::new().watch(&third);
     second.shutdown(Shutdown::Suspend).await.unwrap();
+    let monitor = Monitor::new().watch(&third);
+    // Samples alone say so, though none of them waits for the database.
+    let warning = until_warned(&monitor, "stranded").await;
+    let text = "2 tasks wait for a process with the stages work v1, and none lives: start one";
+    assert_eq!(
+        (&warning["text"], &warning["view"], &warning["count"]),
+        (&text.into(), &"nodes".into(), &2.into())
+    );
     let stranded =
         json!([{ "stages": [{ "name": "work", "version": 1 }], "tasks": "2", "stuck": "0" }]);
     let nodes = until(&monitor, |nodes| nodes["stranded"] == stranded).await;
