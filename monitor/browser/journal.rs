@@ -11,7 +11,7 @@ use std::{
 use actix_web::{App, HttpServer, dev::ServerHandle, rt};
 use batrun::{PipelineHandle, journal::Journal, prelude::*};
 use batrun_monitor::{Access, Monitor};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::{
     axe::{axe, findings},
@@ -108,6 +108,18 @@ async fn listed(page: &Page) -> Vec<u64> {
     listed.map(|task| task.as_u64().unwrap()).collect()
 }
 
+/// The number of lines behind the link that exports what is shown.
+async fn exported(page: &Page) -> Value {
+    page.run_async(
+        "const done = arguments[arguments.length - 1];
+         fetch(document.querySelector('main a[href*=\"/export\"]').href).then(async (answer) => {
+           const lines = (await answer.text()).trim().split('\\n').map((line) => JSON.parse(line));
+           done(answer.headers.get('content-disposition').startsWith('attachment') ? lines.length : 'it is shown');
+         }).catch((error) => done(String(error)))",
+    )
+    .await
+}
+
 /// To people with a screen reader, a keyboard or weak eyes, as far as axe-core can tell.
 async fn is_open_to_all(page: &Page) {
     if let Some(axe) = axe() {
@@ -130,6 +142,7 @@ fn finished_tasks_are_paged_and_found_by_their_keys() {
         assert_eq!(listed(&page).await, down_from(120, 71));
         page.has("<img src=x onerror=alert(1)> no paper").await;
         page.shot("newest").await;
+        assert_eq!(exported(&page).await, json!(TASKS + 1));
         page.press("[data-act=\"further\"]").await;
         page.until("document.querySelector('[data-row]')?.dataset.row === '70'")
             .await;
@@ -167,6 +180,7 @@ fn finished_tasks_are_paged_and_found_by_their_keys() {
             .await;
         assert_eq!(listed(&page).await, [7]);
         page.has("<b>page</b> 7").await;
+        assert_eq!(exported(&page).await, json!(2));
         page.shot("key").await;
         let made = page
             .run("return document.querySelectorAll('main img, main td b').length")

@@ -1,5 +1,6 @@
 // The contents of a journal: finished tasks, the newest first, or the one with a key; and the processes that share it.
 
+import { of } from "./api.js";
 import { h } from "./dom.js";
 import { duration, grouped, moment } from "./format.js";
 import { head, rollback } from "./failures.js";
@@ -10,7 +11,8 @@ export function journal(sample, state) {
   if (sample.journal === "none") return h("p", { class: "empty" }, "This pipeline has no journal.");
   const [q, before] = [query.get("q") ?? "", query.get("before")];
   return h("section", { class: "card", "aria-label": "Finished tasks" },
-    h("div", { class: "bar" }, h("h2", null, q ? "The finished task with a key" : "Finished tasks, the newest first"), list?.place ? h("span", { class: "note" }, list.place) : null),
+    h("div", { class: "bar" }, h("h2", null, q ? "The finished task with a key" : "Finished tasks, the newest first"), list?.place ? h("span", { class: "note" }, list.place) : null,
+      list?.outcomes.length ? h("a", { href: `api/v1/${of(sample.p, "journal", "export")}${q ? `?${new URLSearchParams({ q })}` : ""}`, title: "10,000 at most, the newest first, as lines of JSON" }, "Export") : null),
     sample.access.values
       ? h("form", { class: "filters", "data-form": "filters" }, h("label", null, "with the key", h("input", { name: "q", type: "search", value: q, "data-filter": "q", maxlength: "200", autocomplete: "off", spellcheck: "false" })))
       : h("p", { class: "note" }, "Keys and outputs are hidden from you."),

@@ -99,6 +99,8 @@ pub(crate) struct Reply {
     pub(crate) status: StatusCode,
     pub(crate) kind: &'static str,
     pub(crate) body: Vec<u8>,
+    /// The name of the file that a browser makes of it, in plain letters.
+    pub(crate) file: Option<String>,
 }
 
 impl Reply {
@@ -113,14 +115,26 @@ impl Reply {
         })?;
         Ok(Reply {
             status,
-            kind: "application/json",
-            body,
+            ..Self::of("application/json", body)
         })
     }
 
+    pub(crate) fn of(kind: &'static str, body: Vec<u8>) -> Self {
+        Reply {
+            status: StatusCode::OK,
+            kind,
+            body,
+            file: None,
+        }
+    }
+
     pub(crate) fn response(self) -> HttpResponse {
-        HttpResponse::build(self.status)
-            .content_type(self.kind)
-            .body(self.body)
+        let mut response = HttpResponse::build(self.status);
+        response.content_type(self.kind);
+        if let Some(file) = self.file {
+            let attachment = format!("attachment; filename=\"{file}\"");
+            response.insert_header((header::CONTENT_DISPOSITION, attachment));
+        }
+        response.body(self.body)
     }
 }

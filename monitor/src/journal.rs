@@ -31,14 +31,19 @@ pub(crate) fn find(
     journal.outcome_of(key).map_err(|error| unreadable(&error))
 }
 
+/// The place before which the caller wants more.
+pub(crate) fn cursor(call: &Call) -> Result<Option<PastCursor>, Refused> {
+    let before = call.query.get("before").filter(|text| !text.is_empty());
+    let before = before.map(|text| text.parse::<PastCursor>());
+    before
+        .transpose()
+        .map_err(|error| Refused::bad_request(format!("before is `next` of a page: {error}")))
+}
+
 pub(crate) fn journal(call: &Call) -> Answer {
     let pipeline = call.pipeline()?;
     let (limit, q) = (call.limit()?, call.q()?);
-    let before = call.query.get("before").filter(|text| !text.is_empty());
-    let before = before.map(|text| text.parse::<PastCursor>());
-    let before = before
-        .transpose()
-        .map_err(|error| Refused::bad_request(format!("before is `next` of a page: {error}")))?;
+    let before = cursor(call)?;
     let reader = pipeline.control.journal();
     let (mut outcomes, mut corrupt, mut next) = (Vec::new(), Vec::new(), None);
     match reader {
@@ -63,7 +68,7 @@ pub(crate) fn journal(call: &Call) -> Answer {
     }))
 }
 
-fn past(call: &Call, past: PastOutcome) -> Value {
+pub(crate) fn past(call: &Call, past: PastOutcome) -> Value {
     let PastOutcome {
         outcome,
         at,

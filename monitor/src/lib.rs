@@ -45,6 +45,7 @@ mod groups;
 mod look;
 mod packed;
 mod journal;
+mod export;
 mod search;
 mod act;
 mod metrics;

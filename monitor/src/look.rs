@@ -19,11 +19,7 @@ use crate::{
 type Answer = Result<Reply, Refused>;
 
 fn raw(body: Vec<u8>) -> Reply {
-    Reply {
-        status: StatusCode::OK,
-        kind: "application/json",
-        body,
-    }
+    Reply::of("application/json", body)
 }
 
 pub(crate) fn pipelines(call: &Call) -> Answer {

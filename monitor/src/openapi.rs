@@ -76,6 +76,9 @@ fn operation(route: &Route) -> Value {
     }
     let (kind, schema) = match (route.path, route.run) {
         (_, Run::Stream) => ("text/event-stream", json!({ "type": "string" })),
+        ("api/v1/pipelines/{p}/journal/export", _) => {
+            ("application/x-ndjson", json!({ "type": "string" }))
+        }
         ("metrics", _) => ("text/plain", json!({ "type": "string" })),
         _ => ("application/json", json!({ "type": "object" })),
     };
@@ -114,6 +117,7 @@ fn field(name: &str) -> Value {
         "every" => json!({ "type": "integer", "minimum": 1, "maximum": 60 }),
         "range" => json!({ "enum": ["5m", "1h", "24h"] }),
         "limit" => json!({ "type": "integer", "minimum": 1, "maximum": 200 }),
+        "rows" => json!({ "type": "integer", "minimum": 1, "maximum": 10_000 }),
         "q" => json!({ "type": "string", "maxLength": 200 }),
         "count" => json!({ "type": "integer" }),
         "workers" => json!({ "type": "integer", "minimum": 1, "maximum": 100_000 }),

@@ -5,7 +5,7 @@ use crate::{
     act,
     answer::{Refused, Reply},
     call::Call,
-    journal, look, metrics, openapi,
+    export, journal, look, metrics, openapi,
     route::{Handler, Route, Run},
     search,
 };
@@ -60,6 +60,7 @@ pub(crate) const ROUTES: &[Route] = &[
     get("api/v1/pipelines/{p}/stuck", Apart(look::stuck), &[], "The stuck tasks"),
     get("api/v1/pipelines/{p}/report", Now(look::report), &[], "The final report, once the pipeline has ended"),
     get("api/v1/pipelines/{p}/journal", Apart(journal::journal), &["before", "q", "limit"], "The finished tasks in its journal, the newest first, or the one with this key"),
+    get("api/v1/pipelines/{p}/journal/export", Apart(export::export), &["before", "q", "rows"], "The same as a file of JSON lines, at most 10,000 tasks; the last line says if there are more"),
     get("api/v1/pipelines/{p}/nodes", Apart(journal::nodes), &[], "The processes that share its journal in a database"),
     post("api/v1/pipelines/{p}/pause", Action::Pause, act::pause, &[], "Starts no more work"),
     post("api/v1/pipelines/{p}/resume", Action::Resume, act::resume, &[], "Goes on after a pause"),

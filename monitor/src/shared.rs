@@ -26,6 +26,8 @@ pub(crate) struct Inner {
     pub(crate) streams: Streams,
     pub(crate) actions: ActionLimit,
     pub(crate) readers: Readers,
+    /// Held while somebody exports finished tasks.
+    pub(crate) exporting: Mutex<()>,
     /// The cost of sampling so far, in nanoseconds.
     pub(crate) cost: AtomicU64,
 }

@@ -6,7 +6,6 @@ mod scrape;
 
 use std::{fmt, sync::Weak};
 
-use actix_web::http::StatusCode;
 use prometheus_client::{
     collector::Collector,
     encoding::{DescriptorEncoder, prometheus_text, text},
@@ -37,11 +36,7 @@ pub(crate) fn metrics(call: &Call) -> Result<Reply, Refused> {
         ),
     };
     result.map_err(|_| Refused::unavailable("the metrics can't be written"))?;
-    Ok(Reply {
-        status: StatusCode::OK,
-        kind,
-        body: body.into_bytes(),
-    })
+    Ok(Reply::of(kind, body.into_bytes()))
 }
 
 /// The metrics of a monitor for a registry of yours; made by [`Monitor::collector`](crate::Monitor::collector).

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use crate::support::{Answer, SECRET_KEY, ask, get, json as of_shop, one_of_each, shop};
 
-const SECRET_OUTPUT: &str = "secret-output";
+pub(crate) const SECRET_OUTPUT: &str = "secret-output";
 
 pub(crate) struct Archive {
     pub(crate) handle: PipelineHandle<u32, String>,
@@ -47,7 +47,7 @@ pub(crate) async fn archive() -> Archive {
 }
 
 impl Archive {
-    async fn asked(&self, path: &str, access: Access) -> Answer {
+    pub(crate) async fn asked(&self, path: &str, access: Access) -> Answer {
         let mount = self
             .monitor
             .mount("/batrun")

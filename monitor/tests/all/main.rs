@@ -5,6 +5,7 @@ mod actions;
 mod anything;
 mod crowd;
 mod doors;
+mod export;
 mod journal;
 mod keys;
 mod metrics;

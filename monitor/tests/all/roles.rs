@@ -44,7 +44,7 @@ async fn d1_each_route_is_open_to_those_who_may_and_to_nobody_else() {
     let shop = shop().await;
     let task = one_of_each(&shop).await;
     let routes = routes(&shop, &task).await;
-    assert_eq!(routes.len(), 26);
+    assert_eq!(routes.len(), 27);
     let mut roles = vec![
         Access::none(),
         Access::look(),
