@@ -1,6 +1,6 @@
 //! The monitor's page in a real browser, beside a pipeline that works.
 //!
-//!   .ci/chromium cargo test -p batrun-browser -- --ignored
+//!   .ci/postgres .ci/chromium cargo test -p batrun-browser -- --ignored
 //!
 //! Screenshots are in the folder `browser` beside the built tests. [`page`] drives the browser, [`world`] is the
 //! pipeline.
@@ -9,6 +9,7 @@
 
 mod axe;
 mod journal;
+mod nodes;
 mod page;
 mod rows;
 mod world;
