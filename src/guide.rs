@@ -26,6 +26,7 @@ macro_rules! pages {
         /// [journal]: crate::guide::journal
         /// [many]: crate::guide::many
         /// [fence]: crate::guide::database#the-fence
+        /// [web]: crate::guide::actors#in-a-web-service
         /// [database]: crate::guide::database
         /// [testing]: crate::guide::testing
         /// [actors]: crate::guide::actors
@@ -62,11 +63,12 @@ pages! {
     database = "docs/guide/database.md", "API: the module `journal`.";
     #[cfg(any(feature = "testing", not(doctest)))]
     testing = "docs/guide/testing.md", "API: the module `testing`, with a complete test of a stage.";
+    // Its code runs as tests of the crate `batrun-monitor`, as does that of the page `monitor`.
+    #[cfg(not(doctest))]
     actors = "docs/guide/actors.md",
         "API: [`actor`](crate::actor), [`Work::actor`](crate::Work::actor).";
     operations = "docs/guide/operations.md",
         "API: [`report`](crate::report).";
-    // Its code runs as tests of the crate `batrun-monitor`.
     #[cfg(not(doctest))]
     monitor = "docs/guide/monitor.md",
         "API: the crate `batrun-monitor`; [`Control`](crate::Control), [`report`](crate::report).";

@@ -14,6 +14,9 @@
 //! # }
 //! ```
 //!
+//! As it stands, a SIGTERM ends the pipeline undrained: the guide's page `docs/guide/actors.md` shows the shutdown, under
+//! "In a web service".
+//!
 //! - [`Monitor`] watches pipelines, weakly, and is mounted ([`Mount`]) or served alone ([`Serving`]).
 //! - [`Access`] is what the sender of a request may see and do. Default: everything from this machine, nothing from
 //!   elsewhere.
@@ -73,3 +76,8 @@ pub use serve_unix::ServingUnix;
 #[cfg(doctest)]
 #[doc = include_str!("../../docs/guide/monitor.md")]
 struct Guide;
+
+/// That of this page needs a web server, too.
+#[cfg(doctest)]
+#[doc = include_str!("../../docs/guide/actors.md")]
+struct Actors;

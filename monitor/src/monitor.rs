@@ -41,6 +41,9 @@ use crate::{
 ///     Ok(())
 /// }
 /// ```
+///
+/// As it stands, a SIGTERM ends the pipeline undrained: the guide's page `docs/guide/actors.md` shows the shutdown, under
+/// "In a web service".
 #[derive(Clone, Debug, Default)]
 pub struct Monitor {
     inner: Arc<Inner>,
@@ -167,7 +170,8 @@ impl Monitor {
     }
 
     /// Ends all streams, so that a server that stops need not wait for them. Call it before
-    /// `ServerHandle::stop`. They end as well once all pipelines have ended.
+    /// `ServerHandle::stop` if a pipeline still runs then: streams end by themselves within a second once all
+    /// pipelines have ended.
     pub fn close(&self) {
         self.inner.close();
     }
