@@ -77,17 +77,20 @@ pub enum RetryError {
     NotStuck(TaskId),
     /// It can only go on in another process.
     #[error(
-        "task {0} can't be retried by this process: {1}; with a journal, stop the pipeline, say \
-         `batrun journal retry FILE {0}`, and start a version of the program that can go on with it"
+        "task {0} can't be retried by this process: {1}; with a journal in a file, stop the pipeline, say \
+         `batrun journal retry FILE {0}`, and start a version of the program that can go on with it; with one in \
+         a database, start such a version, stop this process, and say `batrun cluster retry --pipeline NAME {0}`"
     )]
     Unable(TaskId, Arc<str>),
     /// The pipeline is shutting down, or has ended.
     #[error(
         "task {0} can't be retried, as the pipeline takes no more tasks; with a journal, retry it once the \
-         pipeline runs again, or say `batrun journal retry FILE {0}` before"
+         pipeline runs again, or say `batrun journal retry FILE {0}` before; with one in a database, say \
+         `batrun cluster retry --pipeline NAME {0}`"
     )]
     Closed(TaskId),
-    /// The pipeline is suspended, because its journal or ledger has failed.
+    /// The pipeline is suspended, because its journal or ledger has failed or by
+    /// [`Shutdown::Suspend`](crate::Shutdown::Suspend).
     #[error(
         "task {0} can't be retried, as the pipeline is suspended; retry it after the next start"
     )]
@@ -160,10 +163,10 @@ pub enum KeyError {
     /// The pipeline is shutting down, or has ended.
     #[error("the pipeline takes no more tasks; try again after the next start")]
     Closed,
-    /// The pipeline is suspended, because its journal has failed.
+    /// The pipeline is suspended, because its journal has failed or by [`Shutdown::Suspend`](crate::Shutdown::Suspend).
     #[error(
-        "the pipeline is suspended: its journal has failed, as the log says, or it was told to; try again \
-         after the next start"
+        "the pipeline is suspended: its journal has failed, as the log says, or `Shutdown::Suspend` was \
+         called; try again after the next start"
     )]
     Suspended,
 }
@@ -187,10 +190,10 @@ pub enum AnywhereError {
         "the pipeline takes no more tasks; try again after the next start, or in another process"
     )]
     Closed,
-    /// The pipeline is suspended, because its journal has failed.
+    /// The pipeline is suspended, because its journal has failed or by [`Shutdown::Suspend`](crate::Shutdown::Suspend).
     #[error(
-        "the pipeline is suspended: its journal has failed, as the log says, or it was told to; try again \
-         after the next start, or in another process"
+        "the pipeline is suspended: its journal has failed, as the log says, or `Shutdown::Suspend` was \
+         called; try again after the next start, or in another process"
     )]
     Suspended,
 }

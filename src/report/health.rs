@@ -30,7 +30,7 @@ pub enum Health {
     },
     /// It is shutting down, or has ended.
     Closed,
-    /// It stopped where it was: its journal or ledger failed, or it was told to.
+    /// It stopped where it was: its journal or ledger failed, or [`Shutdown::Suspend`](crate::Shutdown::Suspend) was called.
     Suspended {
         /// The reason.
         why: Arc<str>,

@@ -35,8 +35,8 @@ pub enum SubmitError<C> {
     /// task is accepted. The log says why; the next start
     /// goes on from what was recorded.
     #[error(
-        "the pipeline is suspended: its journal or ledger has failed, as the log says, or it was told to; \
-         the next start goes on"
+        "the pipeline is suspended: its journal or ledger has failed, as the log says, or \
+         `Shutdown::Suspend` was called; the next start goes on"
     )]
     Suspended(C),
     /// This task can't be recorded, others can: its context can't be encoded, or it has a key and

@@ -164,7 +164,7 @@ impl Reporter {
 
     /// Stops everything where it is, on purpose.
     fn suspend_on_purpose(&mut self, ctx: &mut Context<Self>) {
-        let why = || Arc::from("it was told to");
+        let why = || Arc::from("`Shutdown::Suspend` was called");
         let why = self.shared.suspended_why.get_or_init(why).clone();
         self.shared.suspended.store(true, Ordering::SeqCst);
         self.shared.table.refuse(Refusal::Suspended);
