@@ -55,7 +55,7 @@
 //! | `postgres` | the same in a PostgreSQL database, for several processes at once | the above, tokio-postgres and rustls |
 //! | `tracing` | spans `submit`, `process` and `cancel`, with what the stages log inside of them | tracing |
 //! | `testing` | a kit for tests of your stages: [`testing`] | tokio's clock that stands still |
-//! | `cli` | the program `batrun`, which looks into journals | clap and a table printer |
+//! | `cli` | the program `batrun`, which looks into journals; with `postgres`, into databases, too | that of `journal`, clap and a table printer |
 //!
 //! # Where to go on
 //!

@@ -119,8 +119,8 @@ impl Access {
         |_: &actix_web::HttpRequest| Access::all()
     }
 
-    /// Shows values, too: keys of tasks, and undos as their `Debug` shows them. The texts of errors and the
-    /// labels of tasks are shown to all who may look. Default: hidden.
+    /// Shows values, too: keys of tasks, undos as their `Debug` shows them, outputs, and the place of a journal. The
+    /// texts of errors and the labels of tasks are shown to all who may look. Default: hidden.
     pub fn values(mut self) -> Self {
         self.values = true;
         self

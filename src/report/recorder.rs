@@ -49,10 +49,9 @@ impl Recorder {
         }
     }
 
-    /// Keeps the events of one task in so many that is done: those whose number can be divided by it. Default: of
-    /// none, as with 0.
-    pub fn one_in(mut self, tasks: u64) -> Self {
-        self.one_in = tasks;
+    /// Keeps the events of every `n`th done task (its number is divisible by `n`). Default: 0, none.
+    pub fn one_in(mut self, n: u64) -> Self {
+        self.one_in = n;
         self
     }
 

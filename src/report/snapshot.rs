@@ -18,7 +18,7 @@ use crate::{
 /// A pipeline at one instant; made by [`PipelineHandle::snapshot`](crate::PipelineHandle::snapshot).
 ///
 /// The counts of tasks are one consistent cut: accepted = done + failed + timed out + cancelled +
-/// taken back + suspended + in flight. Those of stages are read one after the other.
+/// taken back + suspended + released + in flight. Those of stages are read one after the other.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct Snapshot {

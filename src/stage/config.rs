@@ -250,7 +250,7 @@ pub trait IntoWork: Sized {
         work
     }
 
-    /// The number of tasks that may wait for this stage. Default: 256.
+    /// The number of tasks that may wait for this stage. Default: 256, and 16 for an actor of yours.
     ///
     /// A full queue slows down the stage before it and, at the front, `submit`.
     fn capacity(self, capacity: usize) -> Work<Self::Stage> {
@@ -330,7 +330,7 @@ pub trait IntoWork: Sized {
     }
 
     /// Sets the delays before a value that could not be built is tried again. Default: 100 ms,
-    /// doubling to 30 s.
+    /// doubling to 30 s, with jitter.
     fn restart(self, restart: Restart) -> Work<Self::Stage> {
         let mut work = self.into_work();
         work.config.restart = restart;
