@@ -64,12 +64,12 @@ export const ACTIONS = {
   pause: (sample) => send(of(sample.p, "pause"), {}, "paused: no stage starts work on a task"),
   resume: (sample) => send(of(sample.p, "resume"), {}, "resumed"),
   async drain(sample) {
-    const asked = await ask(`Drain ${sample.name}?`, "It accepts nothing more. Tasks go on to their ends for the time that you give, then they are cancelled.",
+    const asked = await ask(`Drain ${sample.name}?`, "It accepts no more tasks. Those that it has go on for the time that you give; any that are left then are cancelled, and their undos run.",
       [["grace", "seconds (empty: without limit)", { type: "number", min: "0", max: "86400" }], ["name", `type the pipeline's name: ${sample.name}`, { required: true, spellcheck: "false" }]], "Drain");
     if (asked) await send(of(sample.p, "drain"), { grace_seconds: asked.grace === "" ? null : Number(asked.grace), name: asked.name }, "it drains");
   },
   async abort(sample) {
-    const asked = await ask(`Abort ${sample.name}?`, "It accepts nothing more, and every task is cancelled now. Their undos run.",
+    const asked = await ask(`Abort ${sample.name}?`, "It accepts no more tasks. Every task is cancelled now, and their undos run.",
       [["name", `type the pipeline's name: ${sample.name}`, { required: true, spellcheck: "false" }]], "Abort");
     if (asked) await send(of(sample.p, "abort"), { name: asked.name }, "every task is cancelled");
   },

@@ -90,5 +90,5 @@ function timeline(all, state) {
   return h("section", { class: "card", "aria-label": "Timeline" },
     h("div", { class: "bar" }, h("h2", null, "Timeline"), h("label", { class: "check" }, h("input", { type: "checkbox", "data-act": "only-failures", checked: state.onlyFailures }), "only failures")),
     h("ol", { class: "timeline" }, items),
-    all.recorded ? null : h("p", { class: "note" }, "What came before the rollback is known by its undos only. A recorder has the rest: Pipeline::recorder."));
+    all.recorded ? null : h("p", { class: "note" }, "Of the time before the rollback, only the undos are known. For the rest, give the pipeline a recorder: Pipeline::recorder."));
 }

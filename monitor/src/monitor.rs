@@ -170,7 +170,7 @@ impl Monitor {
     }
 
     /// Ends all streams, so that a server that stops need not wait for them. Call it before
-    /// `ServerHandle::stop` if a pipeline still runs then: streams end by themselves within a second once all
+    /// `ServerHandle::stop` if a pipeline still runs then: streams end by themselves, with their next sample, once all
     /// pipelines have ended.
     pub fn close(&self) {
         self.inner.close();

@@ -133,7 +133,7 @@ fn stuck(now: &Snapshot, warnings: &mut Vec<Warning>) {
     }
     let mut text = count(now.stuck as u64, "task is stuck", "tasks are stuck");
     if now.stuck >= now.stuck_limit && !now.ended {
-        text.push_str(", as many as may be, so none is accepted");
+        text.push_str(", the most allowed, so no more tasks are accepted");
     }
     warn(warnings, "stuck", "stuck", now.stuck as u64, None, text);
 }
@@ -312,7 +312,7 @@ mod tests {
             (
                 json!({ "stuck": 10 }),
                 none(),
-                "10 tasks are stuck, as many as may be, so none is accepted",
+                "10 tasks are stuck, the most allowed, so no more tasks are accepted",
             ),
             (
                 json!({ "failed": 3, "timed_out": 2, "done": 5 }),

@@ -11,8 +11,8 @@ use crate::{
 /// pipeline. Anywhere else they are the same as those without `_anywhere`.
 ///
 /// The process that has the task looks for decisions once a second, or each fifth of its lease if that is shorter.
-/// They are kept in the database: if that process dies, the next one that has the task carries them out. A task that
-/// no process can go on with, because none has its stages, has nobody who does.
+/// They are kept in the database: if that process dies, the next one that has the task carries them out. While no
+/// process that runs has the stages of a task, a decision about it waits, and so does the call.
 impl<I: Send + 'static, O: Send + 'static> PipelineHandle<I, O> {
     /// Cancels a task by its number, as [`cancel`](Self::cancel) does, in whichever process it is. Waits until that
     /// one has answered: `true` if this call decided the task's end.

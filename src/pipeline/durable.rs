@@ -56,7 +56,7 @@ impl<I: Send + 'static, C: Send + 'static> Pipeline<I, C, Durable> {
     ///
     /// From two kills on (or one less than the limit, if that is fewer) a task is a suspect. Suspects go on
     /// one at a time, each once the one before has its outcome, so that a task that brings the process down
-    /// each time takes no other along: of ten with one such, nine are done. Meanwhile those that wait
+    /// each time doesn't fail the other tasks: of ten with one such, nine are done. Meanwhile those that wait
     /// can be cancelled and run into their deadlines. With a limit of 1 there are none, and whatever was at
     /// work at a kill fails.
     pub fn crash_limit(mut self, kills: u32) -> Self {

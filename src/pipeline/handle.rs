@@ -340,9 +340,10 @@ impl<I: Send + 'static, O: Send + 'static> PipelineHandle<I, O> {
         self.inner.final_report.wait().await.ok_or(Error::Gone)
     }
 
-    /// Waits until the pipeline has ended for another reason, and returns its report. This handle
-    /// keeps it open, so the reason is a shutdown from elsewhere or a failed ledger;
-    /// [`join`](Self::join) waits for the producers.
+    /// Waits until the pipeline has ended, and returns its report. It doesn't begin the end, and this
+    /// handle keeps the pipeline open, so the end comes from elsewhere: a [`shutdown`](Self::shutdown) by
+    /// another handle or a [`Control`], or a journal or ledger that has failed. [`join`](Self::join) lets
+    /// go of the handle, and waits for the producers and every task.
     ///
     /// # Errors
     /// [`Error::Gone`] if the runtime ended first.

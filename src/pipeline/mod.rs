@@ -271,8 +271,8 @@ impl<I: Send + 'static, C: Send + 'static, D: 'static> Pipeline<I, C, D> {
     /// Default: 60 s.
     ///
     /// Tasks that haven't by then end stuck: their remaining undos do not run, and threads whose call
-    /// hasn't returned are left behind. Set it above the time that your undos and their retries may
-    /// take.
+    /// hasn't returned are left behind. Set `abandon_after` above the time that your undos and their
+    /// retries may take.
     pub fn abandon_after(mut self, duration: Duration) -> Self {
         self.parts.options.abandon_after = duration;
         self

@@ -29,7 +29,8 @@ pub struct Retry {
 }
 
 impl Retry {
-    /// No second attempt. It still says that the stage's input may be copied.
+    /// No second attempt. Given to [`retry`](crate::IntoWork::retry), it lets the input be copied all the same, which a
+    /// [repeat](crate::guide::testing) in a test needs.
     pub fn none() -> Self {
         Self::exponential(0)
     }
