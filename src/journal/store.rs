@@ -180,6 +180,8 @@ pub(super) struct Owners {
     pub(super) count: u32,
     /// The stages of the last one that wrote the task: the numbers in its rows are those.
     pub(super) revision: i32,
+    /// Nobody had it: it was only submitted, or left by a process that had not begun it.
+    pub(super) unowned: bool,
 }
 
 /// Everything in a store but its tasks and outcomes.

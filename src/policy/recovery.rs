@@ -15,6 +15,7 @@ pub enum Recovery {
     /// `Pipeline::crash_limit`.
     #[default]
     Resume,
-    /// They are cancelled and rolled back.
+    /// They are cancelled and rolled back. In a database, tasks that no process has begun or kept go on: those that
+    /// were only submitted, and those that a process left to the others.
     RollBack,
 }

@@ -20,17 +20,17 @@ impl From<Error> for StoreError {
 
 /// A node's own tasks.
 pub(super) const TASK: &str = "SELECT id, key, stage, state, stuck, more, sum, context, context_sum, killed, owners, \
-                               revision FROM @.task WHERE id >= $1 AND owner + 0 = $3 ORDER BY id LIMIT $2";
+                               revision, unowned FROM @.task WHERE id >= $1 AND owner + 0 = $3 ORDER BY id LIMIT $2";
 /// These tasks.
 pub(super) const TASKS: &str = "SELECT id, key, stage, state, stuck, more, sum, context, context_sum, killed, owners, \
-                                revision FROM @.task WHERE id = ANY ($1) ORDER BY id";
+                                revision, unowned FROM @.task WHERE id = ANY ($1) ORDER BY id";
 
 /// One task.
 pub(super) const TASK_BY_ID: &str = "SELECT id, key, stage, state, stuck, more, sum, context, context_sum, killed, \
-                                         owners, revision FROM @.task WHERE id = $1";
+                                         owners, revision, unowned FROM @.task WHERE id = $1";
 /// The stuck tasks of other nodes.
 pub(super) const STUCK_ELSEWHERE: &str = "SELECT id, key, stage, state, stuck, more, sum, context, context_sum, killed, \
-                                          owners, revision FROM @.task WHERE stuck AND owner <> $1 ORDER BY id";
+                                          owners, revision, unowned FROM @.task WHERE stuck AND owner <> $1 ORDER BY id";
 
 pub(super) fn task_row(row: &Row) -> Result<(TaskRow, Blob), StoreError> {
     let id = row.try_get::<_, i64>(0)? as u64;
@@ -64,6 +64,7 @@ pub(super) fn owners(row: &Row) -> Result<Owners, StoreError> {
         killed: row.try_get(9)?,
         count: within(count.into(), "the owners of a task")?,
         revision: row.try_get(11)?,
+        unowned: row.try_get(12)?,
     })
 }
 

@@ -99,7 +99,8 @@ BEGIN
         VALUES (its_name, its_revision, its_lease, clock_timestamp() + its_lease) RETURNING id INTO entered;
     IF first THEN
         WITH taken AS (
-            UPDATE @.task SET owner = entered, killed = node.state = 'dead', owners = owners + 1, claim = 0
+            UPDATE @.task SET owner = entered, killed = node.state = 'dead', unowned = node.id = 0,
+                    owners = owners + 1, claim = 0
                 FROM @.node WHERE node.id = owner AND node.state <> 'live'
                     AND task.revision IN (SELECT @.fitting(its_revision))
                 RETURNING node.id
@@ -167,7 +168,8 @@ BEGIN
                 ORDER BY id LIMIT its_room FOR UPDATE SKIP LOCKED
         ) t LIMIT its_room
     ), taken AS (
-        UPDATE @.task t SET owner = me, killed = open.state = 'dead', owners = owners + 1, claim = number
+        UPDATE @.task t SET owner = me, killed = open.state = 'dead', unowned = open.node = 0,
+                owners = owners + 1, claim = number
             FROM open WHERE t.id = open.id
             RETURNING t.id, open.node
     ), noted AS (

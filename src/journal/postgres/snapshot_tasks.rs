@@ -65,7 +65,7 @@ impl Snapshot {
         };
         let statement = format!(
             "SELECT id, key, stage, state, stuck, more, sum, context, context_sum, killed, owners, revision, \
-             owner FROM @.task WHERE id >= $1 {filter} ORDER BY id LIMIT $2"
+             unowned, owner FROM @.task WHERE id >= $1 {filter} ORDER BY id LIMIT $2"
         );
         let (mut from, mut left) = (i64::MIN, most);
         while left > 0 {
@@ -118,7 +118,7 @@ fn merge(tasks: &[Row], undos: &[Row], each: EachTask<'_>) -> Result<(), StoreEr
             let (task, context) = task_row(row)?;
             Ok(FoundTask {
                 rows: (task, context, own),
-                owner: row.try_get(12)?,
+                owner: row.try_get(13)?,
                 owners: owners(row)?,
             })
         })();

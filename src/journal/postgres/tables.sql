@@ -52,13 +52,14 @@ CREATE INDEX takeover_at ON @.takeover (at);
 -- change. That holds as long as no column that changes often has an index.
 --
 -- A task is its owner's, a node. Only that one writes it, until it has left or is dead; `killed` says that the
--- owner before was dead, `owners` how many there were before,
+-- owner before was dead, `unowned` that it was nobody, `owners` how many there were before,
 -- and `claim` is the number of the owner's claim that brought it.
 CREATE TABLE @.task (
     id bigint PRIMARY KEY, key text, stage int, state text NOT NULL, stuck boolean NOT NULL,
     more bytea NOT NULL, sum int NOT NULL, context bytea NOT NULL, context_sum int NOT NULL,
     owner int NOT NULL, revision int NOT NULL, killed boolean NOT NULL DEFAULT false,
-    owners int NOT NULL DEFAULT 0, claim bigint NOT NULL DEFAULT 0
+    unowned boolean NOT NULL DEFAULT false, owners int NOT NULL DEFAULT 0,
+    claim bigint NOT NULL DEFAULT 0
 ) WITH (
     fillfactor = 50, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 20000,
     autovacuum_vacuum_cost_delay = 0

@@ -34,6 +34,8 @@ pub(super) enum LastExit {
     OnPurpose,
     /// It was killed, or it crashed. A task that was at work may be the cause.
     Killed,
+    /// There was none: the task was only submitted, or left to others by a process that goes on.
+    Nobody,
 }
 
 /// The process that a task was of before.
@@ -47,6 +49,7 @@ pub(super) struct Before {
 impl Before {
     pub(super) fn of(owners: Owners) -> Self {
         let exit = match owners.killed {
+            _ if owners.unowned => LastExit::Nobody,
             true => LastExit::Killed,
             false => LastExit::OnPurpose,
         };
@@ -180,7 +183,9 @@ impl Planner<'_> {
         if left.is_some_and(|left| left.is_zero()) {
             return Some(EndReason::TimedOut(stage));
         }
-        if self.spec.recovery == Recovery::RollBack {
+        // No earlier process has had it: it has only come here to begin.
+        let is_new = self.last_exit == LastExit::Nobody;
+        if self.spec.recovery == Recovery::RollBack && !is_new {
             return Some(EndReason::Cancelled(stage, StopCause::Recovery));
         }
         (task.details.kills >= self.spec.crash_limit).then(|| {

@@ -1,6 +1,6 @@
 //! Tasks that wait on one node go on on another one that has nothing to do.
 
-use batrun::state::EndKind;
+use batrun::{policy::Recovery, state::EndKind};
 
 use super::*;
 
@@ -150,4 +150,49 @@ async fn c1_a_drain_leaves_what_waits_to_others_at_once_on_postgres() {
     );
     drop(free);
     second.shutdown(Shutdown::Suspend).await.unwrap();
+}
+
+/// A node that cancels what dead ones had begun.
+async fn start_to_roll_back(world: &World, step: Step) -> Handle {
+    let pipeline = Pipeline::new("nodes").journal(world.journal().await);
+    let pipeline = pipeline.recovery(Recovery::RollBack);
+    pipeline.stage(step.workers(4)).start().await.unwrap()
+}
+
+#[actix_rt::test]
+#[ignore = "needs a server: .ci/postgres"]
+async fn c1_what_is_left_to_others_or_only_submitted_is_nothing_to_roll_back_on_postgres() {
+    let (world, (free, waiting, mut sees)) = (World::new().await, steps());
+    let submitter = world.journal().await.submitter("nodes").await.unwrap();
+    // Before any node is there, and while one is.
+    submitter.submit(1).await.unwrap();
+    let first = start_to_roll_back(&world, waiting.clone()).await;
+    assert_eq!(next(&mut sees).await, Seen::Runs("waiting", 1, 1, 2));
+    for n in 100..120 {
+        first.submit(n).await.unwrap();
+    }
+    for _ in 0..3 {
+        next(&mut sees).await;
+    }
+    let second = start_to_roll_back(&world, free).await;
+    submitter.submit(2).await.unwrap();
+    until(|| second.snapshot().counts.done >= 9).await;
+    let gate = waiting.gate.unwrap();
+    let ends = first.shutdown(Shutdown::Drain(AT_MOST));
+    let opens = async {
+        loop {
+            gate.notify_waiters();
+            actix_rt::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    let first = tokio::select! {
+        report = ends => report.unwrap(),
+        () = opens => unreachable!(),
+    };
+    until_counts(&world, "SELECT count(*) FROM @.task", 0).await;
+    submitter.close();
+    let second = end(second).await;
+    let (one, two) = (first.counts, second.counts);
+    assert_eq!((one.cancelled, two.cancelled), (0, 0), "{one:?} {two:?}");
+    assert_eq!(one.done + two.done, 22);
 }
