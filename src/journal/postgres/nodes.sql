@@ -164,8 +164,11 @@ BEGIN
             -- Those that were left in the middle come first.
             SELECT id, state FROM @.node WHERE state <> 'live' AND NOT (leaves AND id = 0) ORDER BY id = 0, id
         ) n CROSS JOIN @.fitting(mine) f(revision) CROSS JOIN LATERAL (
-            SELECT id FROM @.task WHERE owner = n.id AND revision = f.revision
-                ORDER BY id LIMIT its_room FOR UPDATE SKIP LOCKED
+            -- As ranges, so that the order is that of the index. With equalities the table's own order would do, in
+            -- which those of one node may be the last of all.
+            SELECT id FROM @.task
+                WHERE (owner, revision) >= (n.id, f.revision) AND (owner, revision) <= (n.id, f.revision)
+                ORDER BY owner, revision, id LIMIT its_room FOR UPDATE SKIP LOCKED
         ) t LIMIT its_room
     ), taken AS (
         UPDATE @.task t SET owner = me, killed = open.state = 'dead', unowned = open.node = 0,

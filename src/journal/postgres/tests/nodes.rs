@@ -32,6 +32,33 @@ fn c2_a_node_that_was_buried_records_nothing() {
     assert_eq!(person.counts(lives), 1);
 }
 
+#[test]
+#[ignore = "needs a server: .ci/postgres"]
+fn c3_a_look_for_tasks_passes_by_those_of_nodes_that_live() {
+    let (address, _first, _second) = two_nodes();
+    let person = address.person();
+    // More than would be read by mistake, and known to those who plan how to read them.
+    person.does(
+        "INSERT INTO @.task (id, stage, state, stuck, more, sum, context, context_sum, owner, revision) \
+             SELECT n, 0, 'queued', false, '', 0, '', 0, t.owner, t.revision \
+             FROM @.task t, generate_series(1000000, 1020000) n WHERE t.id = 1",
+    );
+    person.does("ANALYZE @.task");
+    let read = "SELECT pg_stat_get_tuples_returned('@.task'::regclass) \
+                    + sum(pg_stat_get_tuples_returned(indexrelid))::bigint \
+                FROM pg_index WHERE indrelid = '@.task'::regclass";
+    let known = "SELECT 1::bigint FROM pg_stat_force_next_flush()";
+    let before = person.counts(read);
+    // Of the second node. Each look has a number.
+    for number in 1..=10 {
+        let look = format!("SELECT count(*) FROM @.claim(2, 10, 0, {number}, {number})");
+        assert_eq!(person.counts(&look), 0);
+    }
+    person.counts(known);
+    let reads = person.counts(read) - before;
+    assert!(reads < 1_000, "{reads} rows were read");
+}
+
 /// Two nodes, the first of which has a task.
 fn two_nodes() -> (Address, Postgres, Postgres) {
     let mut address = Address::new();
