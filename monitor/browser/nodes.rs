@@ -133,7 +133,7 @@ fn nodes_takeovers_and_stranded_tasks_are_shown_as_they_are_on_postgres() {
             .await;
         let stranded = table(&page, "Stranded tasks").await;
         assert_eq!(stranded, [["hang v1", "3", "0"]]);
-        // What the first one has left is still to be seen.
+        // The tasks that the first one has left are still to be seen.
         assert_eq!(table(&page, "Taken over").await[0][0], "node 2 was given");
         page.shot("stranded").await;
         page.has_no_complaints().await;

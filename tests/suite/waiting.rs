@@ -177,7 +177,7 @@ fn g02_a_worker_overtakes_no_task_that_it_has_just_handed_back() {
         }
         handle.resume();
         let mut order = Vec::new();
-        // What the worker of the other one has handed back is here again.
+        // The tasks that the other worker has handed back are here again.
         until(|| {
             order.extend(begins.try_iter());
             order.contains(&FIRST)
