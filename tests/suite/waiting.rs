@@ -10,7 +10,7 @@ use std::{
     },
 };
 
-use batrun::prelude::*;
+use batrun::{Control, prelude::*};
 use tokio::{sync::Notify, task::yield_now};
 
 use crate::support::{Do, acting, live, ms, sleep, still, until};
@@ -197,5 +197,52 @@ fn g02_a_worker_overtakes_no_task_that_it_has_just_handed_back() {
         order.extend(begins.try_iter());
         let at = |n| order.iter().position(|task| *task == n);
         assert!(at(FIRST + 1) < at(OTHER + 1), "{order:?}");
+    });
+}
+
+/// Looks at its stage's queue when it is dropped.
+struct Looks {
+    control: Arc<Mutex<Option<Control>>>,
+    queued: mpsc::Sender<usize>,
+}
+
+impl Drop for Looks {
+    fn drop(&mut self) {
+        let control = self.control.lock().unwrap();
+        let queued = control.as_ref().unwrap().snapshot().stages[0].queued;
+        self.queued.send(queued).ok();
+    }
+}
+
+#[test]
+fn a_queue_is_never_seen_empty_while_stopped_tasks_are_taken_out() {
+    still(async {
+        let keeps = stage_fn("keeps", async |_: Looks, _: &TaskContext<'_, ()>| Ok(()));
+        let handle = Pipeline::new("seen")
+            .stage(keeps.workers(1).capacity(20))
+            .current_arbiter()
+            .start()
+            .await
+            .unwrap();
+        handle.pause();
+        let (queued, seen) = mpsc::channel();
+        let control = Arc::new(Mutex::new(Some(handle.control())));
+        let mut tickets = Vec::new();
+        for _ in 0..10 {
+            let looks = Looks {
+                control: control.clone(),
+                queued: queued.clone(),
+            };
+            tickets.push(handle.submit(looks).await.unwrap());
+        }
+        sleep(10).await;
+        assert_eq!(handle.snapshot().stages[0].queued, 10);
+        assert!(tickets[0].cancel());
+        tickets.remove(0).outcome().await.unwrap();
+        assert_eq!(seen.try_recv(), Ok(9));
+        handle.resume();
+        for ticket in tickets {
+            assert!(ticket.outcome().await.unwrap().is_done());
+        }
     });
 }
