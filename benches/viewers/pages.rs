@@ -3,19 +3,24 @@
 use std::{
     io::{Read, Write},
     net::{SocketAddr, TcpStream},
+    sync::mpsc::{self, Sender},
     thread::{self, JoinHandle},
 };
 
 use crate::HANGS;
 
-/// Opens a stream, and reads it to its end. Returns the number of samples.
-fn read(address: SocketAddr) -> usize {
+/// Opens a stream, says so once something has come, and reads it to its end. Returns the number of samples.
+fn read(address: SocketAddr, opened: Sender<()>) -> usize {
+    let mut opened = Some(opened);
     let mut stream = ask(address, "api/v1/stream?every=1");
     let (mut piece, mut samples) = ([0; 16 * 1024], 0);
     loop {
         match stream.read(&mut piece) {
             Ok(0) | Err(_) => return samples,
             Ok(read) => {
+                if let Some(opened) = opened.take() {
+                    opened.send(()).ok();
+                }
                 samples += piece[..read]
                     .windows(14)
                     .filter(|text| text == b"event: sample\n")
@@ -41,8 +46,14 @@ pub(crate) fn get(address: SocketAddr, path: &str) -> String {
     text
 }
 
-/// So many pages, until the monitor closes their streams.
+/// So many pages, until the monitor closes their streams. Returns once all of them have something to show.
 pub(crate) fn open(address: SocketAddr, count: usize) -> Vec<JoinHandle<usize>> {
-    let page = |_| thread::spawn(move || read(address));
-    (0..count).map(page).collect()
+    let (opened, all) = mpsc::channel();
+    let page = |_| {
+        let opened = opened.clone();
+        thread::spawn(move || read(address, opened))
+    };
+    let pages = (0..count).map(page).collect();
+    all.iter().take(count).for_each(drop);
+    pages
 }
