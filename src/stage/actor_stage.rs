@@ -17,7 +17,7 @@ use super::{
     config::{IntoWork, Work},
     context::{CancelContext, TaskContext, key, report},
     error::UndoError,
-    undo_registration::{register, settle, withdraw},
+    undo_registration::{record, register, settle, withdraw},
 };
 use crate::{
     failure::Failure,
@@ -99,17 +99,23 @@ impl<O, U: Clone + Debug + Send + 'static> Reply<O, U> {
     /// # Cancel safety
     /// Once polled, the undo is part of the task's rollback, whether this future completes or not.
     pub async fn on_cancel(&self, undo: U) -> Result<usize, UndoError> {
+        let (shared, task, stage) = (&self.shared, &self.task, self.stage);
         let turn = panic_guard::lock(&self.turn);
-        let registered = register(&self.shared, &self.task, self.stage, undo);
+        let registered = if shared.ledger.is_none() {
+            register(shared, task, stage, undo).map(|place| (place, None))
+        } else {
+            let recorded = record(shared, task, stage, undo);
+            recorded.map(|(place, recorded)| (place, Some(recorded)))
+        };
         drop(turn);
-        let (number, stopping, recorded) = registered?;
+        let (place, recorded) = registered?;
         if let Some(recorded) = recorded {
-            settle(&self.shared, recorded).await?;
+            settle(shared, recorded).await?;
         }
-        if stopping {
+        if place.is_stopping {
             Err(UndoError::Stopping(self.id))
         } else {
-            Ok(number)
+            Ok(place.number)
         }
     }
 

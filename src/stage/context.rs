@@ -15,7 +15,7 @@ use tokio::time::Instant;
 
 use super::{
     error::UndoError,
-    undo_registration::{register, settle, withdraw},
+    undo_registration::{record, register, settle, withdraw},
 };
 use crate::{
     clock::NEVER,
@@ -202,20 +202,23 @@ impl<'a, U: Clone + Debug + Send + 'static> TaskContext<'a, U> {
     /// # Cancel safety
     /// Once polled, the undo is part of the task's rollback, whether this future completes or not.
     pub async fn on_cancel(&self, undo: U) -> Result<Registered<'_>, UndoError> {
-        let (number, stopping, recorded) = register(self.shared, self.task, self.stage, undo)?;
-        // Where nothing is kept there is nothing to wait for.
-        if let Some(recorded) = recorded {
-            settle(self.shared, recorded).await?;
-        }
-        if stopping {
+        let (shared, task, stage) = (self.shared, self.task, self.stage);
+        let place = if shared.ledger.is_none() {
+            register(shared, task, stage, undo)?
+        } else {
+            let (place, recorded) = record(shared, task, stage, undo)?;
+            settle(shared, recorded).await?;
+            place
+        };
+        if place.is_stopping {
             return Err(UndoError::Stopping(self.id));
         }
         Ok(Registered {
-            shared: self.shared,
-            task: self.task,
+            shared,
+            task,
             shields: &self.watch.shields,
-            stage: self.stage,
-            number,
+            stage,
+            number: place.number,
         })
     }
 

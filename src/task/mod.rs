@@ -54,4 +54,4 @@ pub(crate) use table::{
 };
 #[cfg(feature = "tracing")]
 pub(crate) use trace::{Trace, is_wanted as spans_are_wanted};
-pub(crate) use undo::{AnyUndo, Undo, UndoStatus, Undos};
+pub(crate) use undo::{AnyUndo, Undo, UndoStatus};

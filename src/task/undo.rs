@@ -3,6 +3,7 @@
 use std::{
     any::Any,
     fmt::Debug,
+    mem,
     ops::{Deref, DerefMut},
 };
 
@@ -10,13 +11,11 @@ use super::state::StageIx;
 use crate::{failure::Failure, panic_guard};
 
 /// An undo of any stage. Its type is known to that stage's pool.
-pub(crate) trait AnyUndo: Send {
+pub(crate) trait AnyUndo: Any + Send {
     fn duplicate(&self) -> Box<dyn Any>;
     fn debug(&self) -> String;
     /// It may be dropped anywhere, since no code of the user's runs then.
     fn is_plain(&self) -> bool;
-    /// Takes the value out of an `Option<U>` in place of its own, if that is plain and of its type.
-    fn refill(&mut self, value: &mut dyn Any) -> bool;
 }
 
 impl<U: Clone + Debug + Send + 'static> AnyUndo for U {
@@ -29,79 +28,119 @@ impl<U: Clone + Debug + Send + 'static> AnyUndo for U {
     }
 
     fn is_plain(&self) -> bool {
-        !std::mem::needs_drop::<U>()
-    }
-
-    fn refill(&mut self, value: &mut dyn Any) -> bool {
-        match value.downcast_mut::<Option<U>>() {
-            Some(value) if !std::mem::needs_drop::<U>() => match value.take() {
-                Some(value) => {
-                    *self = value;
-                    true
-                }
-                None => false,
-            },
-            _ => false,
-        }
+        !mem::needs_drop::<U>()
     }
 }
 
-/// Number of boxes of plain undos that a record keeps for the tasks to come: as many as most tasks register.
+/// Number of places that a record keeps for the tasks to come: as many as most tasks need.
 const KEPT: usize = 4;
 
-/// A task's undos, in the order of registration, and what they were kept in before.
+/// A task's undos, in the order of registration.
+///
+/// The places of the tasks before are used again, with their boxes if they hold plain values: most tasks register as those
+/// before them did, and allocate nothing.
 #[derive(Default)]
 pub(crate) struct Undos {
-    list: Vec<Undo>,
-    /// Boxes of plain values, for the next task's: the first one's last.
-    kept: Vec<Box<dyn AnyUndo>>,
+    /// The first `count` are this task's.
+    places: Vec<Undo>,
+    count: usize,
+    /// There may be a value that isn't plain, or one that somebody has changed since it was registered.
+    is_mixed: bool,
 }
 
 impl Undos {
-    /// Puts a value into a box, one that is there if it fits.
-    pub(crate) fn boxed<U: Clone + Debug + Send + 'static>(
-        kept: Option<Box<dyn AnyUndo>>,
+    /// Adds one that is whole.
+    #[inline(always)]
+    pub(crate) fn register<U: Clone + Debug + Send + 'static>(
+        &mut self,
+        stage: StageIx,
+        attempt: u32,
+        generation: u32,
         undo: U,
-    ) -> Box<dyn AnyUndo> {
-        let mut undo = Some(undo);
-        if let Some(mut kept) = kept
-            && kept.refill(&mut undo)
-        {
-            return kept;
+    ) {
+        if self.count == self.places.len() {
+            self.add_place();
         }
-        match undo {
-            Some(undo) => Box::new(undo),
-            // `refill` has taken it and said so.
-            None => unreachable!("an undo was taken by no box"),
-        }
+        let place = &mut self.places[self.count];
+        // One by one, into its place: an undo that is put together elsewhere and copied as a whole stalls
+        // the processor, which has not yet written its parts.
+        place.stage = stage;
+        place.attempt = attempt;
+        place.generation = generation;
+        place.tries = 0;
+        place.put(undo);
+        self.count += 1;
+        self.is_mixed |= mem::needs_drop::<U>();
     }
 
-    /// A box that may fit the next one.
-    pub(crate) fn kept(&mut self) -> Option<Box<dyn AnyUndo>> {
-        self.kept.pop()
+    #[cold]
+    fn add_place(&mut self) {
+        self.places.push(Undo {
+            stage: 0,
+            attempt: 0,
+            generation: 0,
+            value: None,
+            status: UndoStatus::Registered,
+            tries: 0,
+        });
+    }
+
+    /// Adds one as it is.
+    pub(crate) fn push(&mut self, undo: Undo) {
+        self.is_mixed = true;
+        self.places.truncate(self.count);
+        self.places.push(undo);
+        self.count += 1;
+    }
+
+    /// Takes the last one out.
+    pub(crate) fn pop(&mut self) -> Option<Undo> {
+        self.places.truncate(self.count);
+        self.count = self.count.saturating_sub(1);
+        self.places.pop()
     }
 
     /// Takes all of them out.
     pub(crate) fn take(&mut self) -> Vec<Undo> {
-        std::mem::take(&mut self.list)
+        self.places.truncate(mem::take(&mut self.count));
+        mem::take(&mut self.places)
     }
 
     /// Takes everything out: what must not be dropped under a lock goes to `scrap`.
     pub(crate) fn clear(&mut self, scrap: &mut Vec<Undo>) {
-        self.kept.clear();
-        for mut undo in self.list.drain(..).rev() {
-            match undo.value.take() {
-                Some(value) if value.is_plain() => {
-                    if self.kept.len() < KEPT {
-                        self.kept.push(value);
-                    }
-                    if !matches!(undo.status, UndoStatus::Failed(_)) {
-                        continue;
-                    }
-                }
-                value => undo.value = value,
+        if self.is_mixed || self.count > KEPT {
+            self.sort_out(scrap);
+        }
+        self.count = 0;
+        self.is_mixed = false;
+    }
+
+    fn sort_out(&mut self, scrap: &mut Vec<Undo>) {
+        for place in self.places[..self.count].iter_mut().rev() {
+            let status = mem::replace(&mut place.status, UndoStatus::Registered);
+            let value = match &place.value {
+                Some(value) if value.is_plain() => None,
+                _ => place.value.take(),
+            };
+            if value.is_some() || matches!(status, UndoStatus::Failed(_)) {
+                scrap.push(Undo {
+                    value,
+                    status,
+                    ..*place
+                });
             }
-            scrap.push(undo);
+        }
+        self.places.truncate(KEPT);
+    }
+}
+
+/// Those of a task that had them before.
+impl From<Vec<Undo>> for Undos {
+    fn from(places: Vec<Undo>) -> Self {
+        Undos {
+            count: places.len(),
+            places,
+            is_mixed: true,
         }
     }
 }
@@ -109,21 +148,22 @@ impl Undos {
 /// Of a task that was suspended they go with the last handle, where nobody expects them.
 impl Drop for Undos {
     fn drop(&mut self) {
-        self.list.drain(..).for_each(panic_guard::drop_quietly);
+        self.places.drain(..).for_each(panic_guard::drop_quietly);
     }
 }
 
 impl Deref for Undos {
-    type Target = Vec<Undo>;
+    type Target = [Undo];
 
-    fn deref(&self) -> &Vec<Undo> {
-        &self.list
+    fn deref(&self) -> &[Undo] {
+        &self.places[..self.count]
     }
 }
 
 impl DerefMut for Undos {
-    fn deref_mut(&mut self) -> &mut Vec<Undo> {
-        &mut self.list
+    fn deref_mut(&mut self) -> &mut [Undo] {
+        self.is_mixed = true;
+        &mut self.places[..self.count]
     }
 }
 
@@ -153,8 +193,103 @@ pub(crate) struct Undo {
 }
 
 impl Undo {
+    /// Takes a value, into a box that is there, if it fits.
+    #[inline(always)]
+    fn put<U: Clone + Debug + Send + 'static>(&mut self, undo: U) {
+        if !mem::needs_drop::<U>()
+            && let Some(kept) = self.value.as_deref_mut()
+            && let Some(kept) = (kept as &mut dyn Any).downcast_mut::<U>()
+        {
+            *kept = undo;
+        } else {
+            self.value = Some(Box::new(undo));
+        }
+    }
+
     /// This attempt of this stage has registered it.
     pub(crate) fn is_of(&self, stage: StageIx, attempt: u32) -> bool {
         self.stage == stage && self.attempt == attempt
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::failure::Failure;
+
+    fn values(undos: &Undos) -> Vec<String> {
+        let shown = |undo: &Undo| undo.value.as_ref().map(|value| value.debug());
+        undos.iter().map(|undo| shown(undo).unwrap()).collect()
+    }
+
+    fn address(undos: &Undos) -> *const u8 {
+        let value = undos[0].value.as_deref().unwrap();
+        std::ptr::from_ref(value).cast()
+    }
+
+    #[test]
+    fn g06_the_places_of_tasks_before_are_used_again_and_nothing_of_these_is_left() {
+        let (mut undos, mut scrap) = (Undos::default(), Vec::new());
+        undos.register(0, 1, 0, 7u64);
+        undos.register(1, 2, 3, 8u64);
+        let first = address(&undos);
+        undos[0].tries = 5;
+        undos[1].status = UndoStatus::Undone;
+        undos.clear(&mut scrap);
+        assert!(undos.is_empty() && scrap.is_empty());
+
+        undos.register(2, 1, 0, 9u64);
+        assert_eq!((address(&undos), values(&undos)), (first, vec!["9".into()]));
+        // Of another type.
+        undos.register(2, 1, 0, 'x');
+        assert_eq!(values(&undos), ["9", "'x'"]);
+        for undo in &*undos {
+            assert!(matches!(undo.status, UndoStatus::Registered));
+            assert_eq!((undo.stage, undo.attempt, undo.tries), (2, 1, 0));
+        }
+        assert_eq!(undos.take().len(), 2);
+        assert!(undos.is_empty());
+    }
+
+    #[test]
+    fn g06_what_is_the_users_is_dropped_by_the_caller() {
+        let (mut undos, mut scrap) = (Undos::default(), Vec::new());
+        let value = Arc::new(());
+        undos.register(0, 1, 0, 1u8);
+        undos.register(1, 1, 0, value.clone());
+        undos.register(2, 1, 0, 2u8);
+        undos[0].status = UndoStatus::Failed(Failure::new("no"));
+        undos.clear(&mut scrap);
+        // The last one first: a value, then a failure.
+        assert_eq!(scrap.len(), 2);
+        assert!(scrap[0].value.is_some() && scrap[1].value.is_none());
+        assert!(matches!(scrap[1].status, UndoStatus::Failed(_)));
+        assert_eq!(Arc::strong_count(&value), 2);
+        scrap.clear();
+        assert_eq!(Arc::strong_count(&value), 1);
+    }
+
+    #[test]
+    fn g06_few_places_are_kept() {
+        let (mut undos, mut scrap) = (Undos::default(), Vec::new());
+        for n in 0..100u64 {
+            undos.register(0, 1, 0, n);
+        }
+        undos.clear(&mut scrap);
+        assert_eq!((undos.places.len(), scrap.len()), (KEPT, 0));
+        // One without a value, as it is while a ledger records it.
+        undos.register(0, 1, 0, 1u64);
+        let undo = undos.pop().unwrap();
+        undos.push(Undo {
+            value: None,
+            ..undo
+        });
+        assert!(undos.len() == 1 && undos[0].value.is_none());
+        undos.clear(&mut scrap);
+        undos.register(0, 1, 0, 2u64);
+        assert_eq!(values(&undos), ["2"]);
     }
 }

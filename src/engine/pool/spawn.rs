@@ -92,7 +92,11 @@ impl<S: Stage> Pool<S> {
                 }
             };
         }
-        let arbiter = self.threads.place(worker as usize);
+        let arbiter = match role {
+            Role::Regular => self.threads.place(worker as usize),
+            // Its undos are few: to wake another thread takes longer than to run most of them.
+            Role::Spare => None,
+        };
         let placement = Placement {
             local: arbiter.is_none(),
             spare,

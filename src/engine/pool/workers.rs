@@ -49,7 +49,7 @@ pub(super) enum Reach {
     Local,
     /// Local ones first.
     Anywhere,
-    /// The spare one too, if there is no other.
+    /// The spare one too, before another thread is woken.
     AnywhereOrSpare,
 }
 
@@ -101,16 +101,20 @@ impl<S: Stage> WorkerSet<S> {
 
     /// Gives an idle worker something to do, if there is one.
     pub(super) fn assign(&mut self, reach: Reach, state: WorkerState) -> Option<&WorkerSlot<S>> {
+        let is_idle = |worker: &u32| {
+            self.get(*worker)
+                .is_some_and(|slot| slot.state == WorkerState::Idle)
+        };
+        let may_spare = reach == Reach::AnywhereOrSpare;
+        let spare = self.spare.filter(is_idle).filter(|_| may_spare);
         let worker = if self.has_idle(reach) {
-            self.idle_local.pop().or_else(|| self.idle_remote.pop())
-        } else if reach == Reach::AnywhereOrSpare {
-            let is_idle = |worker: &u32| {
-                self.get(*worker)
-                    .is_some_and(|slot| slot.state == WorkerState::Idle)
-            };
-            self.spare.filter(is_idle)
+            let local_spare = spare.filter(|spare| self.get(*spare).is_some_and(|slot| slot.local));
+            self.idle_local
+                .pop()
+                .or(local_spare)
+                .or_else(|| self.idle_remote.pop())
         } else {
-            None
+            spare
         }?;
         self.set(worker, state);
         self.slots.get(worker as usize)?.as_ref()

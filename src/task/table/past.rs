@@ -62,8 +62,7 @@ impl Task {
         self.generation.store(past.generation, Ordering::Relaxed);
         self.leave_ticket();
         let mut details = self.details();
-        // As it is: a list that grows has room for four.
-        *details.undos = past.undos;
+        details.undos = past.undos.into();
         details.end = past.end.map(Box::new);
         details.spared = past.spared;
         details.owners = past.owners;
