@@ -2,13 +2,14 @@
 //!
 //! ```sh
 //! cargo bench -p batrun-benches --features monitor --bench viewers             # 32 pages that are open, against none
+//! cargo bench -p batrun-benches --features monitor --bench viewers -- noise    # none, against none
 //! cargo bench -p batrun-benches --features monitor --bench viewers -- scrape   # one scrape of ten stages
 //! cargo bench -p batrun-benches --features monitor --bench viewers -- memory   # over 10,000,000 tasks
 //! cargo bench -p batrun-benches --features monitor --bench viewers -- rest     # with nobody looking
 //! ```
 //!
 //! The machine should have nothing else to do. Readers and pipeline are in one process, so that what the readers take
-//! counts as the monitor's.
+//! is missing to the pipeline, too.
 
 #![allow(clippy::unwrap_used)]
 
@@ -29,7 +30,8 @@ async fn main() {
         Some("scrape") => scrape::run().await,
         Some("memory") => memory::run().await,
         Some("rest") => rest::run().await,
-        _ => throughput::run().await,
+        Some("noise") => throughput::run(0).await,
+        _ => throughput::run(VIEWERS).await,
     }
 }
 

@@ -79,7 +79,5 @@ pub(crate) async fn run() {
     assert_eq!(report.counts.done + report.counts.failed, TASKS);
     looking.join().unwrap();
     drop(serving);
-    for page in open {
-        page.join().unwrap();
-    }
+    open.join().unwrap();
 }

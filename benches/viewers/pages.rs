@@ -1,4 +1,5 @@
-//! Pages that are open, as a server sees them: each reads its stream.
+//! Pages that are open, as a server sees them: each reads its stream. One thread reads them all, as browsers elsewhere
+//! would take nothing from this machine.
 
 use std::{
     io::{Read, Write},
@@ -7,53 +8,62 @@ use std::{
     thread::{self, JoinHandle},
 };
 
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net,
+};
+
 use crate::HANGS;
 
+/// The name of the thread that reads them.
+pub(crate) const THREAD: &str = "readers";
+
+fn request(path: &str) -> String {
+    format!("GET /{path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+}
+
 /// Opens a stream, says so once something has come, and reads it to its end. Returns the number of samples.
-fn read(address: SocketAddr, opened: Sender<()>) -> usize {
+async fn read(address: SocketAddr, opened: Sender<()>) -> usize {
     let mut opened = Some(opened);
-    let mut stream = ask(address, "api/v1/stream?every=1");
-    let (mut piece, mut samples) = ([0; 16 * 1024], 0);
+    let mut stream = net::TcpStream::connect(address).await.unwrap();
+    let request = request("api/v1/stream?every=1");
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let (mut piece, mut samples) = (vec![0; 64 * 1024], 0);
     loop {
-        match stream.read(&mut piece) {
+        match stream.read(&mut piece).await {
             Ok(0) | Err(_) => return samples,
             Ok(read) => {
                 if let Some(opened) = opened.take() {
                     opened.send(()).ok();
                 }
-                samples += piece[..read]
-                    .windows(14)
-                    .filter(|text| text == b"event: sample\n")
-                    .count();
+                // A sample that comes in pieces ends once.
+                samples += usize::from(piece[..read].ends_with(b"\n\n\r\n"));
             }
         }
     }
 }
 
-fn ask(address: SocketAddr, path: &str) -> TcpStream {
-    let mut stream = TcpStream::connect(address).unwrap();
-    stream.set_read_timeout(Some(HANGS)).unwrap();
-    let request = format!("GET /{path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
-    stream.write_all(request.as_bytes()).unwrap();
-    stream
-}
-
 /// The whole answer.
 pub(crate) fn get(address: SocketAddr, path: &str) -> String {
+    let mut stream = TcpStream::connect(address).unwrap();
+    stream.set_read_timeout(Some(HANGS)).unwrap();
+    stream.write_all(request(path).as_bytes()).unwrap();
     let mut text = String::new();
-    ask(address, path).read_to_string(&mut text).unwrap();
+    stream.read_to_string(&mut text).unwrap();
     assert!(text.starts_with("HTTP/1.1 200"), "{text}");
     text
 }
 
-/// So many pages, until the monitor closes their streams. Returns once all of them have something to show.
-pub(crate) fn open(address: SocketAddr, count: usize) -> Vec<JoinHandle<usize>> {
+/// So many pages, until the monitor closes their streams: the samples that each got. Returns once all of them have
+/// something to show.
+pub(crate) fn open(address: SocketAddr, count: usize) -> JoinHandle<Vec<usize>> {
     let (opened, all) = mpsc::channel();
-    let page = |_| {
-        let opened = opened.clone();
-        thread::spawn(move || read(address, opened))
-    };
-    let pages = (0..count).map(page).collect();
+    let readers = thread::Builder::new().name(THREAD.to_owned());
+    let pages = readers.spawn(move || {
+        let runtime = actix_rt::Runtime::new().unwrap();
+        let pages = (0..count).map(|_| read(address, opened.clone()));
+        runtime.block_on(futures::future::join_all(pages))
+    });
     all.iter().take(count).for_each(drop);
-    pages
+    pages.unwrap()
 }

@@ -1,17 +1,21 @@
-//! Tasks a second, and processor time a task, with pages open, against none, in rounds that take turns. The first is
-//! noise where other programs want the processor, too.
+//! Tasks a second, and processor time a task, with pages open, against none: stretches of one run that take turns, so
+//! that both have the same threads and the same memory.
 
 use std::{
+    collections::BTreeMap,
     fs,
     time::{Duration, Instant},
 };
 
-use batrun::prelude::*;
+use actix_rt::time::sleep;
+use batrun::{Control, prelude::*};
 use batrun_monitor::Monitor;
 
-use crate::{VIEWERS, median, pages};
+use crate::{median, pages};
 
 const PAIRS: usize = 21;
+/// Four samples.
+const STRETCH: Duration = Duration::from_secs(4);
 
 #[derive(Clone, Copy, Debug)]
 enum Work {
@@ -22,24 +26,16 @@ enum Work {
 }
 
 impl Work {
-    /// As many as take four seconds or so: four samples.
-    fn tasks(self) -> u64 {
-        match self {
-            Work::Hop => 9_000_000,
-            Work::Io => 400_000,
-        }
-    }
-
     fn pipeline(self) -> Pipeline<u64> {
         let hop = |name| stage_fn(name, async |n: u64, _: &TaskContext<'_, ()>| Ok(n)).workers(4);
         let io = |name| {
             let wait = async |n: u64, _: &TaskContext<'_, ()>| {
-                actix_rt::time::sleep(Duration::from_millis(1)).await;
+                sleep(Duration::from_millis(1)).await;
                 Ok(n)
             };
             stage_fn(name, wait).workers(256).capacity(256)
         };
-        let pipeline = Pipeline::new("viewers").producer(from_iter(0..self.tasks()));
+        let pipeline = Pipeline::new("viewers").producer(from_iter(0..));
         match self {
             Work::Hop => pipeline
                 .stage(hop("1"))
@@ -62,69 +58,113 @@ fn processor() -> f64 {
     (ticks(12) + ticks(13)) / 100.0
 }
 
-struct Round {
+/// The time that each thread has run, in seconds, by thread and name.
+fn threads() -> BTreeMap<(String, String), f64> {
+    let each = fs::read_dir("/proc/self/task").unwrap().map(|thread| {
+        let thread = thread.unwrap();
+        let read = |name: &str| fs::read_to_string(thread.path().join(name)).unwrap_or_default();
+        let run = read("schedstat");
+        let run: f64 = run.split(' ').next().unwrap().parse().unwrap_or_default();
+        let number = thread.file_name().into_string().unwrap();
+        ((number, read("comm").trim().to_owned()), run / 1e9)
+    });
+    each.collect()
+}
+
+struct Stretch {
     tasks_a_second: f64,
-    /// Seconds, for all of its tasks.
+    /// Seconds a task.
     processor: f64,
     /// The samples that each page got, at least.
     samples: usize,
+    /// The part of a processor that the monitor's threads had, and the pages'.
+    monitor: f64,
+    readers: f64,
 }
 
-async fn round(work: Work, viewers: usize) -> Round {
-    let handle = work.pipeline().start().await.unwrap();
-    // Until all pages are open: to open them is not to look.
-    handle.pause();
-    let serving = (viewers > 0).then(|| {
-        let monitor = Monitor::new().watch(&handle);
+async fn stretch(control: &Control, viewers: usize) -> Stretch {
+    let others = threads();
+    let open = (viewers > 0).then(|| {
+        let monitor = Monitor::new().watch_control(control.clone());
         let serving = monitor.serve("127.0.0.1:0").unwrap();
         let pages = pages::open(serving.address(), viewers);
         (serving, pages)
     });
-    let (began, before) = (Instant::now(), processor());
-    handle.resume();
-    let report = handle.join().await.unwrap();
+    // To open pages is not to look.
+    sleep(Duration::from_millis(500)).await;
+    let (began, before, run) = (Instant::now(), processor(), threads());
+    let done = control.snapshot().counts.done;
+    sleep(STRETCH).await;
     let took = began.elapsed().as_secs_f64();
-    let processor = processor() - before;
-    assert_eq!(report.counts.done, work.tasks());
-    let mut samples = 0;
-    if let Some((serving, pages)) = serving {
-        drop(serving);
-        let each = pages.into_iter().map(|page| page.join().unwrap());
-        samples = each.min().unwrap_or(0);
+    let tasks = (control.snapshot().counts.done - done) as f64;
+    let used = processor() - before;
+    let (mut monitor, mut readers) = (0.0, 0.0);
+    for (thread, now) in threads() {
+        let share = (now - run.get(&thread).copied().unwrap_or_default()) / took;
+        if thread.1 == pages::THREAD {
+            readers += share;
+        } else if !others.contains_key(&thread) {
+            monitor += share;
+        }
     }
-    Round {
-        tasks_a_second: work.tasks() as f64 / took,
-        processor,
+    let samples = open.map_or(0, |(serving, pages)| {
+        drop(serving);
+        pages.join().unwrap().into_iter().min().unwrap_or(0)
+    });
+    Stretch {
+        tasks_a_second: tasks / took,
+        processor: used / tasks,
         samples,
+        monitor,
+        readers,
     }
 }
 
-pub(crate) async fn run() {
-    println!("{VIEWERS} pages, a sample a second each, against none: {PAIRS} pairs");
-    for work in [Work::Hop, Work::Io] {
-        let (mut alone, mut speeds, mut costs) = (Vec::new(), Vec::new(), Vec::new());
-        let mut samples = usize::MAX;
-        for pair in 0..PAIRS {
-            // Neither always comes first.
-            let (without, with) = match pair % 2 {
-                0 => (round(work, 0).await, round(work, VIEWERS).await),
-                _ => {
-                    let with = round(work, VIEWERS).await;
-                    (round(work, 0).await, with)
-                }
-            };
-            alone.push(without.tasks_a_second);
-            speeds.push(with.tasks_a_second / without.tasks_a_second);
-            costs.push(with.processor / without.processor);
-            samples = samples.min(with.samples);
-        }
+/// The ratios of `PAIRS` pairs.
+async fn pairs(work: Work, control: &Control, viewers: usize) {
+    let (mut alone, mut speeds, mut costs) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut monitor, mut readers) = (Vec::new(), Vec::new());
+    let mut samples = usize::MAX;
+    for pair in 0..PAIRS {
+        // Neither always comes first.
+        let (without, with) = match pair % 2 {
+            0 => (stretch(control, 0).await, stretch(control, viewers).await),
+            _ => {
+                let with = stretch(control, viewers).await;
+                (stretch(control, 0).await, with)
+            }
+        };
+        alone.push(without.tasks_a_second);
+        speeds.push(with.tasks_a_second / without.tasks_a_second);
+        costs.push(with.processor / without.processor);
+        samples = samples.min(with.samples);
+        monitor.push(100.0 * with.monitor);
+        readers.push(100.0 * with.readers);
+    }
+    println!(
+        "{work:?}: {:.0} tasks/s alone; with {viewers} pages {} of the tasks a second, and {} of the processor's \
+         time a task, for {samples} samples a page or more",
+        median(alone),
+        span(speeds),
+        span(costs),
+    );
+    if viewers > 0 {
         println!(
-            "{work:?}: {:.0} tasks/s alone; with {VIEWERS} pages {} of the tasks a second, and {} of the processor's \
-             time, for {samples} samples a page or more",
-            median(alone),
-            span(speeds),
-            span(costs),
+            "    the monitor's threads have {} % of a processor, those who read the pages {} %",
+            span(monitor),
+            span(readers),
         );
+    }
+}
+
+/// With so many pages; with none, it shows the noise.
+pub(crate) async fn run(viewers: usize) {
+    println!("{viewers} pages, a sample a second each, against none: {PAIRS} pairs of {STRETCH:?}");
+    for work in [Work::Hop, Work::Io] {
+        let handle = work.pipeline().start().await.unwrap();
+        let control = handle.control();
+        pairs(work, &control, viewers).await;
+        handle.shutdown(Shutdown::Abort).await.unwrap();
     }
 }
 
