@@ -22,58 +22,77 @@ pub(crate) struct Backlog<I> {
 
 /// A batch of which some may have been taken.
 struct Piece<I> {
-    tasks: VecDeque<TaskRef>,
-    values: VecDeque<I>,
-    /// The batch that it came in, emptied, so that its memory goes back where it came from.
-    shell: Batch<I>,
+    batch: Batch<I>,
+    /// Its first task is the last one in it: taken one by one, they move none of the others.
+    is_reversed: bool,
 }
 
 impl<I> Piece<I> {
-    fn new(mut shell: Batch<I>) -> Self {
+    fn new(batch: Batch<I>) -> Self {
         Piece {
-            tasks: std::mem::take(&mut shell.tasks).into(),
-            values: std::mem::take(&mut shell.values).into(),
-            shell,
+            batch,
+            is_reversed: false,
+        }
+    }
+
+    fn len(&self) -> usize {
+        self.batch.len()
+    }
+
+    fn set_reversed(&mut self, reversed: bool) {
+        if self.is_reversed != reversed {
+            self.is_reversed = reversed;
+            self.batch.reverse();
         }
     }
 
     fn whole(mut self) -> Batch<I> {
-        self.shell.tasks = std::mem::take(&mut self.tasks).into();
-        self.shell.values = std::mem::take(&mut self.values).into();
-        std::mem::replace(&mut self.shell, Batch::new())
+        self.set_reversed(false);
+        self.batch
     }
 
     /// The first `most` of more than that.
     fn first(&mut self, most: usize) -> Batch<I> {
         let mut first = Batch::new();
-        first.tasks.extend(self.tasks.drain(..most));
-        first.values.extend(self.values.drain(..most));
+        if !self.is_reversed && most * 4 > self.len() {
+            first.tasks.extend(self.batch.tasks.drain(..most));
+            first.values.extend(self.batch.values.drain(..most));
+            return first;
+        }
+        self.set_reversed(true);
+        while first.len() < most
+            && let Some((task, value)) = self.batch.pop()
+        {
+            first.push(task, value);
+        }
         first
     }
 
     fn take_stopped(&mut self, stopped: &mut Vec<(TaskRef, I)>) {
-        if !self.tasks.iter().any(|task| task.is_ending()) {
+        if !self.batch.tasks.iter().any(|task| task.is_ending()) {
             return;
         }
-        for _ in 0..self.tasks.len() {
-            let Some(next) = self.tasks.pop_front().zip(self.values.pop_front()) else {
-                return;
-            };
-            if next.0.is_ending() {
-                stopped.push(next);
+        self.set_reversed(true);
+        let mut open = Batch::new();
+        while let Some((task, value)) = self.batch.pop() {
+            if task.is_ending() {
+                stopped.push((task, value));
             } else {
-                self.tasks.push_back(next.0);
-                self.values.push_back(next.1);
+                open.push(task, value);
             }
         }
+        *self = Piece::new(open);
     }
-}
 
-impl<I> Drop for Piece<I> {
-    fn drop(&mut self) {
-        for value in self.values.drain(..) {
-            panic_guard::drop_quietly(value);
-        }
+    /// The last one first.
+    #[cfg(feature = "journal")]
+    fn last(&self) -> impl Iterator<Item = &TaskRef> {
+        let tasks = &self.batch.tasks;
+        let place = |n| match self.is_reversed {
+            true => n,
+            false => tasks.len() - 1 - n,
+        };
+        (0..tasks.len()).map(move |n| &tasks[place(n)])
     }
 }
 
@@ -127,7 +146,7 @@ impl<I> Backlog<I> {
             let Some(mut piece) = pieces.pop_front() else {
                 return Batch::new();
             };
-            if piece.tasks.len() > most {
+            if piece.len() > most {
                 let first = piece.first(most);
                 pieces.push_front(piece);
                 *len -= most;
@@ -138,7 +157,7 @@ impl<I> Backlog<I> {
                 && batch.len() < most
             {
                 let missing = most - batch.len();
-                if next.tasks.len() > missing {
+                if next.len() > missing {
                     batch.append(&mut next.first(missing));
                 } else if let Some(next) = pieces.pop_front() {
                     batch.append(&mut next.whole());
@@ -157,7 +176,7 @@ impl<I> Backlog<I> {
             for piece in &mut *pieces {
                 piece.take_stopped(&mut stopped);
             }
-            pieces.retain(|piece| !piece.tasks.is_empty());
+            pieces.retain(|piece| piece.len() > 0);
             *len -= stopped.len();
             stopped
         })
@@ -167,10 +186,7 @@ impl<I> Backlog<I> {
     #[cfg(feature = "journal")]
     pub(crate) fn last(&self, most: usize, condition: impl Fn(&TaskRef) -> bool) -> Vec<TaskRef> {
         self.change(|pieces, _| {
-            let tasks = pieces
-                .iter()
-                .rev()
-                .flat_map(|piece| piece.tasks.iter().rev());
+            let tasks = pieces.iter().rev().flat_map(Piece::last);
             tasks
                 .filter(|task| condition(task))
                 .take(most)
@@ -185,5 +201,88 @@ impl<I> Backlog<I> {
         let result = change(&mut pieces, &mut len);
         self.stats.queued.store(len, Ordering::Relaxed);
         result
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        clock::Cycles,
+        report::PoolSettings,
+        task::{Limits, StopReason, Task, TaskId, TaskOwner},
+    };
+
+    struct Nobody;
+
+    impl TaskOwner for Nobody {
+        fn task_lost(&self, _: TaskRef) {}
+    }
+
+    fn batch(ids: std::ops::Range<u64>) -> Batch<u64> {
+        let mut batch = Batch::new();
+        for id in ids {
+            let owner: std::sync::Weak<Nobody> = std::sync::Weak::new();
+            let task = Task::new(0, owner);
+            task.renew(TaskId(id), &Limits::none(false), 0, Cycles(1));
+            batch.push(Arc::new(task), id);
+        }
+        batch
+    }
+
+    fn ids(batch: &Batch<u64>) -> Vec<u64> {
+        let tasks: Vec<u64> = batch.tasks.iter().map(|task| task.id().0).collect();
+        assert_eq!(tasks, batch.values);
+        tasks
+    }
+
+    #[test]
+    fn tasks_are_taken_in_order_however_many_at_once() {
+        let backlog = Backlog::new(Arc::new(StageStats::new(PoolSettings::default())));
+        backlog.push(batch(10..30));
+        backlog.push(batch(30..40));
+        backlog.put_back(batch(5..10));
+        // Across pieces, one by one, nearly a whole one, and what is left of one.
+        let mut seen = Vec::new();
+        for most in [6, 1, 1, 12, 5, 1, 3, 100] {
+            let taken = backlog.take(most);
+            seen.extend(ids(&taken));
+            assert_eq!(backlog.len(), 35 - seen.len());
+        }
+        assert_eq!(seen, (5..40).collect::<Vec<u64>>());
+        assert!(backlog.take(1).is_empty());
+    }
+
+    #[test]
+    fn the_order_stays_where_stopped_tasks_are_taken_out() {
+        let backlog = Backlog::new(Arc::new(StageStats::new(PoolSettings::default())));
+        for of in [0..20, 20..40] {
+            let tasks = batch(of);
+            for task in tasks.tasks.iter().step_by(4) {
+                task.stop(StopReason::Late);
+            }
+            backlog.push(tasks);
+        }
+        // One piece is reversed by now, the other is not.
+        assert_eq!(ids(&backlog.take(1)), [0]);
+        let stopped = backlog.take_stopped();
+        let mut stopped: Vec<u64> = stopped.into_iter().map(|(_, id)| id).collect();
+        stopped.sort_unstable();
+        assert_eq!(stopped, [4, 8, 12, 16, 20, 24, 28, 32, 36]);
+        let left: Vec<u64> = (0..40).filter(|id| id % 4 != 0).collect();
+        assert_eq!(backlog.len(), left.len());
+        assert_eq!(ids(&backlog.take(100)), left);
+    }
+
+    #[cfg(feature = "journal")]
+    #[test]
+    fn the_last_tasks_are_found_where_some_were_taken() {
+        let backlog = Backlog::new(Arc::new(StageStats::new(PoolSettings::default())));
+        backlog.push(batch(0..10));
+        backlog.push(batch(10..13));
+        assert_eq!(ids(&backlog.take(2)), [0, 1]);
+        let last = backlog.last(5, |task| task.id().0 != 11);
+        let last: Vec<u64> = last.iter().map(|task| task.id().0).collect();
+        assert_eq!(last, [12, 10, 9, 8, 7]);
     }
 }

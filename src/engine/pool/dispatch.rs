@@ -131,9 +131,7 @@ impl<S: Stage> Pool<S> {
                 self.wake_at(due, ctx);
                 break;
             }
-            let batch = self
-                .queue
-                .take(self.batch_size(self.workers.is_next_local(reach)));
+            let batch = self.queue.take(self.batch_size(reach));
             if batch.is_empty() {
                 // A worker on another thread was quicker, from before there was a throttle.
                 if let Some(throttle) = &mut self.throttle {
@@ -172,6 +170,9 @@ impl<S: Stage> Pool<S> {
 
     /// Puts tasks back that a worker was given and has not started, with their permits.
     pub(super) fn put_back(&mut self, rest: Batch<S::Input>, evicted: &mut Evicted) {
+        if rest.is_empty() {
+            return;
+        }
         if let Some(throttle) = &mut self.throttle {
             throttle.give_back(rest.len());
         }
@@ -202,11 +203,12 @@ impl<S: Stage> Pool<S> {
 
     /// As many tasks as are done in `BATCH_NS`. Where calls take their time, no more than leaves some
     /// for each idle worker, and few for one on this thread.
-    fn batch_size(&self, local: bool) -> usize {
+    fn batch_size(&self, reach: Reach) -> usize {
         // A permit of the throttle is for one task.
         let Some(pace) = self.pace.filter(|_| self.throttle.is_none()) else {
             return 1;
         };
+        let local = self.workers.is_next_local(reach);
         let time = if local && pace >= QUICK_NS && self.workers.has_remote() {
             LOCAL_BATCH_NS
         } else {
@@ -216,6 +218,6 @@ impl<S: Stage> Pool<S> {
         if pace < QUICK_NS {
             return most;
         }
-        most.min(self.queue.len().div_ceil(self.workers.most_idle().max(1)))
+        most.min(self.queue.len().div_ceil(self.workers.most_threads(reach)))
     }
 }

@@ -189,9 +189,13 @@ impl<S: Stage> WorkerSet<S> {
         self.slots.get(worker as usize)?.as_ref()
     }
 
-    /// An upper bound on the number of idle workers.
-    pub(super) fn most_idle(&self) -> usize {
-        self.idle_local.len() + self.idle_remote.len()
+    /// An upper bound on the number of threads that the idle workers are on. Those on this one take turns.
+    pub(super) fn most_threads(&self, reach: Reach) -> usize {
+        let remote = match reach {
+            Reach::Local => 0,
+            Reach::Anywhere | Reach::AnywhereOrSpare => self.idle_remote.len(),
+        };
+        (remote + usize::from(!self.idle_local.is_empty())).max(1)
     }
 
     pub(super) fn has_remote(&self) -> bool {
