@@ -270,6 +270,10 @@ mod tests {
         assert_eq!(Arc::strong_count(&value), 2);
         scrap.clear();
         assert_eq!(Arc::strong_count(&value), 1);
+        // One that nobody has touched since, too.
+        undos.register(0, 1, 0, value.clone());
+        undos.clear(&mut scrap);
+        assert_eq!(scrap.len(), 1);
     }
 
     #[test]
